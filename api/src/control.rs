@@ -1,0 +1,133 @@
+//! What a coordinator and its workers say to each other, as data. The transport (a channel, gRPC) is theirs.
+//!
+//! Order of a (re)start, protocol section 5: `FinishTransactions`, `FenceTransactions`, `Deploy`, `Start`. Every message
+//! of a worker answers in the generation and attempt that it was spoken to; others are dropped by the receiver.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::JobGraph;
+use crate::ids::{Epoch, Generation, TaskId, TransformUid};
+use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
+
+/// One try to run the job: the coordinator's generation and its count of deployments and resets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    pub generation: Generation,
+    pub number: u32,
+}
+
+/// Coordinator to worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerCommand {
+    pub attempt: Attempt,
+    pub command: Command,
+}
+
+/// What a worker is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Commit these by their stored ids (EndTxn). Idempotent. Answer: `TransactionsFinished`.
+    FinishTransactions { graph: Arc<JobGraph>, transactions: Vec<PreparedTransaction> },
+    /// Describe them; if none is committed, abort those that are open (protocol section 6). Answer: `TransactionsAborted`.
+    AbortTransactions { graph: Arc<JobGraph>, transactions: Vec<PreparedTransaction> },
+    /// Initialise every id of these ranges: fences zombies, aborts what is open. Answer: `TransactionsFenced`.
+    FenceTransactions { graph: Arc<JobGraph>, ids: BTreeMap<TransformUid, TransactionalIds> },
+    /// Build the tasks, restore them, connect. Replaces what runs. Answer: `Deployed` or `TaskFailed`.
+    Deploy(Box<Deployment>),
+    /// Back to the last sealed epoch `epoch` with the tasks that are there: undo layers, positions, new producers.
+    /// Answer: `Deployed`; a worker that cannot (layer gone, task broken) restores that task from the store.
+    Reset { epoch: Epoch, manifest: Arc<Manifest> },
+    /// Run what is deployed. Until then no source reads.
+    Start,
+    /// Sources: emit this barrier. `stop`: nothing after it.
+    Trigger { epoch: Epoch, stop: bool },
+    /// The manifest of the epoch is in the log: commit, drop older undo layers. Answer per task with sinks: `Committed`.
+    Sealed { epoch: Epoch, manifest: Arc<Manifest> },
+    /// The epoch is given up for certain.
+    Aborted { epoch: Epoch },
+    /// Stop reading (the oldest uncovered transaction gets old), or read again.
+    Pause { paused: bool },
+    /// End all tasks, drop live producers.
+    Cancel,
+}
+
+/// Tasks to run and what they start from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub job: String,
+    pub graph: Arc<JobGraph>,
+    pub parallelism: u32,
+    pub max_parallelism: u32,
+    /// Tasks of this worker.
+    pub tasks: Vec<TaskId>,
+    /// The manifest to restore; `None`: from nothing.
+    pub restore: Option<Arc<Manifest>>,
+    /// Namespace of transactional ids: unique to the job's log.
+    pub job_uid: String,
+    /// Transactional pool per sink task: 3, plus one for each tolerable failed checkpoint (bounded).
+    pub transaction_pool: u32,
+}
+
+/// Worker to coordinator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    pub attempt: Attempt,
+    pub report: Report,
+}
+
+/// What happened on a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Report {
+    TransactionsFinished { outcome: Vec<(PreparedTransaction, FinishOutcome)> },
+    TransactionsAborted { outcome: Vec<(PreparedTransaction, FinishOutcome)> },
+    TransactionsFenced,
+    /// All tasks of the deployment are ready. `sources`: resolved start and end positions, for epoch 0.
+    Deployed,
+    /// A task's share of an epoch is durable in the store.
+    Acknowledged(Box<TaskSnapshot>),
+    /// A task cannot take part in the epoch.
+    Declined { task: TaskId, epoch: Epoch, reason: String },
+    /// All sinks of the task committed everything up to `epoch`.
+    Committed { task: TaskId, epoch: Epoch },
+    /// The task read all its input and emitted everything; it takes part in one more epoch.
+    EndOfInput { task: TaskId },
+    TaskFailed { task: TaskId, failure: Failure },
+}
+
+/// How a stored transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FinishOutcome {
+    /// Committed, now or before.
+    Committed,
+    Aborted,
+    /// The broker gave it up (timed out or fenced) before the commit.
+    Expired { detail: String },
+    /// The broker did not answer in time; try again.
+    Unavailable { detail: String },
+}
+
+/// Why a task ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// One line for people: what, where, what to do.
+    pub message: String,
+}
+
+/// What the coordinator must do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The same data fails again: stop, no restarts.
+    UserData,
+    /// A person must act first: stop, no restarts.
+    User,
+    /// Restart by the strategy.
+    Transient,
+    /// A stored object is not what was written: stop, never fall back in silence.
+    Corrupt,
+    /// A defect: restart by the strategy, loudly.
+    Bug,
+}

@@ -1,0 +1,1 @@
+//! The `FlinkJob` resource: what a user applies.

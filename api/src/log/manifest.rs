@@ -1,0 +1,152 @@
+//! The checkpoint manifest: what an epoch consists of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{JobGraph, Schema};
+use crate::ids::{Epoch, TaskId, TransformUid};
+
+/// A sealed epoch: everything that is needed to go on from it, and to finish its commits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub epoch: Epoch,
+    pub parallelism: u32,
+    /// Frozen for the life of the state.
+    pub max_parallelism: u32,
+    pub graph_hash: u64,
+    pub graph: Arc<JobGraph>,
+    /// Keyed state by transform and table.
+    pub tables: Vec<TableManifest>,
+    /// State of transforms that is not keyed, by transform, in task order.
+    pub operator_state: BTreeMap<TransformUid, Vec<OperatorState>>,
+    /// Source positions by transform.
+    pub splits: BTreeMap<TransformUid, Vec<SplitState>>,
+    /// Current watermark per task, by vertex head. Restored tasks never fall below the minimum of the old ones.
+    pub watermarks: BTreeMap<TransformUid, Vec<i64>>,
+    /// Largest processing time that any task has read, epoch ms.
+    pub processing_time_max_ms: i64,
+    /// Tasks that reached the end of their input. They are not run again.
+    pub finished_tasks: BTreeSet<TaskId>,
+    /// Every transaction, of whatever epoch, whose commit is not yet recorded.
+    pub transactions: Vec<PreparedTransaction>,
+    /// Epochs up to this one are committed, recorded here.
+    pub committed_through: Option<Epoch>,
+    /// Highest transactional-id index ever used, by sink; written before first use.
+    pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+}
+
+/// A keyed table of a transform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableManifest {
+    pub uid: TransformUid,
+    pub table: String,
+    pub key: Schema,
+    pub value: Schema,
+    /// Oldest first; later ones win.
+    pub segments: Vec<Segment>,
+}
+
+/// An immutable set of changes of one table, sorted by key group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    pub epoch: Epoch,
+    /// Key groups that it may hold: `[first, end)`.
+    pub first_group: u16,
+    pub end_group: u16,
+    pub rows: u64,
+    pub content: SegmentContent,
+}
+
+/// Where a segment's Parquet bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "at", rename_all = "camelCase")]
+pub enum SegmentContent {
+    /// An object of the store.
+    Object(ObjectRef),
+    /// Base64 of Arrow IPC in the manifest itself, for small changes.
+    Inline { data: String },
+}
+
+/// A named, checked object below the job's path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// Relative to the job's path. Names are never used twice.
+    pub path: String,
+    pub bytes: u64,
+    pub crc32c: u32,
+}
+
+/// One task's share of a transform's unkeyed state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorState {
+    pub index: u32,
+    pub state: serde_json::Value,
+}
+
+/// Position of one split, with what its watermark needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SplitState {
+    /// Stable name of the split: `topic/partition`, a file's path, a generator's number.
+    pub split: String,
+    /// Connector's own position (offsets, end, topic id).
+    pub position: serde_json::Value,
+    /// Largest watermark of the split so far, epoch ms.
+    pub watermark: Option<i64>,
+    pub idle: bool,
+    pub finished: bool,
+}
+
+/// A transaction that is flushed and waits for its commit: Flink's `KafkaCommittable`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PreparedTransaction {
+    pub epoch: Epoch,
+    pub uid: TransformUid,
+    pub task: u32,
+    pub transactional_id: String,
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    /// For messages to people.
+    pub topic: String,
+}
+
+/// Range of transactional ids of a sink: `<prefix>-<job uid>-<sink uid>-<index>-<k>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionalIds {
+    /// `<prefix>-<job uid>-<sink uid>`
+    pub prefix: String,
+    /// Task indexes below this one were used.
+    pub indexes: u32,
+    /// Pool positions below this one were used.
+    pub pool: u32,
+}
+
+/// What one task hands in for an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskSnapshot {
+    pub task: TaskId,
+    pub epoch: Epoch,
+    /// All input was read; the task is not run again after this epoch.
+    pub finished: bool,
+    pub watermark: i64,
+    pub processing_time_max_ms: i64,
+    pub tables: Vec<TableSnapshot>,
+    pub operator_state: BTreeMap<TransformUid, serde_json::Value>,
+    pub splits: BTreeMap<TransformUid, Vec<SplitState>>,
+    /// Every prepared transaction that no manifest covers yet, also of aborted epochs.
+    pub transactions: Vec<PreparedTransaction>,
+    pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+}
+
+/// Changes of one table since the last sealed epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableSnapshot {
+    pub uid: TransformUid,
+    pub table: String,
+    pub key: Schema,
+    pub value: Schema,
+    pub added: Vec<Segment>,
+    /// Objects that a merge made superfluous: their content stands in `added`.
+    pub replaced: Vec<ObjectRef>,
+}

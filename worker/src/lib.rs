@@ -1,0 +1,15 @@
+//! The data plane: everything that runs inside a worker.
+//!
+//! Data flows one way: `source` -> `transform` chain -> `exchange` -> ... -> `sink`, driven by `task` on the slots of
+//! `runtime`; `state` and `snapshot` stand beside it. Owns: records and their processing. Does not own: when a
+//! checkpoint happens or what a failure means for the job; that is the coordinator's.
+
+pub mod element;
+pub mod expr;
+pub mod format;
+pub mod keys;
+pub mod metrics;
+pub mod sink;
+pub mod source;
+pub mod state;
+pub mod transform;

@@ -1,0 +1,58 @@
+//! Sinks: batches in, records out, with the two-phase commit of Flink's `TwoPhaseCommittingSink`.
+
+use arrow_array::RecordBatch;
+use millstream_api::ids::Epoch;
+use millstream_api::log::{PreparedTransaction, TransactionalIds};
+use thiserror::Error;
+
+/// Writes the rows of one task. No method blocks: waiting is a state that the task polls.
+///
+/// The order per epoch: `write`* , `prepare(n)`, `poll_prepared` until `Some`, later `sealed(n)` (then it commits) or
+/// `aborted(n)`. Rows of epoch n+1 may be written before n is prepared; the sink buffers them, bounded by `ready`.
+pub trait Sink: Send {
+    /// False while the sink's buffer is full: the task takes no more input.
+    fn ready(&mut self) -> bool;
+
+    /// Takes the rows. On a changelog edge the last column is the row kind.
+    fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError>;
+
+    /// The epoch's last row has been written: begin to flush.
+    fn prepare(&mut self, epoch: Epoch) -> Result<(), SinkError>;
+
+    /// `Some` once everything of the epoch is flushed: all transactions that no manifest covers yet. Drives I/O.
+    fn poll_prepared(&mut self, epoch: Epoch) -> Result<Option<Vec<PreparedTransaction>>, SinkError>;
+
+    /// The epoch's manifest is in the log: begin to commit.
+    fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError>;
+
+    /// The epoch was given up for certain: its rows go on in the next one.
+    fn aborted(&mut self, epoch: Epoch) -> Result<(), SinkError>;
+
+    /// Drives I/O. The latest epoch whose commit is done, when it changed.
+    fn poll_committed(&mut self) -> Result<Option<Epoch>, SinkError>;
+
+    /// Transactional ids that this sink may use, for the manifest.
+    fn transactional_ids(&self) -> Option<TransactionalIds> {
+        None
+    }
+
+    /// True when nothing is in flight: the slot may park.
+    fn idle(&self) -> bool;
+
+    /// Sends what lingers: the producer has nothing more to do right now.
+    fn flush_hint(&mut self) {}
+}
+
+/// A failed sink.
+#[derive(Debug, Error)]
+pub enum SinkError {
+    /// The same row fails again the same way: a record too large, a value that cannot be encoded. Not retried.
+    #[error("{reason}")]
+    UserData { reason: String },
+    /// A person must act: missing topic, wrong credentials.
+    #[error("{reason}")]
+    User { reason: String },
+    /// It may work after a restart: the broker is away, or it fenced or aborted the producer.
+    #[error("{reason}")]
+    Transient { reason: String },
+}

@@ -1,0 +1,74 @@
+//! Sources: splits in, batches of scanned columns out.
+//!
+//! A reader owns the connection and the decoder. Projection, computed columns and watermarks per split are the
+//! source task's (`source/task`), the same for every connector.
+
+use arrow_array::RecordBatch;
+use millstream_api::log::SplitState;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Rows of one split that stand next to each other in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitRun {
+    /// Index into [`SourceReader::splits`].
+    pub split: usize,
+    pub rows: usize,
+}
+
+/// What one poll brought.
+#[derive(Debug, Default)]
+pub struct Polled {
+    /// Rows in the scan's schema, and whose they are: the runs cover the batch in order.
+    pub batch: Option<(RecordBatch, Vec<SplitRun>)>,
+    /// Splits (indexes) that reached their end with this poll.
+    pub finished: Vec<usize>,
+    /// Splits (indexes) that were added by discovery.
+    pub added: Vec<usize>,
+    /// Nothing more is there right now: the slot may park until the waker is called.
+    pub drained: bool,
+}
+
+/// Wakes a parked slot; callable from any thread, cheap when the slot is awake.
+pub type SlotWaker = Arc<dyn Fn() + Send + Sync>;
+
+/// Reads the splits that one task owns.
+///
+/// `poll` never blocks. Positions advance only with the rows that `poll` returned.
+pub trait SourceReader: Send {
+    /// Up to about `max_rows` rows, decoded.
+    fn poll(&mut self, max_rows: usize) -> Result<Polled, SourceError>;
+
+    /// Names and positions of all splits of this task, as of the rows returned so far. The task fills in watermarks.
+    fn splits(&self) -> Vec<SplitState>;
+
+    /// True when every split is finished and none can be added.
+    fn finished(&self) -> bool;
+
+    /// How far behind the end of the splits this reader is, in records, where the connector can tell.
+    fn lag_records(&self) -> Option<u64> {
+        None
+    }
+
+    /// The manifest with these positions is sealed: e.g. commit group offsets for lag tools. Never blocks.
+    fn sealed(&mut self, _splits: &[SplitState]) {}
+
+    /// Records that could not be decoded and were skipped.
+    fn skipped_records(&self) -> u64 {
+        0
+    }
+}
+
+/// A failed source.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The same record fails again the same way. Not retried. `at`: topic, partition and offset, or file and line.
+    #[error("failed to decode the record at {at}: {reason}")]
+    Decode { at: String, reason: String },
+    /// A person must act: missing topic, offset out of range, wrong credentials, a topic made again.
+    #[error("{reason}")]
+    User { reason: String },
+    /// It may work after a restart.
+    #[error("{reason}")]
+    Transient { reason: String },
+}
