@@ -81,20 +81,36 @@ pub struct WorkerReport {
 /// What happened on a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Report {
-    TransactionsFinished { outcome: Vec<(PreparedTransaction, FinishOutcome)> },
-    TransactionsAborted { outcome: Vec<(PreparedTransaction, FinishOutcome)> },
+    TransactionsFinished {
+        outcome: Vec<(PreparedTransaction, FinishOutcome)>,
+    },
+    TransactionsAborted {
+        outcome: Vec<(PreparedTransaction, FinishOutcome)>,
+    },
     TransactionsFenced,
     /// All tasks of the deployment are ready. `sources`: resolved start and end positions, for epoch 0.
     Deployed,
     /// A task's share of an epoch is durable in the store.
     Acknowledged(Box<TaskSnapshot>),
     /// A task cannot take part in the epoch.
-    Declined { task: TaskId, epoch: Epoch, reason: String },
+    Declined {
+        task: TaskId,
+        epoch: Epoch,
+        reason: String,
+    },
     /// All sinks of the task committed everything up to `epoch`.
-    Committed { task: TaskId, epoch: Epoch },
+    Committed {
+        task: TaskId,
+        epoch: Epoch,
+    },
     /// The task read all its input and emitted everything; it takes part in one more epoch.
-    EndOfInput { task: TaskId },
-    TaskFailed { task: TaskId, failure: Failure },
+    EndOfInput {
+        task: TaskId,
+    },
+    TaskFailed {
+        task: TaskId,
+        failure: Failure,
+    },
 }
 
 /// How a stored transaction ended.
@@ -104,9 +120,13 @@ pub enum FinishOutcome {
     Committed,
     Aborted,
     /// The broker gave it up (timed out or fenced) before the commit.
-    Expired { detail: String },
+    Expired {
+        detail: String,
+    },
     /// The broker did not answer in time; try again.
-    Unavailable { detail: String },
+    Unavailable {
+        detail: String,
+    },
 }
 
 /// Why a task ended.
