@@ -79,7 +79,7 @@ pub(super) fn format_arguments(broker: &Broker, brokers: &[Broker]) -> Vec<Strin
     };
     if broker.secure.is_some() {
         for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
-            let user = format!("{mechanism}=[name=\"{USERNAME}\",password=\"{PASSWORD}\"]");
+            let user = format!("{mechanism}=[name={USERNAME},password={PASSWORD}]");
             arguments.extend(["--add-scram".to_owned(), user]);
         }
     }
