@@ -28,7 +28,7 @@ CREATE TABLE large_orders (
   'sink.delivery-guarantee' = 'exactly-once',
   'sink.transactional-id-prefix' = 'large-orders',
   'value.format' = 'json',
-  'json.encode.decimal-as-plain-number' = 'true'
+  'value.json.encode.decimal-as-plain-number' = 'true'
 );
 
 CREATE TEMPORARY VIEW paid AS
