@@ -56,7 +56,11 @@ fn validate(text: &str) -> Finished {
 #[test]
 fn malformed_yaml() {
     assert_refused(&validate("apiVersion: [\n"), INVALID_JOB, &["job.yaml:"]);
-    assert_refused(&validate(&format!("{HEAD}  sqll: x\n")), INVALID_JOB, &["job.yaml:8:3", "unknown field `sqll`", "`sql`"]);
+    assert_refused(
+        &validate(&format!("{HEAD}  sqll: x\n")),
+        INVALID_JOB,
+        &["job.yaml:8:3", "unknown field `sqll`", "`sql`"],
+    );
     let missing = binary().args(["validate", "/nowhere/job.yaml"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(INVALID_JOB));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/job.yaml"));
@@ -65,7 +69,11 @@ fn malformed_yaml() {
 #[test]
 fn malformed_sql_has_the_line_and_column_of_the_manifest() {
     assert_refused(&validate(&manifest("SELEC 1;")), INVALID_JOB, &["job.yaml:9:5"]);
-    assert_refused(&validate(&manifest("CREATE TABLE t (a INT) WITH ('connector' = 'blackhole')\nINSERT")), INVALID_JOB, &["job.yaml:10:"]);
+    assert_refused(
+        &validate(&manifest("CREATE TABLE t (a INT) WITH ('connector' = 'blackhole')\nINSERT")),
+        INVALID_JOB,
+        &["job.yaml:10:"],
+    );
 }
 
 const TABLES: &str = "CREATE TABLE s (a INT, b STRING) WITH ('connector' = 'datagen');
@@ -77,7 +85,11 @@ fn unknown_options_name_the_nearest_known_one() {
     let sql = "CREATE TABLE s (a INT) WITH ('connector' = 'datagen', 'rows-per-secnd' = '1');";
     assert_refused(&validate(&manifest(sql)), INVALID_JOB, &["job.yaml:9:", "rows-per-secnd", "rows-per-second"]);
     let sql = format!("SET 'table.exec.mini-batch.enable' = 'true';\n{TABLES}INSERT INTO t SELECT a FROM s;");
-    assert_refused(&validate(&manifest(&sql)), INVALID_JOB, &["table.exec.mini-batch.enable", "table.exec.mini-batch.enabled"]);
+    assert_refused(
+        &validate(&manifest(&sql)),
+        INVALID_JOB,
+        &["table.exec.mini-batch.enable", "table.exec.mini-batch.enabled"],
+    );
 }
 
 #[test]
@@ -170,7 +182,8 @@ fn a_missing_topic() {
 #[test]
 fn an_unreachable_store_and_wrong_credentials() {
     let sql = format!("{TABLES}INSERT INTO t SELECT a FROM s;");
-    let with = |storage: &str| manifest(&sql).replace("    interval: 100 ms\n", &format!("    interval: 100 ms\n{storage}"));
+    let with =
+        |storage: &str| manifest(&sql).replace("    interval: 100 ms\n", &format!("    interval: 100 ms\n{storage}"));
     let nowhere = with("    storage: s3://bucket/x\n    s3:\n      endpoint: http://127.0.0.1:1\n");
     let ended = Job::new(&nowhere).run().env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b").finish(LIMIT);
     assert_refused(&ended, ENVIRONMENT, &["http://127.0.0.1:1"]);
@@ -187,7 +200,11 @@ fn an_unreachable_store_and_wrong_credentials() {
 #[test]
 fn a_record_that_cannot_be_decoded_stops_the_job_with_its_place() {
     let Some(copy) = Copy::new("undecodable record", &[]) else { return };
-    copy.broker.produce(&copy.input, 2, ["{\"id\":1,\"text\":\"a\"}", "{\"id\":", "{\"id\":2,\"text\":\"b\"}"].map(str::to_owned));
+    copy.broker.produce(
+        &copy.input,
+        2,
+        ["{\"id\":1,\"text\":\"a\"}", "{\"id\":", "{\"id\":2,\"text\":\"b\"}"].map(str::to_owned),
+    );
     let ended = copy.job.run().finish(LIMIT);
     assert_refused(&ended, DATA, &[&copy.input, "partition 1", "offset 0"]);
 }
@@ -196,8 +213,16 @@ fn a_record_that_cannot_be_decoded_stops_the_job_with_its_place() {
 fn a_record_that_cannot_be_decoded_is_skipped_and_counted_on_request() {
     let Some(copy) = Copy::new("skipped record", &[]) else { return };
     let text = std::fs::read_to_string(&copy.job.manifest).unwrap();
-    copy.job.rewrite(&text.replacen("'format' = 'json',", "'format' = 'json', 'json.ignore-parse-errors' = 'true',", 1));
-    copy.broker.produce(&copy.input, 2, ["{\"id\":1,\"text\":\"a\"}", "nonsense", "{\"id\":2,\"text\":\"b\"}"].map(str::to_owned));
+    copy.job.rewrite(&text.replacen(
+        "'format' = 'json',",
+        "'format' = 'json', 'json.ignore-parse-errors' = 'true',",
+        1,
+    ));
+    copy.broker.produce(
+        &copy.input,
+        2,
+        ["{\"id\":1,\"text\":\"a\"}", "nonsense", "{\"id\":2,\"text\":\"b\"}"].map(str::to_owned),
+    );
     let process = copy.job.run().start();
     copy.broker.reader(&copy.output).read_exactly(2, LIMIT);
     assert_eq!(process.stop(LIMIT).code(), 0);
@@ -276,7 +301,8 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount(suite: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(folder.path()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(folder.path()).output();
         if mounted.is_ok_and(|o| o.status.success()) {
             return Some(Self(folder));
         }

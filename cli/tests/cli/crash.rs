@@ -73,7 +73,9 @@ fn a_paused_process_that_wakes_up_beside_its_successor_harms_nothing() {
 
 #[test]
 fn an_expired_transaction_of_which_nothing_is_visible_is_replayed() {
-    let Some(mut scene) = Scene::new("expired transaction", "'properties.transaction.timeout.ms' = '4000', ") else { return };
+    let Some(mut scene) = Scene::new("expired transaction", "'properties.transaction.timeout.ms' = '4000', ") else {
+        return;
+    };
     scene.run_until_fault("after-manifest", 3, 2);
     // The broker aborts what was prepared: a transactional id's time-out, and the check interval of the broker on top.
     scene.wait_until_expired();
@@ -109,7 +111,18 @@ impl Scene {
         let storage = Storage { path: format!("s3://{}/crash-{:016x}", server.bucket, rand_id()), server };
         let input = Feeder::start(&broker, &topic);
         let watch = Watch::start(broker.reader(&numbers));
-        Some(Self { name, broker, storage, job: Job::new(""), numbers, windows, input, watch, extra, prefix: rand_id() })
+        Some(Self {
+            name,
+            broker,
+            storage,
+            job: Job::new(""),
+            numbers,
+            windows,
+            input,
+            watch,
+            extra,
+            prefix: rand_id(),
+        })
     }
 
     fn manifest(&self, parallelism: u32) -> String {
@@ -179,7 +192,11 @@ spec:
         let mut process = self.start(parallelism, None);
         self.watch.wait_beyond(before, || process.ended().map(|s| format!("ended with {s}: {}", process.stderr())));
         let waited = process.started.elapsed();
-        assert!(waited < READER_WAIT_MAX + Duration::from_secs(2), "{}: visible only {waited:?} after the restart", self.name);
+        assert!(
+            waited < READER_WAIT_MAX + Duration::from_secs(2),
+            "{}: visible only {waited:?} after the restart",
+            self.name
+        );
         wait_until(Instant::now() + delay);
         process.kill();
     }

@@ -17,7 +17,9 @@ fn run(name: &str, input_topic: &str, output_topic: &str) {
     broker.produce(&input, 2, lines(&folder.join("input.jsonl")));
     let own_topics = |text: String| {
         let topic = |name: &str| format!("'topic' = '{name}'");
-        assert!(text.contains("sqlFile") || (text.contains(&topic(input_topic)) && text.contains(&topic(output_topic))));
+        assert!(
+            text.contains("sqlFile") || (text.contains(&topic(input_topic)) && text.contains(&topic(output_topic)))
+        );
         text.replace(&topic(input_topic), &topic(&input)).replace(&topic(output_topic), &topic(&output))
     };
     let job = Job::new(&own_topics(std::fs::read_to_string(folder.join("job.yaml")).unwrap()));

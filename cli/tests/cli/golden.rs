@@ -34,10 +34,8 @@ struct Variant {
 }
 
 const PLAIN: Variant = Variant { backend: "memory", parallelism: &[2] };
-const BROKEN: [Variant; 2] = [
-    Variant { backend: "memory", parallelism: &[2, 3, 1] },
-    Variant { backend: "disk", parallelism: &[1, 3, 2] },
-];
+const BROKEN: [Variant; 2] =
+    [Variant { backend: "memory", parallelism: &[2, 3, 1] }, Variant { backend: "disk", parallelism: &[1, 3, 2] }];
 
 #[test]
 fn every_golden_file_gives_its_expected_output_plain() {
@@ -58,7 +56,10 @@ fn run_alternating(first: usize) {
     let Some(broker) = services::broker("golden with kills") else { return };
     for (i, golden) in load_all().iter().enumerate() {
         run(&broker, golden, BROKEN[(i + first) % 2]);
-        if std::env::var_os("MILLSTREAM_SOAK").is_some() || golden.name.contains("window") || golden.name.contains("group") {
+        if std::env::var_os("MILLSTREAM_SOAK").is_some()
+            || golden.name.contains("window")
+            || golden.name.contains("group")
+        {
             run(&broker, golden, BROKEN[(i + first + 1) % 2]);
         }
     }
@@ -168,7 +169,8 @@ struct Topics {
 impl Topics {
     fn create(broker: &Broker, golden: &Golden) -> Self {
         let tables = golden.input.keys().chain(golden.expected.keys());
-        let by_table = tables.map(|t| (t.clone(), broker.create_topic(&format!("golden-{t}"), PARTITIONS, &[]))).collect();
+        let by_table =
+            tables.map(|t| (t.clone(), broker.create_topic(&format!("golden-{t}"), PARTITIONS, &[]))).collect();
         Self { by_table, bootstrap: broker.bootstrap.clone() }
     }
 
@@ -194,7 +196,13 @@ impl Topics {
             let line = line
                 .replace("@input", &self.input_options(golden, &table))
                 .replace("@output", &self.output_options(&table, "'connector' = 'kafka', 'format' = 'json'"))
-                .replace("@upsert", &self.output_options(&table, "'connector' = 'upsert-kafka', 'key.format' = 'json', 'value.format' = 'json'"));
+                .replace(
+                    "@upsert",
+                    &self.output_options(
+                        &table,
+                        "'connector' = 'upsert-kafka', 'key.format' = 'json', 'value.format' = 'json'",
+                    ),
+                );
             sql.push_str(&line);
             sql.push('\n');
         }
@@ -205,8 +213,9 @@ impl Topics {
         let Some(topic) = self.by_table.get(table) else { return String::new() };
         let rows = golden.input.get(table).map_or(0, Vec::len);
         let partitions = usize::try_from(PARTITIONS).unwrap();
-        let ends: Vec<String> =
-            (0..partitions).map(|p| format!("partition:{p},offset:{}", (rows + partitions - 1 - p) / partitions)).collect();
+        let ends: Vec<String> = (0..partitions)
+            .map(|p| format!("partition:{p},offset:{}", (rows + partitions - 1 - p) / partitions))
+            .collect();
         format!(
             "'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', 'format' = 'json', \
              'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'specific-offsets', \

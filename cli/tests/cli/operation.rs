@@ -97,7 +97,8 @@ fn the_http_page_has_metrics_health_and_status() {
     let process = job.run().arg("--http").arg("127.0.0.1:0").start();
     process.wait_for_log("checkpoint completed", LIMIT);
     let log = process.stderr();
-    let address = log.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("the address is in the log");
+    let address =
+        log.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("the address is in the log");
     wait_for("the records in the metrics", LIMIT, || get(address, "/metrics").contains("numRecordsIn").then_some(()));
     assert!(get(address, "/healthz").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/status").contains("\"epoch\""));

@@ -57,7 +57,8 @@ impl Broker {
     fn all_led(&self, topic: &str, partitions: i32) -> bool {
         let consumer: BaseConsumer = self.config().create().unwrap();
         let Ok(metadata) = consumer.fetch_metadata(Some(topic), TIMEOUT) else { return false };
-        let led = metadata.topics().iter().flat_map(|t| t.partitions()).filter(|p| p.leader() >= 0 && p.error().is_none());
+        let led =
+            metadata.topics().iter().flat_map(|t| t.partitions()).filter(|p| p.leader() >= 0 && p.error().is_none());
         i32::try_from(led.count()).unwrap() == partitions
     }
 

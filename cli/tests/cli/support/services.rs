@@ -19,7 +19,8 @@ pub fn broker(suite: &str) -> Option<Broker> {
 
 /// The S3 servers, likewise.
 pub fn s3(suite: &str) -> Option<Vec<S3Server>> {
-    variable(suite, "MILLSTREAM_TEST_S3").map(|json| serde_json::from_str(&json).expect("MILLSTREAM_TEST_S3 is a JSON list of servers"))
+    variable(suite, "MILLSTREAM_TEST_S3")
+        .map(|json| serde_json::from_str(&json).expect("MILLSTREAM_TEST_S3 is a JSON list of servers"))
 }
 
 fn variable(suite: &str, name: &str) -> Option<String> {
