@@ -46,6 +46,9 @@ pub struct JobsArguments {
     pub parallelism: u32,
     #[arg(long, default_value = "1 s")]
     pub interval: String,
+    /// Run each job on Flink too, in turn, and compare the outputs.
+    #[arg(long)]
+    pub flink: bool,
     /// Process id of the broker, to state its share of the processors.
     #[arg(long)]
     pub broker_pid: Option<u32>,

@@ -5,6 +5,7 @@ use clap::Parser;
 mod arguments;
 mod events;
 mod fill;
+mod flink;
 mod jobs;
 mod latency;
 mod machine;

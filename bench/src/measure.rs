@@ -38,3 +38,11 @@ pub fn processor_time(pid: u32) -> Option<Duration> {
         stat.rsplit(')').next()?.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
     Some(Duration::from_millis(ticks * 10))
 }
+
+/// Memory that a running process has resident now.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kilobytes =
+        status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.trim().trim_end_matches(" kB").parse::<u64>().ok()?;
+    Some(kilobytes * 1_024)
+}
