@@ -193,7 +193,7 @@ impl Bench<'_> {
 fn sink_options(bootstrap: &str, job: &Job, output: &str) -> String {
     let connection = format!("'topic' = '{output}', 'properties.bootstrap.servers' = '{bootstrap}'");
     let guarantee = format!(
-        "'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{output}', 'properties.transaction.timeout.ms' = '600000'"
+        "'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{output}', 'properties.transaction.timeout.ms' = '900000'"
     );
     match job.sink {
         Sink::Kafka => format!("'connector' = 'kafka', {connection}, 'format' = 'json', {guarantee}"),

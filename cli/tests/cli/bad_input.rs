@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::kafka::{Broker, rand_id};
 use crate::support::process::{Finished, Job, binary};
-use crate::support::{services, wait_for};
+use crate::support::{CHECKPOINT_DONE, services, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const INVALID_JOB: i32 = 3;
@@ -271,7 +271,7 @@ fn altered_and_truncated_objects_in_the_store() {
     }
     std::fs::write(manifest, &good).unwrap();
     let process = copy.job.run().start();
-    process.wait_for_log("checkpoint completed", LIMIT);
+    process.wait_for_log(CHECKPOINT_DONE, LIMIT);
     assert_eq!(process.stop(LIMIT).code(), 0, "the restored object is good again");
 }
 

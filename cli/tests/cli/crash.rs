@@ -142,7 +142,7 @@ spec:
   parallelism: {parallelism}
   checkpoint:
     interval: 150 ms
-    timeout: 5 s
+    timeout: 2 s
     tolerableFailures: 10
     storage: {storage}
     s3:

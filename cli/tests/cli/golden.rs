@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::kafka::{Broker, CommittedReader, rand_id};
 use crate::support::process::{Job, Process};
-use crate::support::{Random, rounds, services, wait_for};
+use crate::support::{CHECKPOINT_DONE, Random, rounds, services, wait_for};
 
 const PARTITIONS: i32 = 3;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -134,7 +134,7 @@ fn run(broker: &Broker, golden: &Golden, variant: Variant) {
 
 /// Waits until `count` checkpoints that began after this call are complete: they hold all that was fed.
 fn wait_for_checkpoints(process: &Process, count: usize) {
-    let sealed = |text: &str| text.matches("checkpoint completed").count();
+    let sealed = |text: &str| text.matches(CHECKPOINT_DONE).count();
     let before = sealed(&process.stderr());
     wait_for("checkpoints", LIMIT, || (sealed(&process.stderr()) >= before + count + 1).then_some(()));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::kafka::Broker;
 use crate::support::process::Job;
-use crate::support::{services, wait_for};
+use crate::support::{CHECKPOINT_DONE, services, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -79,7 +79,7 @@ fn a_second_process_of_a_running_job_is_refused() {
     let (input, output) = (broker.create_topic("in", 3, &[]), broker.create_topic("out", 2, &[]));
     let job = Job::new(&pass_through(&broker, &input, &output, false));
     let first = job.run().start();
-    first.wait_for_log("checkpoint completed", LIMIT);
+    first.wait_for_log(CHECKPOINT_DONE, LIMIT);
     let second = Job::new(&pass_through(&broker, &input, &output, false));
     let state = job.folder.path().join("state");
     let refused = second.run().env("MILLSTREAM_STATE_DIR", state.to_str().unwrap()).finish(LIMIT);
@@ -95,7 +95,7 @@ fn the_http_page_has_metrics_health_and_status() {
     broker.produce(&input, 3, ids(0..100));
     let job = Job::new(&pass_through(&broker, &input, &output, false));
     let process = job.run().arg("--http").arg("127.0.0.1:0").start();
-    process.wait_for_log("checkpoint completed", LIMIT);
+    process.wait_for_log(CHECKPOINT_DONE, LIMIT);
     let log = process.stderr();
     let address =
         log.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("the address is in the log");

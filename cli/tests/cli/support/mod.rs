@@ -6,6 +6,9 @@ pub mod services;
 
 use std::time::{Duration, Instant};
 
+/// Part of the log line of every completed checkpoint.
+pub const CHECKPOINT_DONE: &str = " completed in ";
+
 /// Waits for a condition; panics with `what` when it does not come true in time.
 pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
