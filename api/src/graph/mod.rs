@@ -7,6 +7,7 @@ mod chain;
 mod connector;
 mod expr;
 mod schema;
+mod stored;
 mod transform;
 mod types;
 
