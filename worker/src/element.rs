@@ -22,7 +22,8 @@ pub enum Element {
     Idle(bool),
     /// Everything before it belongs to the epoch, everything after it to the next.
     Barrier(Barrier),
-    /// No more elements on this channel. Watermark MAX came before it, unless the job is being stopped.
+    /// No more rows or watermarks on this channel; watermark MAX came before it. Barriers still follow: a task that is
+    /// finished takes part in every epoch like any other, so alignment has no special case for it.
     EndOfInput,
 }
 

@@ -10,6 +10,7 @@ pub mod format;
 pub mod keys;
 pub mod metrics;
 pub mod sink;
+pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod transform;
