@@ -6,6 +6,8 @@
 mod chain;
 mod connector;
 mod expr;
+pub mod functions;
+pub mod promotion;
 mod schema;
 mod stored;
 mod transform;
