@@ -1,1 +1,3 @@
 //! The `FlinkJob` resource: what a user applies.
+
+pub mod options;
