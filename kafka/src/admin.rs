@@ -116,9 +116,9 @@ impl Admin {
     /// # Errors
     /// `UnknownTopic` where one is missing; `Unreachable` after the deadline.
     pub fn topics(&mut self, names: &[String], deadline: Deadline) -> Result<Vec<TopicDescription>, KafkaError> {
-        let request = MetadataRequest::default()
-            .with_allow_auto_topic_creation(false)
-            .with_topics(Some(names.iter().map(|n| MetadataRequestTopic::default().with_name(Some(name(n)))).collect()));
+        let request = MetadataRequest::default().with_allow_auto_topic_creation(false).with_topics(Some(
+            names.iter().map(|n| MetadataRequestTopic::default().with_name(Some(name(n)))).collect(),
+        ));
         let mut retries = deadline.retries();
         let mut unknown = 0;
         loop {
@@ -229,8 +229,7 @@ impl Admin {
                 OffsetFetchRequestTopic::default().with_name(name(topic)).with_partition_indexes(indexes)
             })
             .collect();
-        let request =
-            OffsetFetchRequest::default().with_group_id(GroupId(text(group))).with_topics(Some(topics));
+        let request = OffsetFetchRequest::default().with_group_id(GroupId(text(group))).with_topics(Some(topics));
         let action = format!("read the offsets of group '{group}'");
         self.ask_coordinator(group, deadline, |cluster, address| {
             let response = cluster.ask(address, &request, 7, deadline)?;
@@ -374,9 +373,10 @@ fn list_offsets(partitions: &[&TopicPartition], at: OffsetAt, isolation: Isolati
     };
     let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for p in partitions {
-        topics.entry(&p.topic).or_default().push(
-            ListOffsetsPartition::default().with_partition_index(p.partition).with_timestamp(timestamp),
-        );
+        topics
+            .entry(&p.topic)
+            .or_default()
+            .push(ListOffsetsPartition::default().with_partition_index(p.partition).with_timestamp(timestamp));
     }
     let topics = topics
         .into_iter()

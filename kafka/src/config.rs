@@ -160,7 +160,7 @@ impl ClientConfig {
         let mut all: BTreeMap<String, String> = BTreeMap::new();
         all.extend(own(defaults));
         all.extend(self.security.librdkafka());
-        all.extend(self.settings.clone());
+        all.extend(self.settings.iter().map(|(name, value)| (canonical(name).to_owned(), value.clone())));
         all.insert("bootstrap.servers".to_owned(), self.bootstrap_servers.clone());
         all.insert("client.id".to_owned(), self.client_id.clone());
         all.extend(own(fixed));
@@ -170,6 +170,17 @@ impl ClientConfig {
     /// The bootstrap servers one by one.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.bootstrap_servers.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+    }
+}
+
+/// librdkafka knows some settings by two names; with both given, the order would decide instead of the caller.
+fn canonical(name: &str) -> &str {
+    match name {
+        "delivery.timeout.ms" => "message.timeout.ms",
+        "max.partition.fetch.bytes" => "fetch.message.max.bytes",
+        "queue.buffering.max.ms" => "linger.ms",
+        "request.required.acks" => "acks",
+        other => other,
     }
 }
 

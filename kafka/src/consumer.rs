@@ -24,7 +24,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"),
     // How long an idle fetch waits at the broker; also how late the end of a partition is seen that ends in a marker.
     ("fetch.wait.max.ms", "100"),
-    ("isolation.level", "read_committed"),
 ];
 
 /// What this module rests on.
@@ -121,6 +120,15 @@ unsafe fn slice<'a>(start: *mut std::ffi::c_void, len: usize) -> Option<&'a [u8]
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
 }
 
+/// What a poll found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Records visited.
+    pub records: usize,
+    /// The queue is empty: the waker will be called when it no longer is.
+    pub drained: bool,
+}
+
 impl Consumer {
     /// Starts the client's threads; connects in the background. `waker` is called when `poll` has something again.
     pub fn open(config: &ClientConfig, waker: Waker) -> Result<Self, KafkaError> {
@@ -173,12 +181,12 @@ impl Consumer {
         Ok(self.partitions.len() - 1)
     }
 
-    /// Visits up to `max` records that are there now; returns how many. Zero: nothing is there, the waker will be
-    /// called. Positions advance with the visits, and over markers and aborted records at the end of a partition.
+    /// Visits up to `max` records that are there now. Positions advance with the visits, and over markers and aborted
+    /// records at the end of a partition.
     ///
     /// # Errors
     /// About a partition or the whole client; records before it were visited.
-    pub fn poll(&mut self, max: usize, mut visit: impl FnMut(Record<'_>)) -> Result<usize, KafkaError> {
+    pub fn poll(&mut self, max: usize, mut visit: impl FnMut(Record<'_>)) -> Result<Taken, KafkaError> {
         self.check_events()?;
         let max = max.min(RECORDS_PER_POLL_MAX);
         if self.messages.len() < max {
@@ -213,7 +221,7 @@ impl Consumer {
             unsafe { ffi::rd_kafka_message_destroy(pointer) };
         }
         match failure {
-            None => Ok(visited),
+            None => Ok(Taken { records: visited, drained: taken < max }),
             Some(e) => Err(e),
         }
     }

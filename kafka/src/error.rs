@@ -19,9 +19,13 @@ pub enum ErrorKind {
 /// A failed call to Kafka.
 #[derive(Clone, Debug, Error)]
 pub enum KafkaError {
-    #[error("failed to reach the Kafka brokers at {brokers}: {reason}; check 'properties.bootstrap.servers' and the network")]
+    #[error(
+        "failed to reach the Kafka brokers at {brokers}: {reason}; check 'properties.bootstrap.servers' and the network"
+    )]
     Unreachable { brokers: String, reason: String },
-    #[error("failed to authenticate with the Kafka broker {broker}: {reason}; check 'properties.security.protocol', 'properties.sasl.*' and 'properties.ssl.*'")]
+    #[error(
+        "failed to authenticate with the Kafka broker {broker}: {reason}; check 'properties.security.protocol', 'properties.sasl.*' and 'properties.ssl.*'"
+    )]
     Authentication { broker: String, reason: String },
     #[error("the Kafka user has no right to {action}: {reason}; grant it on the broker")]
     Authorization { action: String, reason: String },

@@ -19,13 +19,14 @@ mod wire;
 
 pub use admin::{Admin, Isolation, OffsetAt, TopicDescription, TopicId, TopicPartition};
 pub use config::{ClientCertificate, ClientConfig, Pem, Sasl, SaslMechanism, Security, Tls};
-pub use consumer::{Consumer, Record};
+pub use consumer::{Consumer, Record, Taken};
 pub use error::{ErrorKind, KafkaError};
 pub use partitioner::partition_of_key;
 pub use producer::{Producer, ProducerEvent, ProducerOptions, Sent};
 pub use record_buffer::RecordBuffer;
 pub use transactions::{
-    Ending, ProducerIdentity, StoredTransaction, TransactionDescription, TransactionState, TransactionOutcome, Transactions,
+    Ending, ProducerIdentity, StoredTransaction, TransactionDescription, TransactionOutcome, TransactionState,
+    Transactions,
 };
 pub use wire::Deadline;
 

@@ -193,7 +193,11 @@ pub(crate) struct Event(NonNull<ffi::rd_kafka_event_t>);
 /// What an event says.
 pub(crate) enum EventKind {
     /// Something about the client as a whole. `fatal`: it is of no more use.
-    Error { code: ErrorCode, reason: String, fatal: bool },
+    Error {
+        code: ErrorCode,
+        reason: String,
+        fatal: bool,
+    },
     /// Messages that were not delivered: error and size of each.
     Undelivered(Vec<(ErrorCode, usize)>),
     Other,

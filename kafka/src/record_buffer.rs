@@ -143,10 +143,7 @@ mod tests {
         assert_eq!((buffer.pending_records(), buffer.pending_bytes()), (3, 8));
         buffer.take(1);
         let rest: Vec<_> = buffer.pending().collect();
-        assert_eq!(rest, [
-            Buffered { key: None, value: Some(b"") },
-            Buffered { key: Some(b"gone"), value: None }
-        ]);
+        assert_eq!(rest, [Buffered { key: None, value: Some(b"") }, Buffered { key: Some(b"gone"), value: None }]);
         assert_eq!(buffer.pending_bytes(), 4);
         buffer.take(2);
         assert!(buffer.is_empty());

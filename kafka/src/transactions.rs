@@ -70,9 +70,13 @@ pub enum TransactionOutcome {
     Committed,
     Aborted,
     /// The broker gave it up (time-out), or the id was fenced, before it was committed.
-    Expired { detail: String },
+    Expired {
+        detail: String,
+    },
     /// Not known: no answer in time. Ask again; the request may be repeated.
-    Unavailable { detail: String },
+    Unavailable {
+        detail: String,
+    },
 }
 
 /// The broker's own states of a transactional id (`TransactionState` in its source).
@@ -128,9 +132,13 @@ pub struct Transactions {
 enum Answer<T> {
     Final(T),
     /// The coordinator has moved or may have: find it again.
-    Moved { detail: String },
+    Moved {
+        detail: String,
+    },
     /// The same coordinator, a little later.
-    Busy { detail: String },
+    Busy {
+        detail: String,
+    },
 }
 
 impl Transactions {
@@ -225,10 +233,8 @@ impl Transactions {
         let action = format!("fence the transactional id '{id}'");
         self.ask_until(id, deadline, |cluster, address| {
             let response = cluster.ask(address, &request, INIT_PRODUCER_ID_VERSION, deadline)?;
-            let identity = ProducerIdentity {
-                producer_id: response.producer_id.0,
-                producer_epoch: response.producer_epoch,
-            };
+            let identity =
+                ProducerIdentity { producer_id: response.producer_id.0, producer_epoch: response.producer_epoch };
             answer(response.error_code, &action, identity)
         })
     }

@@ -58,8 +58,7 @@ impl Connection {
                 let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
                 let host = host.trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(host).map_err(|e| unreachable(format!("not a host name: {e}")))?;
-                let session =
-                    ClientConnection::new(tls.clone(), name).map_err(|e| unreachable(format!("TLS: {e}")))?;
+                let session = ClientConnection::new(tls.clone(), name).map_err(|e| unreachable(format!("TLS: {e}")))?;
                 Stream::Tls(Box::new(StreamOwned::new(session, socket)))
             }
         };
@@ -202,7 +201,9 @@ impl Connection {
                     io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
                         "the broker closed the connection; does the port speak this security protocol?".to_owned()
                     }
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the broker did not answer in time".to_owned(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        "the broker did not answer in time".to_owned()
+                    }
                     _ => error.to_string(),
                 };
                 KafkaError::Unreachable { brokers: self.address.clone(), reason }

@@ -52,7 +52,8 @@ fn exchange(connection: &mut Connection, message: Vec<u8>) -> Result<Bytes, Kafk
     if response.error_code == 0 {
         return Ok(response.auth_bytes);
     }
-    let reason = response.error_message.map_or_else(|| format!("error code {}", response.error_code), |m| m.to_string());
+    let reason =
+        response.error_message.map_or_else(|| format!("error code {}", response.error_code), |m| m.to_string());
     Err(failed(connection, reason))
 }
 

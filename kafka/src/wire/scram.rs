@@ -36,16 +36,12 @@ impl Scram {
     pub(super) fn new(mechanism: SaslMechanism, username: &str, password: &str, nonce: String) -> Option<Self> {
         let algorithm = match mechanism {
             SaslMechanism::Plain => return None,
-            SaslMechanism::ScramSha256 => Algorithm {
-                hmac: hmac::HMAC_SHA256,
-                pbkdf2: pbkdf2::PBKDF2_HMAC_SHA256,
-                digest: &digest::SHA256,
-            },
-            SaslMechanism::ScramSha512 => Algorithm {
-                hmac: hmac::HMAC_SHA512,
-                pbkdf2: pbkdf2::PBKDF2_HMAC_SHA512,
-                digest: &digest::SHA512,
-            },
+            SaslMechanism::ScramSha256 => {
+                Algorithm { hmac: hmac::HMAC_SHA256, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA256, digest: &digest::SHA256 }
+            }
+            SaslMechanism::ScramSha512 => {
+                Algorithm { hmac: hmac::HMAC_SHA512, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA512, digest: &digest::SHA512 }
+            }
         };
         let user = username.replace('=', "=3D").replace(',', "=2C");
         let first_bare = format!("n={user},r={nonce}");
@@ -115,8 +111,7 @@ mod tests {
         let scram =
             Scram::new(SaslMechanism::ScramSha256, "user", "pencil", "rOprNGfwEbeRWgbNEkqO".into()).expect("scram");
         assert_eq!(scram.first_message(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
-        let server_first =
-            "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+        let server_first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         let (message, signature) = scram.final_message(server_first).expect("valid");
         assert_eq!(
             message,
@@ -132,9 +127,14 @@ mod tests {
     fn refuses_a_server_that_does_not_play_by_the_rules() {
         let scram = Scram::new(SaslMechanism::ScramSha512, "a=b,c", "x", "nonce".into()).expect("scram");
         assert_eq!(scram.first_message(), "n,,n=a=3Db=2Cc,r=nonce");
-        for bad in ["", "r=other1,s=AAAA,i=4096", "r=nonce,s=AAAA,i=4096", "r=nonce1,s=!,i=1", "r=nonce1,s=AAAA,i=0",
-            "r=nonce1,s=AAAA,i=4000000000"]
-        {
+        for bad in [
+            "",
+            "r=other1,s=AAAA,i=4096",
+            "r=nonce,s=AAAA,i=4096",
+            "r=nonce1,s=!,i=1",
+            "r=nonce1,s=AAAA,i=0",
+            "r=nonce1,s=AAAA,i=4000000000",
+        ] {
             assert!(scram.final_message(bad).is_err(), "{bad}");
         }
     }

@@ -3,6 +3,8 @@
 //! A reader owns the connection and the decoder. Projection, computed columns and watermarks per split are the
 //! source task's (`source/task`), the same for every connector.
 
+pub mod kafka;
+
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
