@@ -13,8 +13,8 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{
-    BrokerId, DescribeConfigsRequest, FindCoordinatorRequest, GroupId, ListOffsetsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, TopicName,
+    BrokerId, DescribeConfigsRequest, DescribeConfigsResponse, FindCoordinatorRequest, GroupId, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, TopicName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,8 @@ use crate::wire::{Cluster, Deadline, text};
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 /// A topic that was just made is not known to every broker at once: "unknown" is believed after so many tries.
 const UNKNOWN_TOPIC_TRIES: u32 = 5;
-/// DescribeConfigs' number for a broker.
+/// DescribeConfigs' numbers for kinds of resources.
+const CONFIG_OF_TOPIC: i8 = 2;
 const CONFIG_OF_BROKER: i8 = 4;
 
 /// A partition of a topic.
@@ -309,16 +310,34 @@ impl Admin {
     pub fn broker_setting(&mut self, setting: &str, deadline: Deadline) -> Result<Option<String>, KafkaError> {
         let metadata = self.cluster.metadata(&MetadataRequest::default().with_topics(Some(Vec::new())), deadline)?;
         let Some(broker) = metadata.brokers.first() else { return Ok(None) };
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(CONFIG_OF_BROKER)
-            .with_resource_name(text(&broker.node_id.0.to_string()))
-            .with_configuration_keys(Some(vec![text(setting)]));
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
         let address = format!("{}:{}", broker.host.as_str(), broker.port);
-        let response = self.cluster.ask(&address, &request, 4, deadline)?;
-        let found = response.results.iter().filter(|r| r.error_code == 0).flat_map(|r| &r.configs);
-        Ok(found.filter(|c| c.name.as_str() == setting).find_map(|c| c.value.as_ref().map(|v| v.to_string())))
+        let request = describe_configs(CONFIG_OF_BROKER, &broker.node_id.0.to_string(), setting);
+        Ok(config_value(&self.cluster.ask(&address, &request, 4, deadline)?, setting))
     }
+
+    /// A setting of a topic, such as `max.message.bytes`. `None` as for [`Self::broker_setting`].
+    pub fn topic_setting(
+        &mut self,
+        topic: &str,
+        setting: &str,
+        deadline: Deadline,
+    ) -> Result<Option<String>, KafkaError> {
+        let request = describe_configs(CONFIG_OF_TOPIC, topic, setting);
+        Ok(config_value(&self.cluster.ask_any_until(&request, 4, deadline)?, setting))
+    }
+}
+
+fn describe_configs(kind: i8, resource: &str, setting: &str) -> DescribeConfigsRequest {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(resource))
+        .with_configuration_keys(Some(vec![text(setting)]));
+    DescribeConfigsRequest::default().with_resources(vec![resource])
+}
+
+fn config_value(response: &DescribeConfigsResponse, setting: &str) -> Option<String> {
+    let found = response.results.iter().filter(|r| r.error_code == 0).flat_map(|r| &r.configs);
+    found.filter(|c| c.name.as_str() == setting).find_map(|c| c.value.as_ref().map(|v| v.to_string()))
 }
 
 fn check(code: i16, action: &str) -> Result<(), KafkaError> {

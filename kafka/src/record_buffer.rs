@@ -35,25 +35,13 @@ impl Buffered<'_> {
 
 impl RecordBuffer {
     /// Appends a record whose value the closure encodes.
-    ///
-    /// # Errors
-    /// What the closure returned; the buffer is then as it was before.
     #[inline]
-    pub fn append<E>(
-        &mut self,
-        key: Option<&[u8]>,
-        value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let start = self.bytes.len();
+    pub fn append(&mut self, key: Option<&[u8]>, value: impl FnOnce(&mut Vec<u8>)) {
         let key_bytes = self.append_key(key);
         let before_value = self.bytes.len();
-        if let Err(e) = value(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(e);
-        }
+        value(&mut self.bytes);
         let value_bytes = length(self.bytes.len() - before_value);
         self.records.push(Span { key_bytes, value_bytes });
-        Ok(())
     }
 
     /// Appends a record without value: what deletes a key from a compacted topic.
@@ -122,16 +110,10 @@ fn length(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use super::*;
 
     fn put(buffer: &mut RecordBuffer, key: Option<&str>, value: &str) {
-        let result: Result<(), Infallible> = buffer.append(key.map(str::as_bytes), |out| {
-            out.extend_from_slice(value.as_bytes());
-            Ok(())
-        });
-        result.expect("infallible");
+        buffer.append(key.map(str::as_bytes), |out| out.extend_from_slice(value.as_bytes()));
     }
 
     #[test]
@@ -149,17 +131,5 @@ mod tests {
         assert!(buffer.is_empty());
         put(&mut buffer, None, "again");
         assert_eq!(buffer.pending().collect::<Vec<_>>(), [Buffered { key: None, value: Some(b"again") }]);
-    }
-
-    #[test]
-    fn a_failed_encoding_leaves_nothing_behind() {
-        let mut buffer = RecordBuffer::default();
-        put(&mut buffer, None, "a");
-        let failed = buffer.append(Some(b"key"), |out| {
-            out.extend_from_slice(b"half");
-            Err("no")
-        });
-        assert_eq!(failed, Err("no"));
-        assert_eq!(buffer.pending_bytes(), 1);
     }
 }

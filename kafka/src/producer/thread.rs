@@ -200,13 +200,17 @@ impl IoThread {
         Ok(None)
     }
 
+    /// librdkafka purges what is queued and waits until the reports about that are taken: hence in slices.
     fn abort(&self) {
-        // SAFETY: valid client. Purged messages are reported as failed, nobody looks.
-        unsafe {
-            ffi::rd_kafka_purge(self.shared.client(), ffi::RD_KAFKA_PURGE_F_QUEUE | ffi::RD_KAFKA_PURGE_F_INFLIGHT);
-            let error = ffi::rd_kafka_abort_transaction(self.shared.client(), ABORT_TIMEOUT.as_millis() as i32);
-            if let Err(e) = native::check(error) {
-                tracing::debug!("an unfinished transaction is left to its time-out: {}", e.reason);
+        let deadline = Deadline::after(ABORT_TIMEOUT);
+        loop {
+            // SAFETY: valid client. The call can be resumed.
+            let error = unsafe { ffi::rd_kafka_abort_transaction(self.shared.client(), SLICE.as_millis() as i32) };
+            let Err(error) = native::check(error) else { return };
+            let _ = self.shared.check();
+            if !error.retriable || deadline.passed() {
+                tracing::debug!("an unfinished transaction is left to its time-out: {}", error.reason);
+                return;
             }
         }
     }
