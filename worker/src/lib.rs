@@ -9,6 +9,7 @@ pub mod expr;
 pub mod format;
 pub mod keys;
 pub mod metrics;
+pub mod secrets;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

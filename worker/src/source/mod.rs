@@ -5,6 +5,7 @@
 
 pub mod datagen;
 pub mod filesystem;
+pub mod kafka;
 pub mod open;
 
 use std::sync::Arc;
