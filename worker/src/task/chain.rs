@@ -77,6 +77,14 @@ impl Chain {
         self.nodes[0].inbox.push_back((input, element));
     }
 
+    /// Sends a barrier to the outputs past transforms and sinks: they are at their end, and that is sealed.
+    pub(super) fn forward(&mut self, barrier: Barrier) -> Result<(), TaskError> {
+        for output in self.nodes.iter_mut().flat_map(|n| &mut n.outputs) {
+            output.control(&Element::Barrier(barrier))?;
+        }
+        Ok(())
+    }
+
     /// Runs everything that waits in the chain down to the outbox, as far as there is room.
     pub(super) fn drain(&mut self, metrics: &TaskMetrics) -> Result<Drained, TaskError> {
         while let Some(at) = self.nodes.iter().rposition(Node::has_work) {
@@ -120,6 +128,8 @@ impl Chain {
             }
             if let Some(sink) = node.sink_mut() {
                 sink.sink.flush_hint();
+                // Asking drives what it could not hand over before.
+                let _ = sink.sink.ready();
             }
         }
         Ok(())

@@ -78,14 +78,16 @@ impl Epochs {
         }
     }
 
+    /// The end of input is in a sealed epoch: the task takes part in no further one, it only passes barriers on.
+    pub(super) fn retired(&self) -> bool {
+        self.retired
+    }
+
     /// The barrier has passed the chain. `snapshot`: everything but tables and transactions.
     pub(super) fn begin(&mut self, snapshot: TaskSnapshot) {
         let epoch = snapshot.epoch;
         let splits = snapshot.splits.values().flatten().cloned().collect();
         self.undecided = Some(Undecided { epoch, splits, finished: snapshot.finished });
-        if self.retired {
-            return;
-        }
         millstream_fault::reach("before-snapshot");
         self.pending = Some(Pending {
             epoch,
@@ -147,7 +149,7 @@ impl Epochs {
     pub(super) fn sealed(&mut self, epoch: Epoch, chain: &mut Chain) -> Result<Option<Vec<SplitState>>, TaskError> {
         let Some(undecided) = self.undecided.take_if(|u| u.epoch == epoch) else { return Ok(None) };
         chain.sealed(epoch)?;
-        if chain.has_sinks() && !self.retired {
+        if chain.has_sinks() {
             self.committing = Some(epoch);
         }
         self.retired |= undecided.finished;

@@ -113,6 +113,7 @@ impl Inputs {
     /// The epoch was given up: channels that wait for its other barriers go on, late barriers of it are dropped.
     pub(crate) fn abandon(&mut self, epoch: Epoch) {
         self.abandoned = self.abandoned.max(Some(epoch));
+        self.ready.retain(|e| !matches!(e, Element::Barrier(barrier) if barrier.epoch <= epoch));
         if let Alignment::Aligning { barrier, .. } = self.alignment
             && barrier.epoch <= epoch
         {

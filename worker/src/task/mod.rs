@@ -219,6 +219,7 @@ impl Task {
         let mut progress = Progress::Idle;
         loop {
             if self.drain()? == Drained::Blocked {
+                self.chain.flush()?;
                 progress = if progress == Progress::Worked { progress } else { Progress::Blocked };
                 break;
             }
@@ -234,7 +235,7 @@ impl Task {
                 self.chain.flush()?;
                 break;
             };
-            self.take(input, element);
+            self.take(input, element)?;
             progress = Progress::Worked;
         }
         if self.epochs.advance(&mut self.chain, &self.events, &self.metrics)? || self.wants_more(progress) {
@@ -260,16 +261,18 @@ impl Task {
         }
     }
 
-    fn take(&mut self, input: u32, element: Element) {
+    fn take(&mut self, input: u32, element: Element) -> Result<(), TaskError> {
         match &element {
             Element::Watermark(watermark) => {
                 self.watermark = self.watermark.max(*watermark);
                 self.metrics.set_watermark(self.watermark);
             }
+            Element::Barrier(barrier) if self.epochs.retired() => return self.chain.forward(*barrier),
             Element::Barrier(_) => millstream_fault::reach("before-barrier"),
             Element::Batch(_) | Element::Idle(_) | Element::EndOfInput => {}
         }
         self.chain.feed(input, element);
+        Ok(())
     }
 
     /// Runs down what is in the chain, and sees to what has passed it whole.
