@@ -23,7 +23,7 @@ use crate::snapshot::Segments;
 use crate::source::task::SourceHead;
 use crate::source::{self, SourceContext};
 use crate::state::{BackendConfig, State, StateConfig};
-use crate::task::{Chain, Events, Head, Inputs, Node, NotNull, Task, TaskError, TaskParts};
+use crate::task::{Chain, Events, Head, Inputs, Node, Task, TaskError, TaskParts};
 use crate::transform::build::{self, BuildContext};
 
 /// Bytes of segments that all tasks together may put into one manifest (protocol section 3).
@@ -250,7 +250,7 @@ impl TaskBuilder {
             io: site.io.clone(),
         };
         let to_open = source.clone();
-        let reader = blocking(&site.io, move || source::open(&to_open, cx)).await?;
+        let reader = blocking(&site.io, move || source::open::open(&to_open, cx)).await?;
         let reader = reader.map_err(|source_error| TaskError::Source { table: source.table.clone(), source: source_error })?;
         SourceHead::new(transform, source, reader, restored.as_deref().map_or(&[], Vec::as_slice), watermark)
     }
@@ -272,10 +272,9 @@ impl TaskBuilder {
             io: site.io.clone(),
         };
         let to_open = sink.clone();
-        let opened = blocking(&site.io, move || sink::open(&to_open, cx)).await?;
+        let opened = blocking(&site.io, move || sink::open::open(&to_open, cx)).await?;
         let opened = opened.map_err(|source| TaskError::Sink { table: sink.table.clone(), source })?;
-        let not_null = NotNull::new(&transform.output, sink.not_null_enforcer);
-        Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened, not_null))
+        Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened))
     }
 
     /// What rows the sink gets: those of its input.

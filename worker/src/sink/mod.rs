@@ -84,7 +84,3 @@ pub enum SinkError {
     #[error("{reason}")]
     Transient { reason: String },
 }
-
-pub fn open(_: &millstream_api::graph::SinkTransform, _: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
-    Err(SinkError::User { reason: "no".into() })
-}

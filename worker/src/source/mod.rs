@@ -3,8 +3,6 @@
 //! A reader owns the connection and the decoder. Projection, computed columns and watermarks per split are the
 //! source task's (`source/task`), the same for every connector.
 
-pub(crate) mod task;
-
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -98,8 +96,4 @@ pub enum SourceError {
     /// It may work after a restart.
     #[error("{reason}")]
     Transient { reason: String },
-}
-
-pub fn open(_: &millstream_api::graph::SourceTransform, _: SourceContext) -> Result<Box<dyn SourceReader>, SourceError> {
-    Err(SourceError::User { reason: "no".into() })
 }
