@@ -1,5 +1,9 @@
 //! Sinks: batches in, records out, with the two-phase commit of Flink's `TwoPhaseCommittingSink`.
 
+pub mod blackhole;
+pub mod open;
+pub mod print;
+
 use arrow_array::RecordBatch;
 use millstream_api::graph::{ChangelogMode, Schema};
 use millstream_api::ids::{Epoch, TransformUid};
@@ -7,6 +11,7 @@ use millstream_api::log::{PreparedTransaction, TransactionalIds};
 use thiserror::Error;
 
 use crate::source::SlotWaker;
+pub use open::open;
 
 /// What a connector is given to open its sink: `<connector>::open(&<Connector>Sink, &SinkTransform, SinkContext)
 /// -> Result<Box<dyn Sink>, SinkError>`. Called on an I/O thread: it may block, within a bounded time.

@@ -3,11 +3,16 @@
 //! A reader owns the connection and the decoder. Projection, computed columns and watermarks per split are the
 //! source task's (`source/task`), the same for every connector.
 
+pub mod datagen;
+pub mod filesystem;
+pub mod open;
+
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use millstream_api::ids::TransformUid;
 use millstream_api::log::SplitState;
+pub use open::open;
 use thiserror::Error;
 
 /// What a connector is given to open its reader: `<connector>::open(&<Connector>Source, &SourceTransform, SourceContext)

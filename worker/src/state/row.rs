@@ -16,6 +16,11 @@ pub struct RowRef<'a> {
 }
 
 impl RowMut<'_> {
+    #[must_use]
+    #[allow(clippy::should_implement_trait)]
+    pub fn as_ref(&self) -> RowRef<'_> {
+        unimplemented!()
+    }
     /// Whether there was a row before this visit.
     #[must_use]
     pub fn existed(&self) -> bool {

@@ -2,9 +2,10 @@
 
 pub mod aggregate;
 pub mod build;
-pub mod calc;
 pub mod global_group;
 pub mod global_window;
+#[cfg(test)]
+mod harness;
 pub mod local_group;
 pub mod local_window;
 pub mod mini_batch;

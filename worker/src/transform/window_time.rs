@@ -8,9 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-};
+use arrow_array::types::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
 use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use millstream_api::graph::Window;
@@ -212,7 +210,9 @@ mod tests {
 
     #[test]
     fn slices_and_windows_agree_with_trying_every_start() {
-        for (size, slide, offset) in [(10, 10, 0), (10, 10, 3), (10, 5, 0), (12, 4, 1), (10, 4, 0), (6, 9, 2), (7, 3, -2)] {
+        for (size, slide, offset) in
+            [(10, 10, 0), (10, 10, 3), (10, 5, 0), (12, 4, 1), (10, 4, 0), (6, 9, 2), (7, 3, -2)]
+        {
             let s = slicing(size, slide, offset);
             for time in -60..60 {
                 let slice_end = s.slice_end(time);

@@ -200,7 +200,8 @@ fn fold_each<A: Copy, V>(
             }
         }
         Some(mask) => {
-            for ((group, value), _) in groups.iter().zip(values).zip(mask.iter()).filter(|(_, takes_part)| *takes_part) {
+            for ((group, value), _) in groups.iter().zip(values).zip(mask.iter()).filter(|(_, takes_part)| *takes_part)
+            {
                 let slot = &mut slots[*group as usize];
                 *slot = step(*slot, value);
             }

@@ -53,11 +53,13 @@ macro_rules! with_integers {
                 $body
             }
             DataType::Int8 => {
-                let $values = array.as_primitive::<::arrow_array::types::Int8Type>().values().iter().map(|v| i64::from(*v));
+                let $values =
+                    array.as_primitive::<::arrow_array::types::Int8Type>().values().iter().map(|v| i64::from(*v));
                 $body
             }
             DataType::Int16 => {
-                let $values = array.as_primitive::<::arrow_array::types::Int16Type>().values().iter().map(|v| i64::from(*v));
+                let $values =
+                    array.as_primitive::<::arrow_array::types::Int16Type>().values().iter().map(|v| i64::from(*v));
                 $body
             }
             DataType::Int32 | DataType::Date32 | DataType::Time32(_) => {

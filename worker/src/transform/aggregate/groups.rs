@@ -28,7 +28,9 @@ pub enum GroupTable {
     Bytes(BytesGroups),
     Rows(RowGroups),
     /// No key columns: every row is of one group.
-    One { used: bool },
+    One {
+        used: bool,
+    },
 }
 
 impl GroupTable {
@@ -142,9 +144,11 @@ impl IntGroups {
         let nulls = keys.nulls().filter(|n| n.null_count() > 0);
         with_integers!(keys, |values| match nulls {
             None => groups.extend(values.map(|key| self.group_of(key))),
-            Some(nulls) => groups.extend(values.enumerate().map(|(row, key)| {
-                if nulls.is_valid(row) { self.group_of(key) } else { self.group_of_null() }
-            })),
+            Some(nulls) => groups.extend(
+                values
+                    .enumerate()
+                    .map(|(row, key)| { if nulls.is_valid(row) { self.group_of(key) } else { self.group_of_null() } })
+            ),
         });
     }
 
@@ -198,7 +202,8 @@ impl IntGroups {
     fn drain(&mut self) -> ArrayRef {
         self.slots.fill(Slot { key: 0, group: EMPTY });
         let keys = std::mem::take(&mut self.keys);
-        let nulls = self.null_group.take().map(|null| NullBuffer::from_iter((0..keys.len()).map(|g| g != null as usize)));
+        let nulls =
+            self.null_group.take().map(|null| NullBuffer::from_iter((0..keys.len()).map(|g| g != null as usize)));
         integer_array(&self.ty, keys, nulls)
     }
 }
@@ -211,7 +216,10 @@ fn hash_of(hasher: &foldhash::fast::RandomState, key: i64) -> usize {
 }
 
 fn group_number(index: usize) -> u32 {
-    u32::try_from(index).ok().filter(|g| *g != EMPTY).expect("fewer than 2^32 - 1 groups: bounded by memory long before")
+    u32::try_from(index)
+        .ok()
+        .filter(|g| *g != EMPTY)
+        .expect("fewer than 2^32 - 1 groups: bounded by memory long before")
 }
 
 /// Byte strings, one after the other.

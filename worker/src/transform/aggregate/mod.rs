@@ -131,7 +131,8 @@ pub fn take_feeds(feeds: &[Feed], indices: &UInt32Array) -> Result<Vec<Feed>, Ar
         .map(|feed| {
             let values = feed.values.as_ref().map(|values| take(values, indices, None)).transpose()?;
             let mask = feed.mask.as_ref();
-            let mask = mask.map(|mask| BooleanBuffer::from_iter(indices.values().iter().map(|i| mask.value(*i as usize))));
+            let mask =
+                mask.map(|mask| BooleanBuffer::from_iter(indices.values().iter().map(|i| mask.value(*i as usize))));
             Ok(Feed { values, mask })
         })
         .collect()

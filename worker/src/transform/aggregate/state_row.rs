@@ -26,8 +26,14 @@ struct PartialColumn<'a> {
 
 enum Values<'a> {
     /// `spare_bits`: how many of an i64's 64 bits the column does not have.
-    Int { values: Cow<'a, [i64]>, spare_bits: u32 },
-    Float { values: Cow<'a, [f64]>, single: bool },
+    Int {
+        values: Cow<'a, [i64]>,
+        spare_bits: u32,
+    },
+    Float {
+        values: Cow<'a, [f64]>,
+        single: bool,
+    },
     Decimal(&'a [i128]),
     Bytes(&'a ArrayRef),
 }
