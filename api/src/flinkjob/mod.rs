@@ -8,6 +8,9 @@ mod parse;
 mod restart;
 mod spec;
 
+#[cfg(test)]
+mod corpus_tests;
+
 pub use checkpoint::{CheckpointSpec, S3Credentials, S3Spec};
 pub use duration::{Duration, DurationError};
 pub use parse::{ManifestError, parse};
