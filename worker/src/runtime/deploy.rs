@@ -23,7 +23,7 @@ use crate::snapshot::Segments;
 use crate::source::task::SourceHead;
 use crate::source::{self, SourceContext};
 use crate::state::{BackendConfig, State, StateConfig};
-use crate::task::{Chain, Events, Head, Inputs, Node, Task, TaskError, TaskParts};
+use crate::task::{Chain, Events, Head, Inputs, Node, NotNull, Task, TaskError, TaskParts};
 use crate::transform::build::{self, BuildContext};
 
 /// Bytes of segments that all tasks together may put into one manifest (protocol section 3).
@@ -274,7 +274,8 @@ impl TaskBuilder {
         let to_open = sink.clone();
         let opened = blocking(&site.io, move || sink::open::open(&to_open, cx)).await?;
         let opened = opened.map_err(|source| TaskError::Sink { table: sink.table.clone(), source })?;
-        Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened))
+        let not_null = NotNull::new(&transform.output, sink.not_null_enforcer);
+        Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened, not_null))
     }
 
     /// What rows the sink gets: those of its input.

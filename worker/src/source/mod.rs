@@ -6,6 +6,7 @@
 pub mod datagen;
 pub mod filesystem;
 pub mod open;
+pub(crate) mod task;
 
 use std::sync::Arc;
 

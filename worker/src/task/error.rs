@@ -29,6 +29,8 @@ pub enum TaskError {
     Build(#[from] BuildError),
     #[error("table {table}: event-time column {column} is NULL; a row without event time cannot be placed in time: filter such records out before, or make the column NOT NULL in the data")]
     NullEventTime { table: String, column: String },
+    #[error("table {table}: column {column} is NOT NULL but a row has NULL there; to drop such rows set 'table.exec.sink.not-null-enforcer' = 'DROP'")]
+    NullInSink { table: String, column: String },
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -56,7 +58,7 @@ impl TaskError {
             },
             Self::Expression { .. } | Self::Build(BuildError::Unsupported { .. }) => FailureKind::User,
             Self::Build(BuildError::State(e)) => state_kind(e),
-            Self::NullEventTime { .. } => FailureKind::UserData,
+            Self::NullEventTime { .. } | Self::NullInSink { .. } => FailureKind::UserData,
             Self::Transform(TransformError::State(e)) | Self::State(e) => state_kind(e),
             Self::Source { source, .. } => match source {
                 SourceError::Decode { .. } => FailureKind::UserData,

@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod inputs;
 mod node;
+mod not_null;
 mod watermark;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +28,7 @@ pub use error::TaskError;
 pub(crate) use event::{Events, TaskEvent, TaskEventKind, WriteRequest};
 pub(crate) use inputs::Inputs;
 pub(crate) use node::Node;
+pub(crate) use not_null::NotNull;
 pub(crate) use watermark::WatermarkMerge;
 
 use crate::element::{Barrier, Element, WatermarkMs};

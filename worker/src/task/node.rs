@@ -6,6 +6,7 @@ use arrow_array::RecordBatch;
 use millstream_api::ids::{Epoch, TransformUid};
 
 use super::error::TaskError;
+use super::not_null::NotNull;
 use crate::element::{Element, WatermarkMs};
 use crate::exchange::{Output, batch_bytes};
 use crate::metrics::TaskMetrics;
@@ -42,6 +43,7 @@ enum Kind {
 pub(super) struct SinkNode {
     pub(super) sink: Box<dyn Sink>,
     table: String,
+    not_null: NotNull,
     pub(super) committed: Option<Epoch>,
 }
 
@@ -69,8 +71,8 @@ impl Node {
         Self::new(uid, Kind::Transform { transform, state }, watermark)
     }
 
-    pub(crate) fn sink(uid: TransformUid, table: String, sink: Box<dyn Sink>) -> Self {
-        let sink = SinkNode { sink, table, committed: None };
+    pub(crate) fn sink(uid: TransformUid, table: String, sink: Box<dyn Sink>, not_null: NotNull) -> Self {
+        let sink = SinkNode { sink, table, not_null, committed: None };
         Self::new(uid, Kind::Sink(sink), WatermarkMs::MIN)
     }
 
@@ -181,10 +183,8 @@ impl Node {
     pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
         match &self.kind {
             Kind::Transform { transform, .. } => transform.counters(),
-            Kind::Sink(sink) if sink.sink.dropped_rows() > 0 => {
-                vec![("numRecordsDroppedByNotNullEnforcer", sink.sink.dropped_rows())]
-            }
-            Kind::Sink(_) | Kind::Source => Vec::new(),
+            Kind::Sink(sink) => sink.not_null.counters(),
+            Kind::Source => Vec::new(),
         }
     }
 
@@ -244,7 +244,10 @@ fn run_transform(
 impl SinkNode {
     fn take(&mut self, element: Element, metrics: &TaskMetrics) -> Result<(), TaskError> {
         match element {
-            Element::Batch(batch) => self.write(batch, metrics),
+            Element::Batch(batch) => {
+                let Some(batch) = self.not_null.check(batch, &self.table)? else { return Ok(()) };
+                self.write(batch, metrics)
+            }
             Element::Barrier(barrier) => self.sink.prepare(barrier.epoch).map_err(|e| self.error(e)),
             Element::Watermark(_) | Element::Idle(_) | Element::EndOfInput => Ok(()),
         }
