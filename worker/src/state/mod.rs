@@ -435,4 +435,4 @@ impl SnapshotRun {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

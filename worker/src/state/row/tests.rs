@@ -1,55 +1,14 @@
 //! Rows of every type, through cells and back.
 
-use std::sync::Arc;
-
-use arrow_array::{ArrayRef, Int64Array, new_null_array};
-use arrow_cast::cast;
+use arrow_array::new_null_array;
 use millstream_api::graph::{Field, Schema, SqlType};
 
 use super::*;
-
-/// A schema with one column of every SQL type, and arrays of it: values in all rows but the last.
-pub(crate) fn every_type() -> (Schema, Vec<ArrayRef>) {
-    let types = vec![
-        SqlType::Boolean,
-        SqlType::TinyInt,
-        SqlType::SmallInt,
-        SqlType::Int,
-        SqlType::BigInt,
-        SqlType::Float,
-        SqlType::Double,
-        SqlType::Decimal { precision: 38, scale: 4 },
-        SqlType::STRING,
-        SqlType::BYTES,
-        SqlType::Date,
-        SqlType::Time { precision: 3 },
-        SqlType::Timestamp { precision: 3 },
-        SqlType::Timestamp { precision: 6 },
-        SqlType::TimestampLtz { precision: 9 },
-        SqlType::IntervalDayTime,
-        SqlType::IntervalYearMonth,
-    ];
-    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(0), Some(-100), None]));
-    let arrays = types
-        .iter()
-        .map(|ty| match ty.arrow() {
-            arrow_schema::DataType::Binary => {
-                cast(&cast(&numbers, &arrow_schema::DataType::Utf8).unwrap(), &ty.arrow())
-            }
-            arrow_schema::DataType::Date32 | arrow_schema::DataType::Time32(_) => {
-                cast(&cast(&numbers, &arrow_schema::DataType::Int32).unwrap(), &ty.arrow())
-            }
-            arrow => cast(&numbers, &arrow),
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .unwrap();
-    let fields = types.into_iter().enumerate().map(|(i, ty)| Field::new(format!("c{i}"), ty, true)).collect();
-    (Schema::new(fields), arrays)
-}
+use crate::state::tests::every_type;
 
 #[test]
 fn every_type_survives_cells_packing_and_unpacking() {
-    let (schema, arrays) = every_type();
+    let (schema, arrays) = every_type(&[Some(1), Some(0), Some(-100), None]);
     let layout = RowLayout::new(&schema, true);
     let mut heap = Heap::default();
     let mut out = RowArrays::new(&schema);

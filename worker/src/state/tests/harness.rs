@@ -1,7 +1,8 @@
 //! Random operations with barriers, aborts, roll backs and restores, against a naive reference.
 //!
-//! Both backends, several tasks, two tables (fixed-width rows; strings, decimals and TTL). After every step that
-//! restores or rolls back, and at the end, all contents are compared.
+//! Both backends, several tasks, two tables (fixed-width rows; strings, decimals and TTL), segments in a real local
+//! store with merges, or just kept. After every step that restores or rolls back, and at the end, all contents are
+//! compared.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use millstream_api::ids::key_group_range;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::checkpoints::Checkpoints;
 use super::*;
 
 const TTL_MS: u64 = 50;
@@ -50,6 +52,10 @@ enum Op {
     Restore {
         parallelism: u32,
     },
+    /// Each task merges its segments from a position on; that enters with the next sealed epoch.
+    Merge {
+        first: usize,
+    },
 }
 
 /// A row of the reference: count, text, last write.
@@ -71,7 +77,7 @@ struct World {
     sealed: Contents,
     sealed_epoch: Option<Epoch>,
     pending: Option<Pending>,
-    segments: Vec<ChangeBatch>,
+    checkpoints: Checkpoints,
     next_epoch: u64,
     now_ms: i64,
 }
@@ -79,10 +85,11 @@ struct World {
 struct Pending {
     epoch: Epoch,
     contents: Contents,
-    pieces: Vec<ChangeBatch>,
+    /// With the index of the task.
+    pieces: Vec<(usize, ChangeBatch)>,
 }
 
-fn specs() -> Vec<TableSpec> {
+pub(super) fn specs() -> Vec<TableSpec> {
     let text = TableSpec {
         name: "text".into(),
         key: Schema::new(vec![
@@ -195,7 +202,7 @@ impl Tasks {
 }
 
 impl World {
-    fn new(disk: bool) -> Self {
+    fn new(disk: bool, checkpoints: Checkpoints) -> Self {
         let mut tasks = Tasks::open(2, disk);
         tasks.states.iter_mut().for_each(|state| state.set_processing_time(1_000));
         Self {
@@ -204,7 +211,7 @@ impl World {
             sealed: Contents::new(),
             sealed_epoch: None,
             pending: None,
-            segments: Vec::new(),
+            checkpoints,
             next_epoch: 1,
             now_ms: 1_000,
         }
@@ -239,6 +246,7 @@ impl World {
             }
             Op::RollBack => self.roll_back(),
             Op::Restore { parallelism } => self.restore(*parallelism),
+            Op::Merge { first } => self.checkpoints.merge(*first, self.tasks.parallelism, self.now_ms),
         }
     }
 
@@ -290,10 +298,10 @@ impl World {
 
     fn read(&mut self, pieces: usize, max_rows: usize) {
         let Some(pending) = &mut self.pending else { return };
-        for state in &mut self.tasks.states {
+        for (task, state) in self.tasks.states.iter_mut().enumerate() {
             for _ in 0..pieces {
                 match state.snapshot_piece(pending.epoch, max_rows).unwrap() {
-                    Some(piece) => pending.pieces.push(piece),
+                    Some(piece) => pending.pieces.push((task, piece)),
                     None => break,
                 }
             }
@@ -306,7 +314,7 @@ impl World {
         self.tasks.states.iter_mut().for_each(|state| state.sealed(pending.epoch).unwrap());
         self.sealed = pending.contents;
         self.sealed_epoch = Some(pending.epoch);
-        self.segments.extend(pending.pieces);
+        self.checkpoints.add(pending.epoch, pending.pieces, self.tasks.parallelism);
     }
 
     fn roll_back(&mut self) {
@@ -323,9 +331,9 @@ impl World {
     fn restore(&mut self, parallelism: u32) {
         self.pending = None;
         self.tasks.reopen(parallelism);
-        for state in &mut self.tasks.states {
+        for (task, state) in self.tasks.states.iter_mut().enumerate() {
             state.set_processing_time(self.now_ms);
-            self.segments.iter().for_each(|piece| state.load(piece).unwrap());
+            self.checkpoints.load(state, key_group_range(task as u32, parallelism, MAX_PARALLELISM));
             if let Some(epoch) = self.sealed_epoch {
                 state.loaded(epoch).unwrap();
             }
@@ -372,6 +380,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Abort),
         1 => Just(Op::RollBack),
         1 => (1u32..5).prop_map(|parallelism| Op::Restore { parallelism }),
+        1 => (0usize..4).prop_map(|first| Op::Merge { first }),
     ]
 }
 
@@ -380,12 +389,13 @@ fn cases(moderate: u32) -> u32 {
     moderate * if std::env::var_os("MILLSTREAM_SOAK").is_some() { 20 } else { 1 }
 }
 
-fn run(disk: bool, cases: u32) {
+fn run(disk: bool, in_store: bool, cases: u32) {
     // proptest prints the seed and the smallest failing sequence.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     TestRunner::new(config)
         .run(&proptest::collection::vec(op(), 1..60), |ops| {
-            let mut world = World::new(disk);
+            let checkpoints = if in_store { Checkpoints::in_store() } else { Checkpoints::Kept(Vec::new()) };
+            let mut world = World::new(disk, checkpoints);
             ops.iter().for_each(|op| world.apply(op));
             world.check();
             world.seal();
@@ -397,10 +407,15 @@ fn run(disk: bool, cases: u32) {
 
 #[test]
 fn memory_state_equals_the_reference_through_barriers_roll_backs_and_restores() {
-    run(false, cases(400));
+    run(false, false, cases(400));
 }
 
 #[test]
 fn disk_state_equals_the_reference_through_barriers_roll_backs_and_restores() {
-    run(true, cases(12));
+    run(true, false, cases(12));
+}
+
+#[test]
+fn state_equals_the_reference_through_segments_in_a_store_and_their_merges() {
+    run(false, true, cases(60));
 }
