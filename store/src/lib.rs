@@ -3,11 +3,19 @@
 //! Owns: conditional puts, retries, credentials, the start-up probe. Does not own: what the objects mean.
 
 mod error;
+mod local;
+mod location;
+mod object_path;
+mod options;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use local::LocalStore;
+pub use options::{AccessKeys, Credentials, StoreOptions};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use location::Location;
+use std::sync::Arc;
 
 /// Answer to a conditional put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,4 +63,20 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 
     /// How messages name this store: `s3://bucket/prefix`, `file:///path`.
     fn describe(&self) -> String;
+}
+
+/// Opens the store that `uri` names: `s3://bucket/prefix`, `file:///path` or a plain path.
+///
+/// # Errors
+/// `Configuration` when the URI, the options or the place is not usable.
+pub async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    match Location::parse(uri)? {
+        Location::Directory(root) => Ok(Arc::new(LocalStore::open(&root)?)),
+        Location::S3 { bucket, prefix } => Err(StoreError {
+            kind: StoreErrorKind::Configuration,
+            verb: "open",
+            object: format!("store `s3://{bucket}/{prefix}`"),
+            reason: format!("S3 is not part of this build ({:?})", options.endpoint),
+        }),
+    }
 }
