@@ -7,6 +7,7 @@ use millstream_api::graph::{ChangelogMode, JobGraph, Schema, SinkConnector, Tran
 use millstream_api::ids::TransformId;
 use thiserror::Error;
 
+use super::calc::Calc;
 use super::global_group::GlobalGroupAggregate;
 use super::global_window::GlobalWindowAggregate;
 use super::local_group::LocalGroupAggregate;
@@ -53,9 +54,8 @@ pub fn build(
     let keyed = StateBuild { state, max_parallelism: cx.max_parallelism };
     let input = || only_input(transform, cx.graph);
     Ok(match &transform.kind {
-        TransformKind::Calc { .. } => {
-            let _ = input;
-            return Err(BuildError::new(transform, "x"));
+        TransformKind::Calc { filter, projection } => {
+            Box::new(Calc::new(transform, filter.as_ref(), projection, &input()?.output)?)
         }
         TransformKind::Union => Box::new(Union::new(transform)),
         TransformKind::WindowAssign { window } => {

@@ -13,7 +13,7 @@ use super::aggregate::true_bits;
 use super::build::BuildError;
 use super::output::Output;
 use super::{Collector, TransformContext, TransformError};
-use crate::expr::{CompiledExpr, EvalContext};
+use crate::expr::{CompiledExpr, EvalContext, EvalError};
 
 /// See the module.
 #[derive(Debug)]
@@ -61,9 +61,16 @@ impl Calc {
     /// The rows that the filter keeps; `None`: all of them.
     fn kept(&self, batch: &RecordBatch, cx: &EvalContext) -> Result<Option<BooleanArray>, TransformError> {
         let Some(filter) = &self.filter else { return Ok(None) };
-        let answers = filter.evaluate(batch, cx).map_err(|e| self.output.user_data(e.to_string()))?;
+        let answers = filter.evaluate(batch, cx).map_err(|e| self.failed(&e))?;
         let kept = BooleanArray::from(true_bits(&answers));
         Ok((kept.true_count() < batch.num_rows()).then_some(kept))
+    }
+
+    fn failed(&self, error: &EvalError) -> TransformError {
+        match error {
+            EvalError::UserData(reason) => self.output.user_data(reason),
+            other => self.output.bug(other.to_string()),
+        }
     }
 }
 
@@ -108,7 +115,7 @@ impl super::Transform for Calc {
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len() + 1);
         for expr in &self.projection {
-            columns.push(expr.evaluate(&reduced, &eval).map_err(|e| self.output.user_data(e.to_string()))?);
+            columns.push(expr.evaluate(&reduced, &eval).map_err(|e| self.failed(&e))?);
         }
         if row_kind.is_some() {
             columns.push(reduced.column(reduced.num_columns() - 1).clone());

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod build;
+pub mod calc;
 pub mod global_group;
 pub mod global_window;
 #[cfg(test)]
@@ -10,6 +11,8 @@ pub mod local_group;
 pub mod local_window;
 pub mod mini_batch;
 pub mod output;
+#[cfg(test)]
+mod tests;
 pub mod union;
 pub mod window_assign;
 pub mod window_time;

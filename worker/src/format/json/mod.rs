@@ -20,6 +20,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use column::ticks_per_second;
 pub use decoder::JsonDecoder;
 pub use encoder::{BoundEncoder, JsonEncoder};
 pub use error::{DecodeError, DecodeReason};
