@@ -11,6 +11,7 @@ pub mod format;
 pub mod keys;
 pub mod metrics;
 pub mod runtime;
+pub mod secrets;
 pub mod sink;
 pub mod slot;
 pub mod snapshot;

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod duration;
+pub mod options;
 mod parse;
 mod restart;
 mod spec;

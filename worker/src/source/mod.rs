@@ -5,6 +5,7 @@
 
 pub mod datagen;
 pub mod filesystem;
+pub mod kafka;
 pub mod open;
 pub(crate) mod task;
 
