@@ -87,10 +87,7 @@ fn transactions(basis: &Basis<'_>, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -
     all.into_iter().collect()
 }
 
-fn tables(
-    basis: &Basis<'_>,
-    snapshots: &BTreeMap<TaskId, TaskSnapshot>,
-) -> Result<Vec<TableManifest>, AssemblyError> {
+fn tables(basis: &Basis<'_>, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -> Result<Vec<TableManifest>, AssemblyError> {
     let known: BTreeSet<&TransformUid> = basis.graph.transforms.iter().map(|t| &t.uid).collect();
     let kept = basis.previous.into_iter().flat_map(|p| &p.tables).filter(|t| known.contains(&t.uid));
     let mut tables: BTreeMap<(TransformUid, String), TableManifest> =
@@ -166,11 +163,9 @@ fn operator_state(
             // Of a vertex that ended as a whole everything stays, at whatever parallelism it was written.
             let stays = |s: &&OperatorState| {
                 vertex_ended
-                    || (previous.parallelism == basis.parallelism
-                        && basis.finished.contains(&task_of(vertex, s.index)))
+                    || (previous.parallelism == basis.parallelism && basis.finished.contains(&task_of(vertex, s.index)))
             };
-            let kept: Vec<_> =
-                previous.operator_state.get(uid).into_iter().flatten().filter(stays).cloned().collect();
+            let kept: Vec<_> = previous.operator_state.get(uid).into_iter().flatten().filter(stays).cloned().collect();
             if !kept.is_empty() {
                 let all = states.entry(uid.clone()).or_default();
                 all.extend(kept);
@@ -190,7 +185,9 @@ fn splits(
     snapshots: &BTreeMap<TaskId, TaskSnapshot>,
 ) -> Result<BTreeMap<TransformUid, Vec<SplitState>>, AssemblyError> {
     let mut splits: BTreeMap<TransformUid, BTreeMap<String, SplitState>> = BTreeMap::new();
-    for (uid, split) in snapshots.values().flat_map(|s| s.splits.iter()).flat_map(|(u, list)| list.iter().map(move |s| (u, s))) {
+    for (uid, split) in
+        snapshots.values().flat_map(|s| s.splits.iter()).flat_map(|(u, list)| list.iter().map(move |s| (u, s)))
+    {
         let of_uid = splits.entry(uid.clone()).or_default();
         if of_uid.insert(split.split.clone(), split.clone()).is_some() {
             return Err(AssemblyError::SplitTwice { uid: uid.clone(), split: split.split.clone() });

@@ -1,6 +1,5 @@
 //! What goes into the core and what comes out of it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
@@ -215,6 +214,3 @@ impl fmt::Display for Notice {
 pub(crate) fn place(start: &Start) -> String {
     format!("process {} on {}", start.address.process_id, start.address.host)
 }
-
-/// Counts by reason, for status and metrics.
-pub type Counts = BTreeMap<&'static str, u64>;

@@ -36,9 +36,8 @@ pub fn superfluous(
     let sealed = view.sealed();
     let by_count = sealed.len().saturating_sub(retained.max(1) as usize);
     // Nothing recorded yet: everything stays.
-    let by_commit = committed_through.map_or(0, |through| {
-        sealed.partition_point(|s| s.manifest.epoch <= through).saturating_sub(1)
-    });
+    let by_commit = committed_through
+        .map_or(0, |through| sealed.partition_point(|s| s.manifest.epoch <= through).saturating_sub(1));
     let first = by_count.min(by_commit);
     let first_kept = sealed.get(first)?.seq;
     let kept: BTreeSet<&str> =
@@ -49,8 +48,7 @@ pub fn superfluous(
         .filter(|path| !kept.contains(path.as_str()))
         .collect();
     // The entry that says who rules stays as long as that term does.
-    let entries: Vec<Seq> =
-        view.stored().range(..first_kept).copied().filter(|seq| seq.0 != generation.0).collect();
+    let entries: Vec<Seq> = view.stored().range(..first_kept).copied().filter(|seq| seq.0 != generation.0).collect();
     Some(Superfluous { entries, objects: objects.into_iter().collect(), first_kept })
 }
 
