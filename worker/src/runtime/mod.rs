@@ -257,7 +257,7 @@ impl Runtime {
             let reason = "it was told to reset, and nothing is deployed".to_owned();
             return self.report(transactions::command_failed(reason)).await;
         };
-        let ended = manifest.finished_at(deployed.deployment.parallelism);
+        let ended = manifest.finished_at(deployed.deployment.parallelism, deployed.deployment.graph.hash());
         deployed.deployment.tasks.retain(|task| !ended.contains(task));
         debug_assert_eq!(epoch, manifest.epoch);
         self.build(Some(manifest)).await;
