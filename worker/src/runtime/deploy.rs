@@ -1,11 +1,14 @@
 //! Building tasks: connectors opened, transforms made, state restored, all in parallel on the I/O threads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_api::control::Deployment;
-use millstream_api::graph::{ChangelogMode, JobGraph, SinkTransform, SourceTransform, Transform, TransformKind, Vertex};
+use millstream_api::graph::{
+    ChangelogMode, JobGraph, SinkTransform, SourceTransform, Transform, TransformKind, Vertex,
+};
 use millstream_api::ids::{Generation, TaskId, TransformId, TransformUid, key_group_range};
 use millstream_api::log::{Manifest, SplitState};
 use tokio::runtime::Handle;
@@ -24,6 +27,7 @@ use crate::source::task::SourceHead;
 use crate::source::{self, SourceContext};
 use crate::state::{BackendConfig, State, StateConfig};
 use crate::task::{Chain, Events, Head, Inputs, Node, NotNull, Task, TaskError, TaskParts};
+use crate::transform;
 use crate::transform::build::{self, BuildContext};
 
 /// Bytes of segments that all tasks together may put into one manifest (protocol section 3).
@@ -195,6 +199,7 @@ impl TaskBuilder {
             nodes.push(node);
         }
         self.connect(&mut nodes);
+        let groups = self.groups();
         let head = match source {
             Some(source) => Head::Source(Box::new(source)),
             None => Head::Inputs(Inputs::new(self.inputs, watermark)),
@@ -209,6 +214,7 @@ impl TaskBuilder {
             generation: self.site.generation,
             watermark,
             processing_time_ms,
+            groups,
             inline_bytes_max: self.site.inline_bytes_max,
         }))
     }
@@ -251,7 +257,8 @@ impl TaskBuilder {
         };
         let to_open = source.clone();
         let reader = blocking(&site.io, move || source::open::open(&to_open, cx)).await?;
-        let reader = reader.map_err(|source_error| TaskError::Source { table: source.table.clone(), source: source_error })?;
+        let reader =
+            reader.map_err(|source_error| TaskError::Source { table: source.table.clone(), source: source_error })?;
         SourceHead::new(transform, source, reader, restored.as_deref().map_or(&[], Vec::as_slice), watermark)
     }
 
@@ -285,31 +292,48 @@ impl TaskBuilder {
     }
 
     async fn build_transform(&mut self, transform: &Transform, watermark: WatermarkMs) -> Result<Node, TaskError> {
-        let site = &self.site;
-        let cx = BuildContext { graph: &site.graph, max_parallelism: site.max_parallelism };
-        let groups = key_group_range(self.id.index, site.parallelism, site.max_parallelism);
-        let (mut state, built) = match (self.states.remove(&transform.uid), &site.manifest) {
-            (Some(mut state), Some(manifest)) => {
-                state.roll_back(manifest.epoch)?;
+        let graph = Arc::clone(&self.site.graph);
+        let cx = BuildContext { graph: &graph, max_parallelism: self.site.max_parallelism };
+        let (state, mut built) = match self.survivor(transform, &cx)? {
+            Some(survived) => survived,
+            None if !has_tables(transform) => {
+                let mut state = State::default();
                 let built = build::build(transform, &cx, &mut state)?;
                 (state, built)
             }
-            (_, manifest) => {
+            None => {
+                let groups = self.groups();
                 let mut state = State::open(&self.scratch(transform), groups.clone())?;
                 let built = build::build(transform, &cx, &mut state)?;
-                if let Some(manifest) = manifest {
-                    restore::load(&mut state, &transform.uid, groups, manifest, &site.segments).await?;
+                if let Some(manifest) = &self.site.manifest {
+                    restore::load(&mut state, &transform.uid, groups, manifest, &self.site.segments).await?;
                 }
                 (state, built)
             }
         };
-        let mut built = built;
-        if let Some(states) = site.manifest.as_ref().and_then(|m| m.operator_state.get(&transform.uid)) {
+        if let Some(states) = self.site.manifest.as_ref().and_then(|m| m.operator_state.get(&transform.uid)) {
             let states: Vec<serde_json::Value> = states.iter().map(|s| s.state.clone()).collect();
             built.restore(&states)?;
         }
-        state.set_processing_time(site.manifest.as_ref().map_or(i64::MIN, |m| m.processing_time_max_ms));
         Ok(Node::transform(transform.uid.clone(), built, state, watermark))
+    }
+
+    /// State of this task that is still in the process, rolled back. The transform itself is made anew: declared in the
+    /// same order, its tables have the same numbers.
+    fn survivor(&mut self, transform: &Transform, cx: &BuildContext<'_>) -> Result<Option<Built>, TaskError> {
+        let Some(mut state) = self.states.remove(&transform.uid) else { return Ok(None) };
+        let Some(manifest) = &self.site.manifest else { return Ok(None) };
+        let mut declared = State::default();
+        let built = build::build(transform, cx, &mut declared)?;
+        if !state.tables().eq(declared.tables()) {
+            return Ok(None);
+        }
+        state.roll_back(manifest.epoch)?;
+        Ok(Some((state, built)))
+    }
+
+    fn groups(&self) -> Range<u16> {
+        key_group_range(self.id.index, self.site.parallelism, self.site.max_parallelism)
     }
 
     /// A folder of its own for each state that is opened: an older one of the same task may still be going.
@@ -323,6 +347,9 @@ impl TaskBuilder {
         config
     }
 }
+
+/// A transform and its state.
+type Built = (State, Box<dyn transform::Transform>);
 
 async fn blocking<T: Send + 'static>(io: &Handle, call: impl FnOnce() -> T + Send + 'static) -> Result<T, TaskError> {
     io.spawn_blocking(call).await.map_err(|panic| TaskError::Bug { reason: panic.to_string() })

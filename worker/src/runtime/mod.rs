@@ -23,7 +23,7 @@ use crate::element::{Barrier, Mutation};
 use crate::metrics::JobMetrics;
 use crate::slot::{SlotCommand, SlotHandle};
 use crate::snapshot::Segments;
-use crate::task::{Events, Task, TaskEvent, TaskEventKind, WriteRequest};
+use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
 use restore::Survivors;
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
@@ -193,7 +193,9 @@ impl Runtime {
                 let mutation = if stop { Mutation::Stop } else { Mutation::None };
                 self.broadcast(|| SlotCommand::Trigger(Barrier { epoch, mutation }));
             }
-            Command::Sealed { epoch, manifest: _ } => self.broadcast(|| SlotCommand::Sealed(epoch)),
+            Command::Sealed { epoch: _, manifest } => {
+                self.broadcast(|| SlotCommand::Sealed(Arc::clone(&manifest)));
+            }
             Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
             Command::Cancel => self.cancel().await,
@@ -212,6 +214,7 @@ impl Runtime {
             TaskEventKind::EndOfInput => Report::EndOfInput { task },
             TaskEventKind::Failed { failure } => Report::TaskFailed { task, failure },
             TaskEventKind::Write(request) => return self.write(task, request),
+            TaskEventKind::Merge(request) => return self.merge(task, *request),
         };
         self.report(report).await;
     }
@@ -229,6 +232,18 @@ impl Runtime {
         });
     }
 
+    /// Merges segments, the same way.
+    fn merge(&self, task: TaskId, request: MergeRequest) {
+        let (segments, deployment) = (self.segments.clone(), self.number);
+        let reply = self.slots[self.slot_of(task)].replies();
+        self.io.spawn(async move {
+            let MergeRequest { writer, table, spec, groups, plan, now_ms, mut inline_bytes_left } = request;
+            let merged = segments.merge(&writer, &table, &spec, &groups, plan, now_ms, &mut inline_bytes_left).await;
+            let answer = MergeAnswer { uid: table.uid, table: spec.name, merged };
+            reply.send(SlotCommand::Merged { deployment, task, answer });
+        });
+    }
+
     async fn deploy(&mut self, deployment: Deployment) {
         self.cancel().await;
         let manifest = deployment.restore.clone();
@@ -242,7 +257,7 @@ impl Runtime {
             let reason = "it was told to reset, and nothing is deployed".to_owned();
             return self.report(transactions::command_failed(reason)).await;
         };
-        let ended = manifest.finished_at(deployed.deployment.parallelism);
+        let ended = manifest.finished_at(deployed.deployment.parallelism, deployed.deployment.graph.hash());
         deployed.deployment.tasks.retain(|task| !ended.contains(task));
         debug_assert_eq!(epoch, manifest.epoch);
         self.build(Some(manifest)).await;

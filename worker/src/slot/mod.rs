@@ -7,14 +7,16 @@ mod wake;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use millstream_api::ids::{Epoch, TaskId};
+use millstream_api::log::Manifest;
 use tokio::sync::oneshot;
 
 use crate::element::Barrier;
-use crate::task::{Progress, Task, Written};
+use crate::task::{MergeAnswer, Progress, Task, Written};
 pub use wake::Wake;
 
 /// What the runtime tells a slot. Tasks that are not on this slot are not meant.
@@ -26,11 +28,21 @@ pub(crate) enum SlotCommand {
     Start,
     Pause(bool),
     Trigger(Barrier),
-    Sealed(Epoch),
+    Sealed(Arc<Manifest>),
     Aborted(Epoch),
     /// End the thread.
     End,
-    Written { deployment: u64, task: TaskId, epoch: Epoch, written: Written },
+    Merged {
+        deployment: u64,
+        task: TaskId,
+        answer: MergeAnswer,
+    },
+    Written {
+        deployment: u64,
+        task: TaskId,
+        epoch: Epoch,
+        written: Written,
+    },
 }
 
 /// A running slot. Dropping it ends the thread after its current step.
@@ -159,9 +171,14 @@ impl Slot {
             SlotCommand::Start => self.each(Task::start),
             SlotCommand::Pause(paused) => self.each(|t| t.set_paused(paused)),
             SlotCommand::Trigger(barrier) => self.each(|t| t.trigger(barrier)),
-            SlotCommand::Sealed(epoch) => self.each(|t| t.sealed(epoch)),
+            SlotCommand::Sealed(manifest) => self.each(|t| t.sealed(Arc::clone(&manifest))),
             SlotCommand::Aborted(epoch) => self.each(|t| t.aborted(epoch)),
             SlotCommand::End => {}
+            SlotCommand::Merged { deployment, task, answer } => {
+                if let Some(entry) = self.entries.iter_mut().find(|e| e.task.id() == task) {
+                    entry.guarded(|t| t.merged(deployment, answer));
+                }
+            }
             SlotCommand::Written { deployment, task, epoch, written } => {
                 if let Some(entry) = self.entries.iter_mut().find(|e| e.task.id() == task) {
                     entry.guarded(|t| t.written(deployment, epoch, written));

@@ -87,8 +87,7 @@ impl SourceHead {
         });
         let projection = projection.collect::<Result<Vec<_>, _>>()?;
         let event_time = source.watermark.as_ref().map(|spec| -> Result<EventTime, TaskError> {
-            let watermark =
-                CompiledExpr::compile(&spec.expr, &transform.output).map_err(in_table("its watermark"))?;
+            let watermark = CompiledExpr::compile(&spec.expr, &transform.output).map_err(in_table("its watermark"))?;
             let column = transform.output.fields[spec.column].name.clone();
             Ok(EventTime { spec: spec.clone(), column, watermark })
         });

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
 use millstream_api::ids::{Epoch, TransformUid};
-use millstream_api::log::{PreparedTransaction, TransactionalIds};
+use millstream_api::log::{Manifest, PreparedTransaction, TransactionalIds};
 
 use super::error::TaskError;
 use super::node::{Node, Work};
@@ -164,9 +164,12 @@ impl Chain {
         self.nodes.iter().any(|n| n.sink_ref().is_some())
     }
 
-    pub(super) fn sealed(&mut self, epoch: Epoch) -> Result<(), TaskError> {
-        self.states().try_for_each(|(_, s)| s.sealed(epoch))?;
-        self.each_sink(|sink| sink.sealed(epoch))
+    pub(super) fn sealed(&mut self, manifest: &Manifest) -> Result<(), TaskError> {
+        self.states().try_for_each(|(_, s)| s.sealed(manifest.epoch))?;
+        self.each_sink(|sink| {
+            sink.newest_manifest(&manifest.transactions)?;
+            sink.sealed(manifest.epoch)
+        })
     }
 
     pub(super) fn aborted(&mut self, epoch: Epoch) -> Result<(), TaskError> {

@@ -9,13 +9,16 @@
 //! handed in for the epoch. Does not own: rows and their versions (`state`), objects (`snapshot`), transactions (`sink`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
-use millstream_api::log::{PreparedTransaction, SplitState, TableSnapshot, TaskSnapshot};
+use millstream_api::log::{Manifest, PreparedTransaction, SplitState, TableSnapshot, TaskSnapshot};
 
 use super::chain::Chain;
 use super::error::TaskError;
 use super::event::{Events, TaskEventKind, WriteRequest};
+use super::merges::{MergeAnswer, Merges, inline_bytes_in};
 use crate::metrics::TaskMetrics;
 use crate::snapshot::{SegmentWriter, SnapshotError};
 use crate::state::{ChangeBatch, State};
@@ -34,7 +37,11 @@ pub(crate) type Written = Result<(TableSnapshot, usize), SnapshotError>;
 pub(super) struct Epochs {
     task: TaskId,
     generation: Generation,
+    groups: Range<u16>,
     inline_bytes_max: usize,
+    /// What the newest manifest leaves of it.
+    inline_bytes_left: usize,
+    merges: Merges,
     pending: Option<Pending>,
     /// The last epoch whose barrier passed, until it is sealed or aborted, with the split positions at it.
     undecided: Option<Undecided>,
@@ -66,11 +73,14 @@ struct Pending {
 }
 
 impl Epochs {
-    pub(super) fn new(task: TaskId, generation: Generation, inline_bytes_max: usize) -> Self {
+    pub(super) fn new(task: TaskId, generation: Generation, groups: Range<u16>, inline_bytes_max: usize) -> Self {
         Self {
             task,
             generation,
+            groups,
             inline_bytes_max,
+            inline_bytes_left: inline_bytes_max,
+            merges: Merges::default(),
             pending: None,
             undecided: None,
             committing: None,
@@ -97,7 +107,7 @@ impl Epochs {
             rows: BTreeMap::new(),
             waiting: VecDeque::new(),
             writing: false,
-            inline_bytes_left: self.inline_bytes_max,
+            inline_bytes_left: self.inline_bytes_left,
             prepared: BTreeMap::new(),
             sinks_prepared: false,
         });
@@ -145,10 +155,28 @@ impl Epochs {
         }
     }
 
-    /// The manifest of `epoch` is in the log. Returns the split positions that it holds, if this task's last cut is it.
-    pub(super) fn sealed(&mut self, epoch: Epoch, chain: &mut Chain) -> Result<Option<Vec<SplitState>>, TaskError> {
+    /// A merge has ended.
+    pub(super) fn merged(&mut self, answer: MergeAnswer) -> Result<(), TaskError> {
+        Ok(self.merges.answered(answer)?)
+    }
+
+    /// The manifest is in the log. Returns the split positions that it holds, if this task's last cut is its epoch.
+    pub(super) fn sealed(
+        &mut self,
+        manifest: &Arc<Manifest>,
+        chain: &mut Chain,
+        events: &Events,
+        now_ms: i64,
+    ) -> Result<Option<Vec<SplitState>>, TaskError> {
+        let epoch = manifest.epoch;
         let Some(undecided) = self.undecided.take_if(|u| u.epoch == epoch) else { return Ok(None) };
-        chain.sealed(epoch)?;
+        chain.sealed(manifest)?;
+        self.merges.sealed(epoch);
+        self.inline_bytes_left = self.inline_bytes_max.saturating_sub(inline_bytes_in(manifest, chain, &self.groups));
+        let writer = SegmentWriter { generation: self.generation, epoch, task: self.task };
+        for request in self.merges.plan(manifest, chain, &self.groups, &writer, now_ms) {
+            events.send(self.task, TaskEventKind::Merge(Box::new(request)));
+        }
         if chain.has_sinks() {
             self.committing = Some(epoch);
         }
@@ -159,6 +187,7 @@ impl Epochs {
     /// The epoch was given up: what it held goes into the next one.
     pub(super) fn aborted(&mut self, epoch: Epoch, chain: &mut Chain) -> Result<(), TaskError> {
         self.pending.take_if(|p| p.epoch == epoch);
+        self.merges.aborted(epoch);
         match self.undecided.take_if(|u| u.epoch == epoch) {
             Some(_) => chain.aborted(epoch),
             // Its barrier never came through here.
@@ -176,8 +205,9 @@ impl Epochs {
         Ok(true)
     }
 
-    fn acknowledge(&self, mut pending: Pending, chain: &Chain, events: &Events, metrics: &TaskMetrics) {
+    fn acknowledge(&mut self, mut pending: Pending, chain: &Chain, events: &Events, metrics: &TaskMetrics) {
         millstream_fault::reach("after-snapshot");
+        self.merges.hand_in(&mut pending.snapshot);
         pending.snapshot.transactions = pending.prepared.into_values().flatten().collect();
         pending.snapshot.transactional_ids = chain.transactional_ids();
         millstream_fault::reach("before-acknowledgement");

@@ -27,9 +27,13 @@ pub enum TaskError {
     Expression { table: String, place: String, source: ExprError },
     #[error(transparent)]
     Build(#[from] BuildError),
-    #[error("table {table}: event-time column {column} is NULL; a row without event time cannot be placed in time: filter such records out before, or make the column NOT NULL in the data")]
+    #[error(
+        "table {table}: event-time column {column} is NULL; a row without event time cannot be placed in time: filter such records out before, or make the column NOT NULL in the data"
+    )]
     NullEventTime { table: String, column: String },
-    #[error("table {table}: column {column} is NOT NULL but a row has NULL there; to drop such rows set 'table.exec.sink.not-null-enforcer' = 'DROP'")]
+    #[error(
+        "table {table}: column {column} is NOT NULL but a row has NULL there; to drop such rows set 'table.exec.sink.not-null-enforcer' = 'DROP'"
+    )]
     NullInSink { table: String, column: String },
     #[error(transparent)]
     State(#[from] StateError),

@@ -5,6 +5,7 @@ use millstream_api::ids::{Epoch, TaskId, TransformUid};
 use millstream_api::log::TaskSnapshot;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::merges::MergeRequest;
 use crate::snapshot::SegmentWriter;
 use crate::state::{ChangeBatch, TableSpec};
 
@@ -20,12 +21,19 @@ pub(crate) struct TaskEvent {
 pub(crate) enum TaskEventKind {
     Acknowledged(Box<TaskSnapshot>),
     /// The task cannot take part in the epoch; it goes on.
-    Declined { epoch: Epoch, reason: String },
+    Declined {
+        epoch: Epoch,
+        reason: String,
+    },
     Committed(Epoch),
     EndOfInput,
-    Failed { failure: Failure },
+    Failed {
+        failure: Failure,
+    },
     /// Write these rows to the store and answer with `SlotCommand::Written`.
     Write(WriteRequest),
+    /// Merge these segments and answer with `SlotCommand::Merged`.
+    Merge(Box<MergeRequest>),
 }
 
 /// Changes of one table that are to become a segment.

@@ -9,16 +9,18 @@ mod epoch;
 mod error;
 mod event;
 mod inputs;
+mod merges;
 mod node;
 mod not_null;
 mod watermark;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
-use millstream_api::log::{SplitState, TaskSnapshot};
+use millstream_api::log::{Manifest, TaskSnapshot};
 
 pub(crate) use chain::Chain;
 use chain::Drained;
@@ -27,6 +29,7 @@ pub(crate) use epoch::Written;
 pub use error::TaskError;
 pub(crate) use event::{Events, TaskEvent, TaskEventKind, WriteRequest};
 pub(crate) use inputs::Inputs;
+pub(crate) use merges::{MergeAnswer, MergeRequest};
 pub(crate) use node::Node;
 pub(crate) use not_null::NotNull;
 pub(crate) use watermark::WatermarkMerge;
@@ -69,6 +72,8 @@ pub(crate) struct TaskParts {
     pub(crate) watermark: WatermarkMs,
     /// Largest processing time that any task of the job had read.
     pub(crate) processing_time_ms: i64,
+    /// Key groups that the task owns.
+    pub(crate) groups: Range<u16>,
     /// This task's share of what a manifest holds inline.
     pub(crate) inline_bytes_max: usize,
 }
@@ -95,25 +100,26 @@ enum Phase {
     /// The end of input has passed the chain. Barriers still do.
     Ended,
     /// Reported; it does nothing more.
-    Failed { broken: bool },
+    Failed {
+        broken: bool,
+    },
 }
 
 /// What became of an epoch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Decision {
-    Sealed(Epoch),
+    Sealed(Arc<Manifest>),
     Aborted(Epoch),
 }
 
 impl Task {
     pub(crate) fn new(parts: TaskParts) -> Self {
-        let TaskParts { id, head, chain, events, metrics, generation, watermark, processing_time_ms, inline_bytes_max } =
-            parts;
+        let TaskParts { id, head, chain, events, metrics, watermark, processing_time_ms, .. } = parts;
         Self {
             id,
             head,
             chain,
-            epochs: Epochs::new(id, generation, inline_bytes_max),
+            epochs: Epochs::new(id, parts.generation, parts.groups, parts.inline_bytes_max),
             events,
             metrics,
             watermark,
@@ -171,8 +177,8 @@ impl Task {
         }
     }
 
-    pub(crate) fn sealed(&mut self, epoch: Epoch) {
-        self.deferred.push_back(Decision::Sealed(epoch));
+    pub(crate) fn sealed(&mut self, manifest: Arc<Manifest>) {
+        self.deferred.push_back(Decision::Sealed(manifest));
         self.decide();
     }
 
@@ -191,6 +197,16 @@ impl Task {
             return;
         }
         if let Err(error) = self.epochs.written(epoch, written, &self.events) {
+            self.fail(&error);
+        }
+    }
+
+    /// A merge's answer, unless it was asked by a task that this one replaced.
+    pub(crate) fn merged(&mut self, deployment: u64, answer: MergeAnswer) {
+        if self.events.deployment() == deployment
+            && !matches!(self.phase, Phase::Failed { .. })
+            && let Err(error) = self.epochs.merged(answer)
+        {
             self.fail(&error);
         }
     }
@@ -296,11 +312,7 @@ impl Task {
     }
 
     /// What the task hands in for the epoch, but for tables and transactions.
-    fn cut(
-        &mut self,
-        barrier: Barrier,
-        operator_state: BTreeMap<TransformUid, serde_json::Value>,
-    ) -> TaskSnapshot {
+    fn cut(&mut self, barrier: Barrier, operator_state: BTreeMap<TransformUid, serde_json::Value>) -> TaskSnapshot {
         let splits = match &self.head {
             Head::Source(source) => [source.splits()].into_iter().collect(),
             Head::Inputs(inputs) => {
@@ -335,8 +347,9 @@ impl Task {
     fn decide_now(&mut self) -> Result<(), TaskError> {
         while let Some(decision) = self.deferred.pop_front() {
             match decision {
-                Decision::Sealed(epoch) => {
-                    let splits: Option<Vec<SplitState>> = self.epochs.sealed(epoch, &mut self.chain)?;
+                Decision::Sealed(manifest) => {
+                    let now_ms = self.processing_time_ms;
+                    let splits = self.epochs.sealed(&manifest, &mut self.chain, &self.events, now_ms)?;
                     if let (Some(splits), Head::Source(source)) = (splits, &mut self.head) {
                         source.sealed(&splits);
                     }

@@ -35,7 +35,11 @@ impl NotNull {
     }
 
     pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
-        if self.columns.is_empty() { Vec::new() } else { vec![("numRecordsDroppedByNotNullEnforcer", self.dropped_rows)] }
+        if self.columns.is_empty() {
+            Vec::new()
+        } else {
+            vec![("numRecordsDroppedByNotNullEnforcer", self.dropped_rows)]
+        }
     }
 }
 

@@ -95,9 +95,9 @@ impl GlobalGroupAggregate {
         let mut existed = Vec::with_capacity(rows);
         cx.state.update(self.table, Namespaces::One(NAMESPACE), &encoded, |row, state| {
             existed.push(state.existed());
-            old.push(&state.as_ref());
+            old.push(&state.view());
             merging.merge(row, state);
-            new.push(&state.as_ref());
+            new.push(&state.view());
             Ok::<Change, TransformError>(Change::Keep)
         })?;
         let old = results(&self.plan, &old.finish()).map_err(|e| self.output.bug(e))?;

@@ -1,8 +1,8 @@
 //! Checkpoints, a kill between them, a restore from the last one; twice, at other parallelisms, on both backends.
 
+use crate::console;
 use crate::coordinator::Coordinator;
 use crate::jobs::{self, ROWS};
-use crate::console;
 
 fn run(disk: bool) {
     console::capture();

@@ -1,8 +1,8 @@
 //! Tasks go back to the sealed epoch with their undo layers, in the middle of the work, several times.
 
+use crate::console;
 use crate::coordinator::Coordinator;
 use crate::jobs::{self, ROWS};
-use crate::console;
 
 fn run(disk: bool) {
     console::capture();

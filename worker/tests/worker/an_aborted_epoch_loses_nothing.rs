@@ -1,8 +1,8 @@
 //! Epochs given up in a row, on the way and acknowledged; what they held is in the next manifest.
 
+use crate::console;
 use crate::coordinator::Coordinator;
 use crate::jobs::{self, ROWS};
-use crate::console;
 
 #[test]
 fn an_aborted_epoch_loses_nothing() {
