@@ -28,7 +28,7 @@ pub enum Element {
 }
 
 /// The marker that cuts a stream into epochs (Chandy-Lamport, aligned).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Barrier {
     pub epoch: Epoch,
     pub mutation: Mutation,

@@ -7,6 +7,7 @@ mod chain;
 mod connector;
 mod expr;
 pub mod functions;
+pub mod kafka_properties;
 pub mod promotion;
 mod schema;
 mod stored;

@@ -1,6 +1,7 @@
 //! Sinks: batches in, records out, with the two-phase commit of Flink's `TwoPhaseCommittingSink`.
 
 pub mod blackhole;
+pub mod kafka;
 pub mod open;
 pub mod print;
 
@@ -54,6 +55,13 @@ pub trait Sink: Send {
 
     /// `Some` once everything of the epoch is flushed: all transactions that no manifest covers yet. Drives I/O.
     fn poll_prepared(&mut self, epoch: Epoch) -> Result<Option<Vec<PreparedTransaction>>, SinkError>;
+
+    /// A manifest came into the log that names these transactions, of this sink and others; called before `sealed` of
+    /// its epoch. A transactional producer that it does not name may be used again (protocol section 4): without this
+    /// call an exactly-once sink runs out of producers.
+    fn newest_manifest(&mut self, _transactions: &[PreparedTransaction]) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// The epoch's manifest is in the log: begin to commit.
     fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError>;

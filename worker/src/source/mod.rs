@@ -5,7 +5,9 @@
 
 pub mod datagen;
 pub mod filesystem;
+pub mod kafka;
 pub mod open;
+pub(crate) mod task;
 
 use std::sync::Arc;
 

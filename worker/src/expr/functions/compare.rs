@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow_arith::boolean::{is_null, or_kleene};
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, new_null_array};
 use arrow_buffer::i256;
 use arrow_ord::cmp;
@@ -81,14 +82,22 @@ impl Comparison {
 
     fn compare(self, op: Op, a: &Operand, b: &Operand, rows: usize) -> Result<BooleanArray, EvalError> {
         Ok(match self {
-            Comparison::Arrow => match op {
-                Op::Equal => cmp::eq(a, b)?,
-                Op::NotEqual => cmp::neq(a, b)?,
-                Op::Less => cmp::lt(a, b)?,
-                Op::LessEqual => cmp::lt_eq(a, b)?,
-                Op::Greater => cmp::gt(a, b)?,
-                Op::GreaterEqual => cmp::gt_eq(a, b)?,
-            },
+            Comparison::Arrow => {
+                let result = match op {
+                    Op::Equal => cmp::eq(a, b)?,
+                    Op::NotEqual => cmp::neq(a, b)?,
+                    Op::Less => cmp::lt(a, b)?,
+                    Op::LessEqual => cmp::lt_eq(a, b)?,
+                    Op::Greater => cmp::gt(a, b)?,
+                    Op::GreaterEqual => cmp::gt_eq(a, b)?,
+                };
+                // Two scalars among columns (`1 IN (x, 2)`) give one value for all rows.
+                if result.len() == rows {
+                    result
+                } else {
+                    Operand::Scalar(Arc::new(result)).into_array(rows)?.as_boolean().clone()
+                }
+            }
             Comparison::Single => floats::<f32>(op, a, b, rows),
             Comparison::Double => floats::<f64>(op, a, b, rows),
             Comparison::Scales(s1, s2) => compare2(a.fixed::<i128>(), b.fixed::<i128>(), rows, |x, y| {
