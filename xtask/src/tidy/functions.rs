@@ -60,7 +60,8 @@ impl Collector {
 impl<'ast> Visit<'ast> for Collector {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
         let test = |attribute: &syn::Attribute| {
-            attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+            attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
         };
         if !module.attrs.iter().any(test) {
             visit::visit_item_mod(self, module);

@@ -32,7 +32,11 @@ pub(super) fn check(files: &[&SourceFile], findings: &mut Findings) -> String {
         if lines > LINES_MAX {
             findings.broken(&file.path, 1, &format!("has {lines} lines, {LINES_MAX} are allowed"));
         } else if lines > LINES_P90 {
-            findings.over_budget(&file.path, 1, &format!("has {lines} lines; nine of ten files shall have {LINES_P90}"));
+            findings.over_budget(
+                &file.path,
+                1,
+                &format!("has {lines} lines; nine of ten files shall have {LINES_P90}"),
+            );
         }
     }
     sizes.sort_unstable();
@@ -59,7 +63,10 @@ fn check_name(path: &Path, findings: &mut Findings) {
 
 /// Attributes may stand before the head; code may not.
 fn opens_with_its_purpose(text: &str) -> bool {
-    text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("#!")).is_some_and(|line| line.starts_with("//!"))
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with("#!"))
+        .is_some_and(|line| line.starts_with("//!"))
 }
 
 /// Lines before the file's test module, which by convention comes last.

@@ -18,10 +18,7 @@ const RULES: [Rule; 4] = [
         words: &["this issue", "the issue says", "worktree", "this session", "coding session", "the brief", "LLM"],
         why: "the repository speaks of the product, not of how it was written",
     },
-    Rule {
-        words: &["/root", "/home", "/work", "/Users"],
-        why: "paths of one machine mean nothing on another",
-    },
+    Rule { words: &["/root", "/home", "/work", "/Users"], why: "paths of one machine mean nothing on another" },
     Rule {
         words: &["index.crates.io", "proxy.golang.org", "repo1.maven.org", "files.pythonhosted.org"],
         why: "packages come by the registries' ordinary clients, which know the hosts",
@@ -49,7 +46,8 @@ fn contains(line: &str, word: &str) -> bool {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
         // A path begins where it begins: `src/work` and `${HOME}/work` are others.
-        let begins = !before.is_some_and(|c| part_of_word(c) || (word.starts_with('/') && matches!(c, '}' | '.' | '/' | '-')));
+        let begins =
+            !before.is_some_and(|c| part_of_word(c) || (word.starts_with('/') && matches!(c, '}' | '.' | '/' | '-')));
         begins && !after.is_some_and(part_of_word)
     })
 }
