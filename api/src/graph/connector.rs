@@ -59,6 +59,7 @@ pub enum KafkaStart {
     },
     /// Partition -> offset.
     SpecificOffsets {
+        #[serde(with = "super::stored::pairs")]
         offsets: BTreeMap<i32, i64>,
     },
 }
@@ -69,8 +70,13 @@ pub enum KafkaStart {
 pub enum KafkaEnd {
     LatestOffset,
     GroupOffsets,
-    Timestamp { millis: i64 },
-    SpecificOffsets { offsets: BTreeMap<i32, i64> },
+    Timestamp {
+        millis: i64,
+    },
+    SpecificOffsets {
+        #[serde(with = "super::stored::pairs")]
+        offsets: BTreeMap<i32, i64>,
+    },
 }
 
 /// The record key as columns.
@@ -207,6 +213,7 @@ pub enum DatagenField {
         max: Option<String>,
         length: Option<u32>,
         max_past_ms: Option<u64>,
+        #[serde(with = "super::stored::float_text")]
         null_rate: f64,
     },
     Sequence {
