@@ -7,10 +7,14 @@ mod local;
 mod location;
 mod object_path;
 mod options;
+mod probe;
+mod s3;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use local::LocalStore;
 pub use options::{AccessKeys, Credentials, StoreOptions};
+pub use probe::probe;
+pub use s3::S3Store;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -72,11 +76,6 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 pub async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
     match Location::parse(uri)? {
         Location::Directory(root) => Ok(Arc::new(LocalStore::open(&root)?)),
-        Location::S3 { bucket, prefix } => Err(StoreError {
-            kind: StoreErrorKind::Configuration,
-            verb: "open",
-            object: format!("store `s3://{bucket}/{prefix}`"),
-            reason: format!("S3 is not part of this build ({:?})", options.endpoint),
-        }),
+        Location::S3 { bucket, prefix } => Ok(Arc::new(S3Store::open(bucket, prefix, options).await?)),
     }
 }

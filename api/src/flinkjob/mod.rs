@@ -4,9 +4,13 @@
 
 mod checkpoint;
 mod duration;
+pub mod options;
 mod parse;
 mod restart;
 mod spec;
+
+#[cfg(test)]
+mod corpus_tests;
 
 pub use checkpoint::{CheckpointSpec, S3Credentials, S3Spec};
 pub use duration::{Duration, DurationError};

@@ -6,6 +6,9 @@
 mod chain;
 mod connector;
 mod expr;
+pub mod functions;
+pub mod kafka_properties;
+pub mod promotion;
 mod schema;
 mod stored;
 mod transform;

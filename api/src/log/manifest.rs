@@ -41,10 +41,14 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Tasks that are not run when this manifest is restored at `parallelism`. At another parallelism a task's index
-    /// says nothing, so only vertices whose tasks are all finished count.
+    /// Tasks that are not run when this manifest is restored at `parallelism` with the graph of hash `graph_hash`. At
+    /// another parallelism a task's index says nothing, so only vertices whose tasks are all finished count; in another
+    /// graph a vertex's number says nothing.
     #[must_use]
-    pub fn finished_at(&self, parallelism: u32) -> BTreeSet<TaskId> {
+    pub fn finished_at(&self, parallelism: u32, graph_hash: u64) -> BTreeSet<TaskId> {
+        if graph_hash != self.graph_hash {
+            return BTreeSet::new();
+        }
         if parallelism == self.parallelism {
             return self.finished_tasks.clone();
         }
