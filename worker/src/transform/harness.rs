@@ -241,22 +241,39 @@ pub fn chain(transforms: Vec<Transform>) -> JobGraph {
     JobGraph { version: GRAPH_VERSION, transforms: all, edges }
 }
 
+/// Where keyed state lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Memory,
+    Disk,
+}
+
 /// One task of one transform.
 pub struct Task {
     transform: Box<dyn super::Transform>,
     pub state: State,
+    /// Of the state, and so dropped after it.
+    _scratch: Option<tempfile::TempDir>,
     pub watermark: WatermarkMs,
     pub now_ms: i64,
     out: Collected,
 }
 
 impl Task {
-    pub fn new(graph: &JobGraph, id: u32, groups: Range<u16>) -> Self {
-        let config = StateConfig { backend: BackendConfig::Memory, bytes_max: 1 << 30, undo_bytes_max: 1 << 30 };
+    /// A task with no keyed state to speak of.
+    pub fn new(graph: &JobGraph, id: u32) -> Self {
+        Self::keyed(graph, id, 0..0, Backend::Memory)
+    }
+
+    fn keyed(graph: &JobGraph, id: u32, groups: Range<u16>, backend: Backend) -> Self {
+        let scratch = (backend == Backend::Disk).then(|| tempfile::tempdir().unwrap());
+        let dir = scratch.as_ref().map(|s| s.path().join("state"));
+        let backend = dir.map_or(BackendConfig::Memory, |dir| BackendConfig::Disk { dir });
+        let config = StateConfig { backend, bytes_max: 1 << 30, undo_bytes_max: 1 << 30 };
         let mut state = State::open(&config, groups).unwrap();
         let cx = BuildContext { graph, max_parallelism: MAX_PARALLELISM };
         let transform = build(graph.transform(TransformId(id)), &cx, &mut state).unwrap();
-        Self { transform, state, watermark: WATERMARK_MIN, now_ms: 0, out: Collected::default() }
+        Self { transform, state, _scratch: scratch, watermark: WATERMARK_MIN, now_ms: 0, out: Collected::default() }
     }
 
     /// Runs one call and what it left to be resumed.
@@ -315,6 +332,7 @@ impl Task {
 pub struct TwoPhases {
     graph: JobGraph,
     keys: usize,
+    backend: Backend,
     locals: Vec<Task>,
     globals: Vec<Task>,
     epoch: Epoch,
@@ -325,10 +343,11 @@ pub struct TwoPhases {
 
 impl TwoPhases {
     /// `keys`: how many columns of the local phase's output are the key.
-    pub fn new(graph: JobGraph, keys: usize, parallelism: u32) -> Self {
+    pub fn new(graph: JobGraph, keys: usize, parallelism: u32, backend: Backend) -> Self {
         let mut phases = Self {
             graph,
             keys,
+            backend,
             locals: Vec::new(),
             globals: Vec::new(),
             epoch: Epoch(0),
@@ -340,9 +359,10 @@ impl TwoPhases {
     }
 
     fn deploy(&mut self, parallelism: u32) {
-        self.locals = (0..parallelism).map(|_| Task::new(&self.graph, 1, 0..0)).collect();
+        self.locals = (0..parallelism).map(|_| Task::new(&self.graph, 1)).collect();
         let range = |index| key_group_range(index, parallelism, MAX_PARALLELISM);
-        self.globals = (0..parallelism).map(|index| Task::new(&self.graph, 2, range(index))).collect();
+        let global = |index| Task::keyed(&self.graph, 2, range(index), self.backend);
+        self.globals = (0..parallelism).map(global).collect();
     }
 
     pub fn parallelism(&self) -> usize {

@@ -42,7 +42,7 @@ fn run(transform: Transform, input: ChangelogMode, batches: Vec<RecordBatch>) ->
     let (output, changelog) = (transform.output.clone(), transform.changelog.clone());
     let mut graph = chain(vec![transform]);
     graph.transforms[0].changelog = input;
-    let mut task = Task::new(&graph, 1, 0..0);
+    let mut task = Task::new(&graph, 1);
     let out: Vec<RecordBatch> = batches.into_iter().flat_map(|batch| task.rows(batch).unwrap()).collect();
     lines(&output, &changelog, &out)
 }
@@ -81,7 +81,7 @@ fn calc_without_columns_keeps_the_number_of_rows() {
 #[test]
 fn calc_names_itself_and_the_row_when_a_value_cannot_be_computed() {
     let divided = call("/", vec![integer(1), column(K1)], SqlType::BigInt);
-    let mut task = Task::new(&chain(vec![calc(None, vec![divided], ChangelogMode::Append)]), 1, 0..0);
+    let mut task = Task::new(&chain(vec![calc(None, vec![divided], ChangelogMode::Append)]), 1);
     let error = task.rows(batch(&[of(Some(0), "a", 0)])).unwrap_err();
     assert!(matches!(error, super::TransformError::UserData { .. }), "{error}");
     assert!(error.to_string().starts_with("calc: "), "{error}");
@@ -120,8 +120,8 @@ fn window_assign_gives_a_row_to_each_of_its_windows_latest_first() {
     };
     let lines_of = |size, slide, time| {
         let graph = assign(size, slide);
-        let input = Task::new(&graph, 1, 0..0).rows(batch(&[of(Some(1), "a", time)])).unwrap().remove(0);
-        lines(&output, &ChangelogMode::Append, &Task::new(&graph, 2, 0..0).rows(input).unwrap())
+        let input = Task::new(&graph, 1).rows(batch(&[of(Some(1), "a", time)])).unwrap().remove(0);
+        lines(&output, &ChangelogMode::Append, &Task::new(&graph, 2).rows(input).unwrap())
     };
     let at = super::harness::timestamp;
     let line = |time, start, end| format!("+I[1, a, {}, {}, {}, {}]", at(time), at(start), at(end), at(end - 1));
@@ -142,7 +142,7 @@ fn local(kind: TransformKind, slice_end: bool) -> Task {
         fields.push(Field::new("$slice_end", SqlType::BigInt, false));
     }
     fields.extend(AggregatePlan::new(&[count()]).unwrap().fields());
-    Task::new(&chain(vec![transform(1, "local", kind, Schema::new(fields), ChangelogMode::Append)]), 1, 0..0)
+    Task::new(&chain(vec![transform(1, "local", kind, Schema::new(fields), ChangelogMode::Append)]), 1)
 }
 
 fn local_window(size_ms: i64) -> Task {

@@ -10,7 +10,8 @@ use millstream_api::ids::TransformId;
 
 use crate::transform::aggregate::AggregatePlan;
 use crate::transform::harness::{
-    K1, K2, Random, TestRow, TwoPhases, batch, by_key, calls, chain, input_schema, reference_results, row, transform,
+    Backend, K1, K2, Random, TestRow, TwoPhases, batch, by_key, calls, chain, input_schema, reference_results, row,
+    transform,
 };
 
 fn graph(keys: &[usize], calls: &[AggregateCall], mini_batch: Option<MiniBatch>, ttl_ms: Option<u64>) -> JobGraph {
@@ -66,9 +67,10 @@ fn reference(keys: &[usize], rows: &[TestRow]) -> Vec<String> {
     lines
 }
 
-fn check(seed: u64, keys: &[usize], mini_batch: Option<MiniBatch>) {
+fn check(seed: u64, keys: &[usize], mini_batch: Option<MiniBatch>, backend: Backend) {
     let mut random = Random::new(seed);
-    let mut phases = TwoPhases::new(graph(keys, &calls(), mini_batch, None), keys.len(), 1 + random.below(4) as u32);
+    let mut phases =
+        TwoPhases::new(graph(keys, &calls(), mini_batch, None), keys.len(), 1 + random.below(4) as u32, backend);
     let (mut all, mut table, mut seen) = (Vec::new(), BTreeMap::new(), 0);
     for step in 0..50 {
         let rows: Vec<TestRow> = (0..random.below(60)).map(|at| row(&mut random, at as i64)).collect();
@@ -94,9 +96,11 @@ fn check(seed: u64, keys: &[usize], mini_batch: Option<MiniBatch>) {
 fn the_changelog_applied_is_the_table_of_the_reference() {
     let keys: [&[usize]; 4] = [&[K1], &[K2], &[K1, K2], &[]];
     for (at, keys) in keys.iter().enumerate() {
-        check(at as u64, keys, None);
-        check(10 + at as u64, keys, Some(MiniBatch { allow_latency_ms: 20, size: 150 }));
+        let mini_batch = Some(MiniBatch { allow_latency_ms: 20, size: 150 });
+        check(at as u64, keys, None, Backend::Memory);
+        check(10 + at as u64, keys, mini_batch, Backend::Memory);
     }
+    check(20, &[K1, K2], None, Backend::Disk);
 }
 
 fn of_key(k1: i64, int: Option<i32>) -> TestRow {
@@ -110,7 +114,7 @@ fn count_of_int() -> Vec<AggregateCall> {
 
 #[test]
 fn a_key_changes_once_per_batch_and_an_unchanged_result_is_silent_without_ttl() {
-    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), None, None), 1, 1);
+    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), None, None), 1, 1, Backend::Memory);
     phases.rows(0, batch(&[of_key(1, Some(2)), of_key(1, Some(3)), of_key(2, None)]));
     assert_eq!(phases.lines(), ["+I[1, 0, 5]", "+I[2, 0, null]"]);
     phases.rows(0, batch(&[of_key(1, Some(0)), of_key(2, Some(0))]));
@@ -119,7 +123,7 @@ fn a_key_changes_once_per_batch_and_an_unchanged_result_is_silent_without_ttl() 
 
 #[test]
 fn with_ttl_an_unchanged_result_is_told_and_an_expired_key_begins_anew() {
-    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), None, Some(100)), 1, 1);
+    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), None, Some(100)), 1, 1, Backend::Memory);
     phases.rows(0, batch(&[of_key(1, Some(5))]));
     phases.tick(60);
     phases.rows(0, batch(&[of_key(1, Some(0))]));
@@ -135,7 +139,7 @@ fn with_ttl_an_unchanged_result_is_told_and_an_expired_key_begins_anew() {
 #[test]
 fn a_mini_batch_waits_for_its_size_or_its_time() {
     let mini_batch = Some(MiniBatch { allow_latency_ms: 50, size: 3 });
-    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), mini_batch, None), 1, 1);
+    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), mini_batch, None), 1, 1, Backend::Memory);
     phases.tick(1000);
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     phases.tick(1049);
@@ -162,7 +166,7 @@ fn an_upsert_sink_gets_no_update_before() {
         guarantee: Default::default(),
         transactional_id_prefix: None,
     });
-    let mut phases = TwoPhases::new(graph.clone(), 1, 1);
+    let mut phases = TwoPhases::new(graph.clone(), 1, 1, Backend::Memory);
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     assert_eq!(phases.lines(), ["+I[1, 0, 1]", "+U[1, 0, 2]"]);
@@ -172,7 +176,7 @@ fn an_upsert_sink_gets_no_update_before() {
     let other = SinkTransform { connector: SinkConnector::Blackhole, ..sink.clone() };
     graph.transforms.push(transform(4, "other", TransformKind::Sink(other), blackhole.output, blackhole.changelog));
     graph.edges.push(Edge { from: TransformId(2), to: TransformId(4), input: 0, kind: EdgeKind::Forward });
-    let mut phases = TwoPhases::new(graph, 1, 1);
+    let mut phases = TwoPhases::new(graph, 1, 1, Backend::Memory);
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     assert_eq!(phases.lines().len(), 3);
