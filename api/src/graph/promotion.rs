@@ -216,11 +216,10 @@ pub fn assignable(from: &SqlType, to: &SqlType) -> bool {
             (Some(from), Some(to)) => from <= to,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (None, None) => match (a, b) {
-                (SqlType::Double, SqlType::Float) => false,
-                (SqlType::Float | SqlType::Double, SqlType::Decimal { .. }) => false,
-                _ => true,
-            },
+            (None, None) => !matches!(
+                (a, b),
+                (SqlType::Double, SqlType::Float) | (SqlType::Float | SqlType::Double, SqlType::Decimal { .. })
+            ),
         },
         (Date, Timestamp { .. } | TimestampLtz { .. }) => true,
         (Time { .. }, Time { .. }) => true,
