@@ -1,7 +1,11 @@
 //! What a coordinator and its workers say to each other, as data. The transport (a channel, gRPC) is theirs.
 //!
-//! Order of a (re)start, protocol section 5: `FinishTransactions`, `FenceTransactions`, `Deploy`, `Start`. Every message
-//! of a worker answers in the generation and attempt that it was spoken to; others are dropped by the receiver.
+//! Order of a (re)start, protocol section 5: `FinishTransactions`, `FenceTransactions`, `Deploy` (or `Reset`), `Start`. A
+//! new job, and one with a source that the manifest does not know, seals an epoch between `Deploy` and `Start`: sources
+//! answer its `Trigger` with the barrier and their resolved positions, before they have read anything.
+//! Every message of a worker answers in the generation and attempt that it was spoken to; others are dropped by the
+//! receiver. The coordinator raises the attempt with `Suspend` or `Cancel`, which is always the first of a new attempt
+//! while tasks run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,15 +33,20 @@ pub struct WorkerCommand {
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// Commit these by their stored ids (EndTxn). Idempotent. Answer: `TransactionsFinished`.
+    /// Describe all of them. If the broker gave up one of them, or no longer knows it, commit none and answer what each
+    /// is. Otherwise commit those that are open by their stored ids (EndTxn). Idempotent. Answer: `TransactionsFinished`.
     FinishTransactions { graph: Arc<JobGraph>, transactions: Vec<PreparedTransaction> },
     /// Describe them; if none is committed, abort those that are open (protocol section 6). Answer: `TransactionsAborted`.
     AbortTransactions { graph: Arc<JobGraph>, transactions: Vec<PreparedTransaction> },
     /// Initialise every id of these ranges: fences zombies, aborts what is open. Answer: `TransactionsFenced`.
     FenceTransactions { graph: Arc<JobGraph>, ids: BTreeMap<TransformUid, TransactionalIds> },
+    /// The attempt failed: tasks neither process nor report until `Reset`, `Deploy` or `Cancel`; live producers go, without
+    /// ending their transactions. State and its undo layers stay for `Reset`. No answer.
+    Suspend,
     /// Build the tasks, restore them, connect. Replaces what runs. Answer: `Deployed` or `TaskFailed`.
     Deploy(Box<Deployment>),
-    /// Back to the last sealed epoch `epoch` with the tasks that are there: undo layers, positions, new producers.
+    /// Back to the last sealed epoch `epoch` with the tasks that are there: undo layers, positions, new producers. The
+    /// worker may not have heard `Sealed` for it; then this says so too. Tasks that ended since run again.
     /// Answer: `Deployed`; a worker that cannot (layer gone, task broken) restores that task from the store.
     Reset { epoch: Epoch, manifest: Arc<Manifest> },
     /// Run what is deployed. Until then no source reads.
@@ -61,7 +70,7 @@ pub struct Deployment {
     pub graph: Arc<JobGraph>,
     pub parallelism: u32,
     pub max_parallelism: u32,
-    /// Tasks of this worker.
+    /// Tasks of this worker, without those that the restored manifest has as finished (`Manifest::finished_at`).
     pub tasks: Vec<TaskId>,
     /// The manifest to restore; `None`: from nothing.
     pub restore: Option<Arc<Manifest>>,
@@ -88,8 +97,12 @@ pub enum Report {
         outcome: Vec<(PreparedTransaction, FinishOutcome)>,
     },
     TransactionsFenced,
-    /// All tasks of the deployment are ready. `sources`: resolved start and end positions, for epoch 0.
+    /// All tasks of the deployment are ready: restored, connected, positions resolved. Nothing has been read.
     Deployed,
+    /// A command could not be carried out, and no single task is to blame: the broker does not answer, say.
+    CommandFailed {
+        failure: Failure,
+    },
     /// A task's share of an epoch is durable in the store.
     Acknowledged(Box<TaskSnapshot>),
     /// A task cannot take part in the epoch.
@@ -118,9 +131,15 @@ pub enum Report {
 pub enum FinishOutcome {
     /// Committed, now or before.
     Committed,
+    /// Prepared and not committed, because another one of the list was given up.
+    Open,
     Aborted,
     /// The broker gave it up (timed out or fenced) before the commit.
     Expired {
+        detail: String,
+    },
+    /// The broker no longer knows the id, so nothing tells whether it was committed.
+    Unknown {
         detail: String,
     },
     /// The broker did not answer in time; try again.

@@ -1,3 +1,4 @@
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 //! The contracts between the parts of Millstream: types, and the pure rules that belong to them.
 //!
 //! Owns: the `FlinkJob` resource, ids, the job graph with its type system and expressions, the entries of a

@@ -1,1 +1,17 @@
-fn main() {}
+//! Load generator and measuring client: events into Kafka, jobs run and measured, topics counted and digested.
+
+use clap::Parser;
+
+mod arguments;
+mod events;
+mod fill;
+mod flink;
+mod jobs;
+mod latency;
+mod machine;
+mod measure;
+mod topics;
+
+fn main() -> anyhow::Result<()> {
+    arguments::Arguments::parse().execute()
+}

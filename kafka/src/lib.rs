@@ -1,1 +1,34 @@
-//! kafka
+//! Kafka by the batch: a consumer and producers over librdkafka, and a wire layer of our own beside them.
+//!
+//! Owns: connections, security, records as borrowed bytes, transactions and their recovery by stored ids. Does not
+//! own: formats, epochs, which task reads which partition; it knows nothing of Arrow and of jobs.
+//!
+//! librdkafka carries the records. The wire layer (`wire`, `admin`, `transactions`) sends what librdkafka has no call
+//! for: topic ids, the state of a transaction, and the end of a transaction whose producer is dead.
+
+mod admin;
+mod config;
+mod consumer;
+mod error;
+mod native;
+mod partitioner;
+mod producer;
+mod record_buffer;
+mod transactions;
+mod wire;
+
+pub use admin::{Admin, Isolation, OffsetAt, TopicDescription, TopicId, TopicPartition};
+pub use config::{ClientCertificate, ClientConfig, Pem, Sasl, SaslMechanism, Security, Tls};
+pub use consumer::{Consumer, Record, Taken};
+pub use error::{ErrorKind, KafkaError};
+pub use partitioner::partition_of_key;
+pub use producer::{Producer, ProducerEvent, ProducerOptions, Sent};
+pub use record_buffer::RecordBuffer;
+pub use transactions::{
+    Ending, ProducerIdentity, StoredTransaction, TransactionDescription, TransactionOutcome, TransactionState,
+    Transactions,
+};
+pub use wire::Deadline;
+
+/// Called from any thread when there is something to poll. It must be cheap and must not call back into the client.
+pub type Waker = std::sync::Arc<dyn Fn() + Send + Sync>;

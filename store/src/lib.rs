@@ -3,11 +3,23 @@
 //! Owns: conditional puts, retries, credentials, the start-up probe. Does not own: what the objects mean.
 
 mod error;
+mod local;
+mod location;
+mod object_path;
+mod options;
+mod probe;
+mod s3;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use local::LocalStore;
+pub use options::{AccessKeys, Credentials, StoreOptions};
+pub use probe::probe;
+pub use s3::S3Store;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use location::Location;
+use std::sync::Arc;
 
 /// Answer to a conditional put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,4 +67,15 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 
     /// How messages name this store: `s3://bucket/prefix`, `file:///path`.
     fn describe(&self) -> String;
+}
+
+/// Opens the store that `uri` names: `s3://bucket/prefix`, `file:///path` or a plain path.
+///
+/// # Errors
+/// `Configuration` when the URI, the options or the place is not usable.
+pub async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    match Location::parse(uri)? {
+        Location::Directory(root) => Ok(Arc::new(LocalStore::open(&root)?)),
+        Location::S3 { bucket, prefix } => Ok(Arc::new(S3Store::open(bucket, prefix, options).await?)),
+    }
 }

@@ -22,12 +22,13 @@ pub enum Element {
     Idle(bool),
     /// Everything before it belongs to the epoch, everything after it to the next.
     Barrier(Barrier),
-    /// No more elements on this channel. Watermark MAX came before it, unless the job is being stopped.
+    /// No more rows or watermarks on this channel; watermark MAX came before it. Barriers still follow: a task that is
+    /// finished takes part in every epoch like any other, so alignment has no special case for it.
     EndOfInput,
 }
 
 /// The marker that cuts a stream into epochs (Chandy-Lamport, aligned).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Barrier {
     pub epoch: Epoch,
     pub mutation: Mutation,

@@ -5,11 +5,17 @@
 //! checkpoint happens or what a failure means for the job; that is the coordinator's.
 
 pub mod element;
+pub mod exchange;
 pub mod expr;
 pub mod format;
 pub mod keys;
 pub mod metrics;
+pub mod runtime;
+pub mod secrets;
 pub mod sink;
+pub mod slot;
+pub mod snapshot;
 pub mod source;
 pub mod state;
+pub mod task;
 pub mod transform;

@@ -59,7 +59,7 @@ pub enum KafkaStart {
     },
     /// Partition -> offset.
     SpecificOffsets {
-        #[serde(with = "offset_pairs")]
+        #[serde(with = "super::stored::pairs")]
         offsets: BTreeMap<i32, i64>,
     },
 }
@@ -74,7 +74,7 @@ pub enum KafkaEnd {
         millis: i64,
     },
     SpecificOffsets {
-        #[serde(with = "offset_pairs")]
+        #[serde(with = "super::stored::pairs")]
         offsets: BTreeMap<i32, i64>,
     },
 }
@@ -213,7 +213,7 @@ pub enum DatagenField {
         max: Option<String>,
         length: Option<u32>,
         max_past_ms: Option<u64>,
-        #[serde(with = "float_text")]
+        #[serde(with = "super::stored::float_text")]
         null_rate: f64,
     },
     Sequence {
@@ -229,32 +229,4 @@ pub struct PrintSink {
     pub identifier: Option<String>,
     /// `standard-error`
     pub standard_error: bool,
-}
-
-/// Offsets by partition as a list of pairs: serde reads no integer keys inside a tagged enum.
-mod offset_pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(offsets: &BTreeMap<i32, i64>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(offsets)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<i32, i64>, D::Error> {
-        Ok(Vec::<(i32, i64)>::deserialize(deserializer)?.into_iter().collect())
-    }
-}
-
-/// A float as its shortest exact text: with serde_json's `arbitrary_precision` a tagged enum cannot hold a float.
-mod float_text {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
 }

@@ -10,6 +10,7 @@ pub mod functions;
 pub mod kafka_properties;
 pub mod promotion;
 mod schema;
+mod stored;
 mod transform;
 mod types;
 

@@ -1,11 +1,12 @@
 //! The envelope of an entry and its kinds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Manifest;
-use crate::ids::{Epoch, Generation, Seq};
+use super::{Manifest, TransactionalIds};
+use crate::ids::{Epoch, Generation, Seq, TransformUid};
 
 /// Version of the log's own format. An older binary refuses a newer one.
 pub const LOG_VERSION: u32 = 1;
@@ -19,6 +20,9 @@ pub struct LogEntry {
     pub generation: Generation,
     /// Drawn anew for every put, so that a writer recognises its own entry after a lost reply.
     pub nonce: Nonce,
+    /// Nonce of the entry at `seq - 1`. An entry that a stale writer put where the real one had been pruned has the wrong
+    /// neighbours, and so is no part of the log.
+    pub previous: Option<Nonce>,
     /// Wall clock of the writer, for people.
     pub written_at_ms: i64,
     pub kind: EntryKind,
@@ -39,8 +43,21 @@ pub enum EntryKind {
     Manifest(Box<Manifest>),
     /// A sealed epoch is given up, because the broker gave up its transactions and nothing of it was published.
     Void { epoch: Epoch },
+    /// Written by a restart between finishing and fencing: fencing makes a finished transaction look like one that the
+    /// broker gave up, so that it is finished must be known before.
+    Settled(Settled),
     /// The job ended or was stopped; the next owner needs no permission.
-    Stopped { reason: StopReason, epoch: Option<Epoch> },
+    /// `committed_through`: sealed epochs up to this one are committed, recorded here.
+    Stopped { reason: StopReason, epoch: Option<Epoch>, committed_through: Option<Epoch> },
+}
+
+/// What a restart found and is about to use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Everything that the manifest of this epoch left uncommitted is committed. `None`: there is no manifest.
+    pub epoch: Option<Epoch>,
+    /// Ids that may be used from here on.
+    pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
 }
 
 /// The first entry of a coordinator.
@@ -51,6 +68,8 @@ pub struct Start {
     pub address: Address,
     /// The manifest that this term restores, pinned against collection. `None`: a new job.
     pub restores: Option<Seq>,
+    /// Names the log in transactional ids; drawn with its first entry, repeated by every later `start`.
+    pub job_uid: String,
 }
 
 /// Who may run a job: a Kubernetes resource, or a user's state directory.

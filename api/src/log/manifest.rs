@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{JobGraph, Schema};
-use crate::ids::{Epoch, TaskId, TransformUid};
+use crate::graph::{DeliveryGuarantee, JobGraph, Schema, SinkConnector, Transform, TransformKind};
+use crate::ids::{Epoch, Seq, TaskId, TransformUid};
 
 /// A sealed epoch: everything that is needed to go on from it, and to finish its commits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,43 @@ pub struct Manifest {
     pub committed_through: Option<Epoch>,
     /// Highest transactional-id index ever used, by sink; written before first use.
     pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// The checkpoint that a user named to restore, from which this line of epochs descends.
+    #[serde(default)]
+    pub restored_from: Option<Seq>,
+}
+
+impl Manifest {
+    /// Tasks that are not run when this manifest is restored at `parallelism` with the graph of hash `graph_hash`. At
+    /// another parallelism a task's index says nothing, so only vertices whose tasks are all finished count; in another
+    /// graph a vertex's number says nothing.
+    #[must_use]
+    pub fn finished_at(&self, parallelism: u32, graph_hash: u64) -> BTreeSet<TaskId> {
+        if graph_hash != self.graph_hash {
+            return BTreeSet::new();
+        }
+        if parallelism == self.parallelism {
+            return self.finished_tasks.clone();
+        }
+        let vertices = self.graph.vertices();
+        let ended = vertices.iter().map(|v| v.id).filter(|vertex| {
+            (0..self.parallelism).all(|index| self.finished_tasks.contains(&TaskId { vertex: *vertex, index }))
+        });
+        ended.flat_map(|vertex| (0..parallelism).map(move |index| TaskId { vertex, index })).collect()
+    }
+
+    /// True when every task has ended: there is nothing left to run.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished_tasks.len() == self.graph.vertices().len() * self.parallelism as usize
+    }
+
+    /// Every object that the manifest names.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.tables.iter().flat_map(|t| &t.segments).filter_map(|s| match &s.content {
+            SegmentContent::Object(object) => Some(object),
+            SegmentContent::Inline { .. } => None,
+        })
+    }
 }
 
 /// A keyed table of a transform.
@@ -52,7 +89,8 @@ pub struct TableManifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     pub epoch: Epoch,
-    /// Key groups that it may hold: `[first, end)`.
+    /// Key groups of which it holds changes: `[first, end)`. The object may hold more: when one of several tasks that
+    /// share it has merged its part, the range shrinks. Readers skip rows outside of it.
     pub first_group: u16,
     pub end_group: u16,
     pub rows: u64,
@@ -122,6 +160,48 @@ pub struct TransactionalIds {
     pub pool: u32,
 }
 
+impl TransactionalIds {
+    /// The id of pool position `k` of sink task `index`.
+    #[must_use]
+    pub fn id(&self, index: u32, k: u32) -> String {
+        format!("{}-{index}-{k}", self.prefix)
+    }
+
+    /// Covers what either covers.
+    pub fn include(&mut self, other: &Self) {
+        self.indexes = self.indexes.max(other.indexes);
+        self.pool = self.pool.max(other.pool);
+    }
+}
+
+/// Prefix of a sink's ids when the table names none.
+const TRANSACTIONAL_ID_PREFIX_DEFAULT: &str = "millstream";
+
+/// The ids that the exactly-once sinks of `graph` use when `parallelism` tasks have `pool` producers each.
+#[must_use]
+pub fn transactional_ids(
+    graph: &JobGraph,
+    job_uid: &str,
+    parallelism: u32,
+    pool: u32,
+) -> BTreeMap<TransformUid, TransactionalIds> {
+    let of_transform = |transform: &Transform| {
+        let TransformKind::Sink(sink) = &transform.kind else { return None };
+        let (guarantee, prefix) = match &sink.connector {
+            SinkConnector::Kafka(kafka) => (kafka.guarantee, &kafka.transactional_id_prefix),
+            SinkConnector::UpsertKafka(kafka) => (kafka.guarantee, &kafka.transactional_id_prefix),
+            SinkConnector::Print(_) | SinkConnector::Blackhole => return None,
+        };
+        if guarantee != DeliveryGuarantee::ExactlyOnce {
+            return None;
+        }
+        let prefix = prefix.as_deref().unwrap_or(TRANSACTIONAL_ID_PREFIX_DEFAULT);
+        let prefix = format!("{prefix}-{job_uid}-{}", transform.uid);
+        Some((transform.uid.clone(), TransactionalIds { prefix, indexes: parallelism, pool }))
+    };
+    graph.transforms.iter().filter_map(of_transform).collect()
+}
+
 /// What one task hands in for an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskSnapshot {
@@ -147,6 +227,9 @@ pub struct TableSnapshot {
     pub key: Schema,
     pub value: Schema,
     pub added: Vec<Segment>,
-    /// Objects that a merge made superfluous: their content stands in `added`.
+    /// Objects that a merge made superfluous for this task's key groups: their content stands in `added`.
     pub replaced: Vec<ObjectRef>,
+    /// Inline segments of these epochs and before were merged as well, likewise for this task's key groups.
+    #[serde(default)]
+    pub replaced_inline_through: Option<Epoch>,
 }

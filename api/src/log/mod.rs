@@ -2,6 +2,8 @@
 
 mod entry;
 mod manifest;
+mod object;
 
 pub use entry::*;
 pub use manifest::*;
+pub use object::{ObjectName, STATE_FOLDER};

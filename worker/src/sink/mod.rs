@@ -1,9 +1,42 @@
 //! Sinks: batches in, records out, with the two-phase commit of Flink's `TwoPhaseCommittingSink`.
 
+pub mod blackhole;
+pub mod kafka;
+pub mod open;
+pub mod print;
+
 use arrow_array::RecordBatch;
-use millstream_api::ids::Epoch;
+use millstream_api::graph::{ChangelogMode, Schema};
+use millstream_api::ids::{Epoch, TransformUid};
 use millstream_api::log::{PreparedTransaction, TransactionalIds};
 use thiserror::Error;
+
+use crate::source::SlotWaker;
+
+/// What a connector is given to open its sink: `<connector>::open(&<Connector>Sink, &SinkTransform, SinkContext)
+/// -> Result<Box<dyn Sink>, SinkError>`. Called on an I/O thread: it may block, within a bounded time.
+#[derive(Clone)]
+pub struct SinkContext {
+    pub uid: TransformUid,
+    /// For names that people see: client ids, messages.
+    pub job: String,
+    /// Namespace of transactional ids: unique to the job's log.
+    pub job_uid: String,
+    pub index: u32,
+    pub parallelism: u32,
+    /// Columns of the batches, without the row kind.
+    pub schema: Schema,
+    /// Unless `Append`, batches end with the row-kind column.
+    pub changelog: ChangelogMode,
+    /// Producers in the pool of an exactly-once sink.
+    pub transaction_pool: u32,
+    /// Transactions named by the manifest that is restored: a producer of these must not be reused blindly.
+    pub restored_transactions: Vec<PreparedTransaction>,
+    /// To be called whenever something that the sink waits for has happened: the slot then polls it again.
+    pub waker: SlotWaker,
+    /// The worker's I/O runtime.
+    pub io: tokio::runtime::Handle,
+}
 
 /// Writes the rows of one task. No method blocks: waiting is a state that the task polls.
 ///
@@ -21,6 +54,13 @@ pub trait Sink: Send {
 
     /// `Some` once everything of the epoch is flushed: all transactions that no manifest covers yet. Drives I/O.
     fn poll_prepared(&mut self, epoch: Epoch) -> Result<Option<Vec<PreparedTransaction>>, SinkError>;
+
+    /// A manifest came into the log that names these transactions, of this sink and others; called before `sealed` of
+    /// its epoch. A transactional producer that it does not name may be used again (protocol section 4): without this
+    /// call an exactly-once sink runs out of producers.
+    fn newest_manifest(&mut self, _transactions: &[PreparedTransaction]) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// The epoch's manifest is in the log: begin to commit.
     fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError>;

@@ -3,10 +3,36 @@
 //! A reader owns the connection and the decoder. Projection, computed columns and watermarks per split are the
 //! source task's (`source/task`), the same for every connector.
 
-use arrow_array::RecordBatch;
-use millstream_api::log::SplitState;
+pub mod datagen;
+pub mod filesystem;
+pub mod kafka;
+pub mod open;
+pub(crate) mod task;
+
 use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use millstream_api::ids::TransformUid;
+use millstream_api::log::SplitState;
 use thiserror::Error;
+
+/// What a connector is given to open its reader: `<connector>::open(&<Connector>Source, &SourceTransform, SourceContext)
+/// -> Result<Box<dyn SourceReader>, SourceError>`. Called on an I/O thread: it may block, within a bounded time.
+#[derive(Clone)]
+pub struct SourceContext {
+    pub uid: TransformUid,
+    /// For names that people see: client ids, messages.
+    pub job: String,
+    /// This task and how many there are: the connector's own rule says which splits are this task's.
+    pub index: u32,
+    pub parallelism: u32,
+    /// Splits of the source of the whole job, at whatever parallelism they were written; `None`: a first start.
+    pub restored: Option<Arc<Vec<SplitState>>>,
+    /// To be called when a reader that said `drained` has something again.
+    pub waker: SlotWaker,
+    /// The worker's I/O runtime.
+    pub io: tokio::runtime::Handle,
+}
 
 /// Rows of one split that stand next to each other in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +70,11 @@ pub trait SourceReader: Send {
 
     /// True when every split is finished and none can be added.
     fn finished(&self) -> bool;
+
+    /// After a poll that said `drained`: when to poll again even if nobody calls the waker (a generator's pace), epoch ms.
+    fn next_poll_ms(&self) -> Option<i64> {
+        None
+    }
 
     /// How far behind the end of the splits this reader is, in records, where the connector can tell.
     fn lag_records(&self) -> Option<u64> {

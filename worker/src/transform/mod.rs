@@ -1,5 +1,22 @@
 //! Transforms: the steps of a chain, each with one method per kind of element.
 
+pub mod aggregate;
+pub mod build;
+pub mod calc;
+pub mod global_group;
+pub mod global_window;
+#[cfg(test)]
+mod harness;
+pub mod local_group;
+pub mod local_window;
+pub mod mini_batch;
+pub mod output;
+#[cfg(test)]
+mod tests;
+pub mod union;
+pub mod window_assign;
+pub mod window_time;
+
 use arrow_array::RecordBatch;
 use millstream_api::ids::Epoch;
 use thiserror::Error;
@@ -50,6 +67,15 @@ pub trait Transform: Send {
     fn on_watermark(
         &mut self,
         _watermark: WatermarkMs,
+        _cx: &mut TransformContext<'_>,
+        _out: &mut dyn Collector,
+    ) -> Result<Emission, TransformError> {
+        Ok(Emission::Done)
+    }
+
+    /// The input went idle (`Element::Idle(true)`): the watermark downstream may pass what is buffered here, so emit it.
+    fn on_idle(
+        &mut self,
         _cx: &mut TransformContext<'_>,
         _out: &mut dyn Collector,
     ) -> Result<Emission, TransformError> {

@@ -1,0 +1,81 @@
+//! Manifests that are refused, each with its message and place; and the defaults of the smallest one.
+
+use super::*;
+use crate::flinkjob::Duration;
+
+const SMALLEST: &str = "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: clicks
+spec:
+  sql: SELECT 1
+";
+
+fn refused(text: &str) -> String {
+    let errors = parse(text).expect_err("must be refused");
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_smallest_manifest_gets_the_defaults() {
+    let job = parse(SMALLEST).unwrap();
+    assert_eq!(job.metadata.namespace, "default");
+    assert_eq!((job.spec.parallelism, job.spec.max_parallelism, job.spec.slots_per_worker), (1, 720, 1));
+    assert_eq!(job.spec.checkpoint.interval, Duration::from_millis(10_000));
+}
+
+#[test]
+fn a_manifest_survives_a_round_trip() {
+    let job = parse(SMALLEST).unwrap();
+    assert_eq!(parse(&serde_yaml::to_string(&job).unwrap()).unwrap(), job);
+}
+
+#[test]
+fn an_unknown_field_is_named_with_place_and_the_nearest_known_one() {
+    let text = SMALLEST.replace("  sql:", "  paralelism: 2\n  sql:");
+    let message = refused(&text);
+    assert!(message.starts_with("6:3: "), "{message}");
+    assert!(
+        message.contains("unknown field `paralelism`") && message.contains("did you mean `parallelism`?"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_nested_unknown_field_is_named_with_place() {
+    let message = refused(&format!("{SMALLEST}  checkpoint:\n    intervall: 1 s\n"));
+    assert!(message.starts_with("8:5: ") && message.contains("did you mean `interval`?"), "{message}");
+}
+
+#[test]
+fn wrong_types_and_values_have_a_place() {
+    for (lines, place, part) in [
+        ("  parallelism: many\n", "7:16", "invalid type"),
+        ("  parallelism: 0\n", "7:3", "1 to spec.maxParallelism"),
+        ("  parallelism: 4\n  maxParallelism: 2\n", "7:3", "which is 2"),
+        ("  checkpoint:\n    interval: 10\n", "8:", "not a duration"),
+        ("  checkpoint:\n    interval: 1 ms\n", "8:5", "at least 10 ms"),
+        ("  checkpoint:\n    storage: gs://x\n", "8:5", "not supported"),
+        ("  restart:\n    jitterFactor: 3\n", "8:5", "0 to 1"),
+        ("  sqlFile: a.sql\n", "7:3", "both set"),
+    ] {
+        let message = refused(&format!("{SMALLEST}{lines}"));
+        assert!(message.starts_with(place) && message.contains(part), "{lines:?}: {message}");
+    }
+}
+
+#[test]
+fn other_resources_and_broken_text_are_told_apart() {
+    assert!(refused("kind: FlinkJob\n").contains("apiVersion is missing"));
+    assert!(refused(&SMALLEST.replace("FlinkJob", "Deployment")).starts_with("2:1: kind `Deployment`"));
+    assert!(refused(&SMALLEST.replace("v1alpha1", "v9")).starts_with("1:1: apiVersion"));
+    assert!(refused("just text").contains("a manifest is a mapping"));
+    assert!(!refused("a: [1, 2\nb: }").is_empty());
+    assert!(refused(&SMALLEST.replace("clicks", "Clicks!")).contains("not a DNS label"));
+    assert!(refused("").contains("a manifest is a mapping"));
+}
+
+#[test]
+fn a_missing_script_is_named() {
+    assert!(refused(&SMALLEST.replace("  sql: SELECT 1\n", "  parallelism: 2\n")).contains("spec.sql is missing"));
+}

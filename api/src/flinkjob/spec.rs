@@ -1,0 +1,102 @@
+//! The resource and its spec.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CheckpointSpec, RestartSpec, RestoreSpec};
+
+/// The one `apiVersion` of this binary.
+pub const API_VERSION: &str = "millstream.dev/v1alpha1";
+/// The one `kind`.
+pub const KIND: &str = "FlinkJob";
+
+/// A streaming job, as a Kubernetes resource and as a file for `millstream run`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FlinkJob {
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: Metadata,
+    pub spec: FlinkJobSpec,
+}
+
+/// The parts of Kubernetes' object metadata that a file may carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// A DNS label: it names the job in the store, in metrics and in Kubernetes.
+    pub name: String,
+    /// Default `default`.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}
+
+/// What to run and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FlinkJobSpec {
+    /// The Flink SQL script. Either this or `sqlFile`.
+    #[serde(default)]
+    pub sql: Option<String>,
+    /// For local runs: a file beside the manifest that holds the script.
+    #[serde(default)]
+    pub sql_file: Option<String>,
+    /// Tasks per chain of transforms. Default 1.
+    #[serde(default = "one")]
+    pub parallelism: u32,
+    /// Number of key groups: the most that `parallelism` can ever be. Frozen with the first checkpoint. Default 720.
+    #[serde(default = "default_max_parallelism")]
+    pub max_parallelism: u32,
+    /// Threads per worker that run tasks. Default 1.
+    #[serde(default = "one")]
+    pub slots_per_worker: u32,
+    #[serde(default)]
+    pub state: StateSpec,
+    #[serde(default)]
+    pub checkpoint: CheckpointSpec,
+    #[serde(default)]
+    pub restart: RestartSpec,
+    #[serde(default)]
+    pub restore: RestoreSpec,
+    /// Flink's `table.*` and `pipeline.*` keys; a SET in the script wins.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_max_parallelism() -> u32 {
+    720
+}
+
+/// Where keyed state lives between checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StateSpec {
+    /// Default memory.
+    pub backend: StateBackend,
+    /// Folder for the disk backend and for spill files. Default: the system's temporary folder.
+    pub directory: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum StateBackend {
+    /// Packed rows in memory: the fastest, bounded by memory.
+    #[default]
+    Memory,
+    /// An embedded LSM tree: state larger than memory.
+    Disk,
+}

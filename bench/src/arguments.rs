@@ -1,0 +1,70 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{fill, jobs, latency, topics};
+
+#[derive(Debug, Parser)]
+#[command(name = "millstream-bench", about = "Load generator and measuring client")]
+pub struct Arguments {
+    /// Kafka's bootstrap servers.
+    #[arg(long, global = true, env = "MILLSTREAM_TEST_KAFKA", default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a topic and fill it with JSON bids.
+    Fill(fill::FillArguments),
+    /// Run jobs over a filled topic and print a JSON line per run.
+    Jobs(JobsArguments),
+    /// Append bids at a fixed rate to a running pass-through job; print latency by append and by visibility.
+    Latency(latency::LatencyArguments),
+    /// Count a topic's committed records and digest them without regard to their order.
+    Digest { topic: String },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct JobsArguments {
+    /// The `millstream` binary.
+    #[arg(long)]
+    pub binary: PathBuf,
+    /// The filled topic.
+    #[arg(long, default_value = "bids")]
+    pub topic: String,
+    /// Which jobs; all without it.
+    #[arg(long = "job")]
+    pub jobs: Vec<String>,
+    /// Runs of each job.
+    #[arg(long, default_value_t = 1)]
+    pub runs: u32,
+    #[arg(long, default_value_t = 2)]
+    pub parallelism: u32,
+    #[arg(long, default_value = "1 s")]
+    pub interval: String,
+    /// Run each job on Flink too, in turn, and compare the outputs.
+    #[arg(long)]
+    pub flink: bool,
+    /// Process id of the broker, to state its share of the processors.
+    #[arg(long)]
+    pub broker_pid: Option<u32>,
+}
+
+impl Arguments {
+    pub fn execute(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Fill(arguments) => fill::fill(&self.bootstrap, &arguments),
+            Command::Jobs(arguments) => jobs::run(&self.bootstrap, &arguments),
+            Command::Latency(arguments) => latency::run(&self.bootstrap, &arguments),
+            Command::Digest { topic } => {
+                let digest = topics::digest(&self.bootstrap, &topic)?;
+                println!("{}", serde_json::to_string(&digest)?);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Bounded jobs over a filled topic, each run as a process of its own.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use crate::arguments::JobsArguments;
+use crate::flink::{Cluster, Installation};
+use crate::{machine, measure, topics};
+
+/// A job and what makes its output topic.
+struct Job {
+    name: &'static str,
+    sink_columns: &'static str,
+    sink: Sink,
+    query: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Sink {
+    Kafka,
+    Upsert,
+    Blackhole,
+}
+
+const ALL_COLUMNS: &str = "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP(3), sentMs BIGINT, extra STRING";
+const ALL: &str = "SELECT auction, bidder, price, channel, url, dateTime, sentMs, extra FROM bids";
+
+const JOBS: [Job; 4] = [
+    Job {
+        name: "tumble",
+        sink_columns: "auction BIGINT, ws TIMESTAMP(3), we TIMESTAMP(3), cnt BIGINT, total BIGINT, sentMs BIGINT",
+        sink: Sink::Kafka,
+        query: "SELECT auction, window_start, window_end, COUNT(*), SUM(price), MAX(sentMs) \
+                FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end",
+    },
+    Job { name: "pass", sink_columns: ALL_COLUMNS, sink: Sink::Kafka, query: ALL },
+    Job {
+        name: "count",
+        sink_columns: "auction BIGINT, cnt BIGINT, total BIGINT, PRIMARY KEY (auction) NOT ENFORCED",
+        sink: Sink::Upsert,
+        query: "SELECT auction, COUNT(*), SUM(price) FROM bids GROUP BY auction",
+    },
+    Job { name: "read", sink_columns: ALL_COLUMNS, sink: Sink::Blackhole, query: ALL },
+];
+
+pub fn run(bootstrap: &str, arguments: &JobsArguments) -> anyhow::Result<()> {
+    let names: Vec<&str> = JOBS.iter().map(|j| j.name).collect();
+    for wanted in &arguments.jobs {
+        anyhow::ensure!(names.contains(&wanted.as_str()), "there is no job {wanted}: there are {}", names.join(", "));
+    }
+    let bench = Bench { bootstrap, arguments, events: topics::digest(bootstrap, &arguments.topic)?.records };
+    let flink = if arguments.flink { Some(bench.warm_flink()?) } else { None };
+    for job in JOBS.iter().filter(|j| arguments.jobs.is_empty() || arguments.jobs.iter().any(|w| w == j.name)) {
+        for _ in 0..arguments.runs {
+            let ours = bench.run_millstream(job)?;
+            if let Some((installation, cluster)) = &flink {
+                let theirs = bench.run_flink(job, installation, cluster)?;
+                bench.compare(job, &ours, &theirs)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One engine's figures for one run of one job.
+struct Figures {
+    processor_s: f64,
+    wall_s: f64,
+    resident_bytes: u64,
+    output: Option<topics::Digest>,
+}
+
+/// What all runs have in common.
+struct Bench<'a> {
+    bootstrap: &'a str,
+    arguments: &'a JobsArguments,
+    events: u64,
+}
+
+impl Bench<'_> {
+    fn prepare(&self, engine: &str, job: &Job) -> anyhow::Result<String> {
+        let output = format!("bench-{engine}-{}", job.name);
+        if job.sink != Sink::Blackhole {
+            topics::create(self.bootstrap, &output, 4, &[])?;
+        }
+        Ok(output)
+    }
+
+    fn digest(&self, job: &Job, output: &str) -> anyhow::Result<Option<topics::Digest>> {
+        Ok(if job.sink == Sink::Blackhole { None } else { Some(topics::digest(self.bootstrap, output)?) })
+    }
+
+    fn broker_time(&self) -> Option<std::time::Duration> {
+        self.arguments.broker_pid.and_then(measure::processor_time)
+    }
+
+    fn run_millstream(&self, job: &Job) -> anyhow::Result<Figures> {
+        let output = self.prepare("millstream", job)?;
+        let folder = tempfile::tempdir()?;
+        let manifest = folder.path().join("job.yaml");
+        std::fs::write(&manifest, manifest_text(self.bootstrap, self.arguments, job, &output))?;
+        let broker = self.broker_time();
+        let started = Instant::now();
+        let child = Command::new(&self.arguments.binary)
+            .arg("run")
+            .arg(&manifest)
+            .env("MILLSTREAM_STATE_DIR", folder.path().join("state"))
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("log"))?)
+            .spawn()
+            .with_context(|| format!("failed to start {}", self.arguments.binary.display()))?;
+        let cost = measure::wait(child, started)?;
+        if !cost.status.success() {
+            bail!("the job {} failed: {}", job.name, std::fs::read_to_string(folder.path().join("log"))?);
+        }
+        let broker = broker.and_then(|before| Some(self.broker_time()? - before));
+        let figures = Figures {
+            processor_s: cost.processor.as_secs_f64(),
+            wall_s: cost.wall.as_secs_f64(),
+            resident_bytes: cost.resident_bytes_max,
+            output: self.digest(job, &output)?,
+        };
+        self.print("millstream", job, &figures, broker);
+        Ok(figures)
+    }
+
+    /// A first, small job is not counted: the JVM compiles while it runs.
+    fn warm_flink(&self) -> anyhow::Result<(Installation, Cluster)> {
+        let installation = Installation::obtain()?;
+        let cluster = Cluster::start(&installation)?;
+        for job in &JOBS {
+            let output = self.prepare("flink", job)?;
+            cluster.run_sql(&installation, &flink_script(self.bootstrap, self.arguments, job, &output))?;
+        }
+        Ok((installation, cluster))
+    }
+
+    fn run_flink(&self, job: &Job, installation: &Installation, cluster: &Cluster) -> anyhow::Result<Figures> {
+        let output = self.prepare("flink", job)?;
+        let broker = self.broker_time();
+        let run = cluster.run_sql(installation, &flink_script(self.bootstrap, self.arguments, job, &output))?;
+        let broker = broker.and_then(|before| Some(self.broker_time()? - before));
+        let figures = Figures {
+            processor_s: run.processor.as_secs_f64(),
+            wall_s: run.wall.as_secs_f64(),
+            resident_bytes: run.resident_bytes,
+            output: self.digest(job, &output)?,
+        };
+        self.print("flink", job, &figures, broker);
+        Ok(figures)
+    }
+
+    fn print(&self, engine: &str, job: &Job, figures: &Figures, broker: Option<std::time::Duration>) {
+        let thousand = self.events as f64 / 1e3;
+        let line = json!({
+            "engine": engine, "job": job.name, "events": self.events, "parallelism": self.arguments.parallelism,
+            "checkpoint_interval": self.arguments.interval,
+            "wall_s": figures.wall_s, "processor_s": figures.processor_s,
+            "broker_processor_s": broker.map(|b| b.as_secs_f64()),
+            "thousand_events_per_processor_s": thousand / figures.processor_s,
+            "thousand_events_per_s": thousand / figures.wall_s,
+            "resident_mb": figures.resident_bytes as f64 / 1e6,
+            "output": figures.output, "machine": machine::facts(),
+        });
+        println!("{line}");
+    }
+
+    /// The ratio counts, and only where both wrote the same. An updating result may be written in other steps.
+    fn compare(&self, job: &Job, ours: &Figures, theirs: &Figures) -> anyhow::Result<()> {
+        if job.sink == Sink::Kafka {
+            anyhow::ensure!(
+                ours.output == theirs.output,
+                "the outputs of {} differ: {:?}, {:?}",
+                job.name,
+                ours.output,
+                theirs.output
+            );
+        }
+        let line = json!({
+            "job": job.name,
+            "ratio_by_processor_s": theirs.processor_s / ours.processor_s,
+            "ratio_by_wall_s": theirs.wall_s / ours.wall_s,
+            "ratio_of_memory": theirs.resident_bytes as f64 / ours.resident_bytes as f64,
+        });
+        println!("{line}");
+        Ok(())
+    }
+}
+
+fn sink_options(bootstrap: &str, job: &Job, output: &str) -> String {
+    let connection = format!("'topic' = '{output}', 'properties.bootstrap.servers' = '{bootstrap}'");
+    let guarantee = format!(
+        "'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{output}', 'properties.transaction.timeout.ms' = '900000'"
+    );
+    match job.sink {
+        Sink::Kafka => format!("'connector' = 'kafka', {connection}, 'format' = 'json', {guarantee}"),
+        Sink::Upsert => {
+            format!(
+                "'connector' = 'upsert-kafka', {connection}, 'key.format' = 'json', 'value.format' = 'json', {guarantee}"
+            )
+        }
+        Sink::Blackhole => "'connector' = 'blackhole'".to_owned(),
+    }
+}
+
+/// The same tables and the same query for both engines.
+fn statements(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &str) -> String {
+    format!(
+        "CREATE TABLE bids ({ALL_COLUMNS}, WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND)
+WITH ('connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json',
+'properties.group.id' = '{output}', 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset');
+CREATE TABLE result ({columns}) WITH ({sink});
+INSERT INTO result {query};
+",
+        topic = arguments.topic,
+        columns = job.sink_columns,
+        sink = sink_options(bootstrap, job, output),
+        query = job.query,
+    )
+}
+
+fn flink_script(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &str) -> String {
+    let settings = [
+        ("parallelism.default", arguments.parallelism.to_string()),
+        ("execution.checkpointing.interval", arguments.interval.clone()),
+        ("pipeline.object-reuse", "true".to_owned()),
+        ("table.exec.mini-batch.enabled", "true".to_owned()),
+        ("table.exec.mini-batch.allow-latency", "1 s".to_owned()),
+        ("table.exec.mini-batch.size", "20000".to_owned()),
+    ];
+    let mut script: String = settings.iter().map(|(key, value)| format!("SET '{key}' = '{value}';\n")).collect();
+    // `dateTime` is a reserved word of Flink's parser.
+    script.push_str(&statements(bootstrap, arguments, job, output).replace("dateTime", "`dateTime`"));
+    script
+}
+
+fn manifest_text(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &str) -> String {
+    let (parallelism, interval, name) = (arguments.parallelism, &arguments.interval, job.name);
+    let sql: String = statements(bootstrap, arguments, job, output).lines().map(|l| format!("    {l}\n")).collect();
+    format!(
+        "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: bench-{name}
+spec:
+  parallelism: {parallelism}
+  checkpoint:
+    interval: {interval}
+  options:
+    table.exec.mini-batch.enabled: 'true'
+    table.exec.mini-batch.allow-latency: 1 s
+    table.exec.mini-batch.size: '20000'
+  sql: |
+{sql}"
+    )
+}

@@ -1,0 +1,281 @@
+//! The golden suite: every `.sql` file under `tests/golden` with its input and its expected output.
+//!
+//! A file is a Flink SQL script. `WITH (@input)` and `WITH (@output)` stand for the connection of a table to a topic of
+//! its own (`@upsert` for upsert-kafka). Comment lines carry the data: `-- input <table> {json}`, `-- expect <table> {json}`.
+//! Every file runs plain, and again with its input in pieces: checkpoints, `kill -9` and a restore at another
+//! parallelism between the pieces, on each state backend.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::support::kafka::{Broker, CommittedReader, rand_id};
+use crate::support::process::{Job, Process};
+use crate::support::{CHECKPOINT_DONE, Random, rounds, services, wait_for};
+
+const PARTITIONS: i32 = 3;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A golden file, taken apart.
+struct Golden {
+    name: String,
+    sql: String,
+    /// By table, in file order.
+    input: BTreeMap<String, Vec<String>>,
+    expected: BTreeMap<String, Vec<serde_json::Value>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    backend: &'static str,
+    /// Parallelism of each run; one kill between two of them.
+    parallelism: &'static [u32],
+}
+
+const PLAIN: Variant = Variant { backend: "memory", parallelism: &[2] };
+const BROKEN: [Variant; 2] =
+    [Variant { backend: "memory", parallelism: &[2, 3, 1] }, Variant { backend: "disk", parallelism: &[1, 3, 2] }];
+
+#[test]
+fn every_golden_file_gives_its_expected_output_plain() {
+    run_all("golden plain", &[PLAIN]);
+}
+
+#[test]
+fn every_golden_file_survives_kills_and_restores_at_other_parallelisms() {
+    let mut random = Random::from_environment("golden with kills");
+    for _ in 0..rounds(1, 3) {
+        // Both backends over the suite in any case, each file with one of them per round unless it is a soak.
+        let first = usize::try_from(random.below(2)).unwrap();
+        run_alternating(first);
+    }
+}
+
+fn run_alternating(first: usize) {
+    let Some(broker) = services::broker("golden with kills") else { return };
+    for (i, golden) in load_all().iter().enumerate() {
+        run(&broker, golden, BROKEN[(i + first) % 2]);
+        if std::env::var_os("MILLSTREAM_SOAK").is_some()
+            || golden.name.contains("window")
+            || golden.name.contains("group")
+        {
+            run(&broker, golden, BROKEN[(i + first + 1) % 2]);
+        }
+    }
+}
+
+fn run_all(suite: &str, variants: &[Variant]) {
+    let Some(broker) = services::broker(suite) else { return };
+    for golden in load_all() {
+        for variant in variants {
+            run(&broker, &golden, *variant);
+        }
+    }
+}
+
+fn load_all() -> Vec<Golden> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.sort();
+    let only = std::env::var("MILLSTREAM_GOLDEN").ok();
+    let files: Vec<Golden> = paths
+        .iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "sql"))
+        .filter(|p| only.as_ref().is_none_or(|o| p.to_string_lossy().contains(o.as_str())))
+        .map(|p| load(p))
+        .collect();
+    assert!(!files.is_empty(), "no golden files");
+    files
+}
+
+fn load(path: &Path) -> Golden {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut golden = Golden {
+        name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+        sql: text.clone(),
+        input: BTreeMap::new(),
+        expected: BTreeMap::new(),
+    };
+    for line in text.lines() {
+        if let Some((table, json)) = line.strip_prefix("-- input ").and_then(|l| l.split_once(' ')) {
+            golden.input.entry(table.to_owned()).or_default().push(json.trim().to_owned());
+        } else if let Some(rest) = line.strip_prefix("-- expect ") {
+            let (table, json) = rest.split_once(' ').unwrap_or((rest, ""));
+            let rows = golden.expected.entry(table.to_owned()).or_default();
+            if !json.trim().is_empty() {
+                rows.push(serde_json::from_str(json).unwrap_or_else(|e| panic!("{}: {json}: {e}", path.display())));
+            }
+        }
+    }
+    golden
+}
+
+fn run(broker: &Broker, golden: &Golden, variant: Variant) {
+    println!("golden {} {variant:?}", golden.name);
+    let topics = Topics::create(broker, golden);
+    let sql = topics.substitute(golden);
+    let job = Job::new(&manifest(&sql, variant.backend, variant.parallelism[0]));
+    let pieces = variant.parallelism.len();
+    for (piece, parallelism) in variant.parallelism.iter().enumerate() {
+        job.rewrite(&manifest(&sql, variant.backend, *parallelism));
+        topics.feed(broker, golden, piece, pieces);
+        let process = job.run().start();
+        if piece + 1 == pieces {
+            let ended = process.wait(LIMIT);
+            assert_eq!(ended.code(), 0, "{}: {}", golden.name, ended.stderr);
+        } else {
+            wait_for_checkpoints(&process, 2);
+            process.kill();
+        }
+    }
+    topics.compare(broker, golden);
+}
+
+/// Waits until `count` checkpoints that began after this call are complete: they hold all that was fed.
+fn wait_for_checkpoints(process: &Process, count: usize) {
+    let sealed = |text: &str| text.matches(CHECKPOINT_DONE).count();
+    let before = sealed(&process.stderr());
+    wait_for("checkpoints", LIMIT, || (sealed(&process.stderr()) >= before + count + 1).then_some(()));
+}
+
+fn manifest(sql: &str, backend: &str, parallelism: u32) -> String {
+    let mut text = format!(
+        "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: golden
+spec:
+  parallelism: {parallelism}
+  state:
+    backend: {backend}
+  checkpoint:
+    interval: 50 ms
+  sql: |
+"
+    );
+    for line in sql.lines().filter(|l| !l.starts_with("-- input") && !l.starts_with("-- expect")) {
+        writeln!(text, "    {line}").unwrap();
+    }
+    text
+}
+
+/// The topics of one run of one file.
+struct Topics {
+    by_table: BTreeMap<String, String>,
+    bootstrap: String,
+}
+
+impl Topics {
+    fn create(broker: &Broker, golden: &Golden) -> Self {
+        let tables = golden.input.keys().chain(golden.expected.keys());
+        let by_table =
+            tables.map(|t| (t.clone(), broker.create_topic(&format!("golden-{t}"), PARTITIONS, &[]))).collect();
+        Self { by_table, bootstrap: broker.bootstrap.clone() }
+    }
+
+    /// Which rows of a table go to which partition: row i to partition i modulo their number.
+    fn feed(&self, broker: &Broker, golden: &Golden, piece: usize, pieces: usize) {
+        for (table, rows) in &golden.input {
+            let producer = broker.producer(&self.by_table[table]);
+            let range = rows.len() * piece / pieces..rows.len() * (piece + 1) / pieces;
+            for (i, row) in rows.iter().enumerate().filter(|(i, _)| range.contains(i)) {
+                producer.send(i32::try_from(i).unwrap() % PARTITIONS, row);
+            }
+            producer.flush();
+        }
+    }
+
+    fn substitute(&self, golden: &Golden) -> String {
+        let mut sql = String::new();
+        let mut table = String::new();
+        for line in golden.sql.lines() {
+            if let Some(rest) = line.trim_start().strip_prefix("CREATE TABLE ") {
+                table = rest.split([' ', '(']).next().unwrap().trim_matches('`').to_owned();
+            }
+            let line = line
+                .replace("@input", &self.input_options(golden, &table))
+                .replace("@output", &self.output_options(&table, "'connector' = 'kafka', 'format' = 'json'"))
+                .replace(
+                    "@upsert",
+                    &self.output_options(
+                        &table,
+                        "'connector' = 'upsert-kafka', 'key.format' = 'json', 'value.format' = 'json'",
+                    ),
+                );
+            sql.push_str(&line);
+            sql.push('\n');
+        }
+        sql
+    }
+
+    fn input_options(&self, golden: &Golden, table: &str) -> String {
+        let Some(topic) = self.by_table.get(table) else { return String::new() };
+        let rows = golden.input.get(table).map_or(0, Vec::len);
+        let partitions = usize::try_from(PARTITIONS).unwrap();
+        let ends: Vec<String> = (0..partitions)
+            .map(|p| format!("partition:{p},offset:{}", (rows + partitions - 1 - p) / partitions))
+            .collect();
+        format!(
+            "'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', 'format' = 'json', \
+             'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'specific-offsets', \
+             'scan.bounded.specific-offsets' = '{}'",
+            self.bootstrap,
+            ends.join(";")
+        )
+    }
+
+    fn output_options(&self, table: &str, connector: &str) -> String {
+        let Some(topic) = self.by_table.get(table) else { return String::new() };
+        format!(
+            "{connector}, 'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', \
+             'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'golden-{:016x}'",
+            self.bootstrap,
+            rand_id()
+        )
+    }
+
+    fn compare(&self, broker: &Broker, golden: &Golden) {
+        for (table, expected) in &golden.expected {
+            let mut reader = broker.reader(&self.by_table[table]);
+            let actual = if golden.sql.contains("@upsert") {
+                read_until(&mut reader, &sorted(expected))
+            } else {
+                reader.read_exactly(expected.len(), LIMIT);
+                reader.values()
+            };
+            assert_eq!(sorted(&actual), sorted(expected), "{}: table {table}", golden.name);
+        }
+    }
+}
+
+/// Reads an upsert topic until it describes the expected table, or gives up and returns what it describes.
+fn read_until(reader: &mut CommittedReader, expected: &[String]) -> Vec<serde_json::Value> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        reader.poll();
+        let table = last_by_key(&reader.seen);
+        if sorted(&table) == expected || Instant::now() > end {
+            return table;
+        }
+    }
+}
+
+/// The table that an upsert topic describes.
+fn last_by_key(seen: &[crate::support::kafka::Seen]) -> Vec<serde_json::Value> {
+    let mut rows = BTreeMap::new();
+    for record in seen {
+        let key = record.key.clone().expect("upsert records have a key");
+        match &record.value {
+            Some(value) => rows.insert(key, serde_json::from_str(value).unwrap()),
+            None => rows.remove(&key),
+        };
+    }
+    rows.into_values().collect()
+}
+
+fn sorted(rows: &[serde_json::Value]) -> Vec<String> {
+    let mut lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    lines.sort();
+    lines
+}

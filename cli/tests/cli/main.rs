@@ -1,0 +1,9 @@
+//! End-to-end tests of the `millstream` binary on a real broker and real S3 servers.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod crash;
+mod examples;
+mod golden;
+mod operation;
+mod support;

@@ -1,0 +1,173 @@
+//! The binary as a process that can be stopped, paused and killed.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::wait_for;
+
+/// A folder for one scenario, with the manifest in it.
+pub struct Job {
+    pub folder: tempfile::TempDir,
+    pub manifest: PathBuf,
+}
+
+impl Job {
+    pub fn new(manifest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("job.yaml");
+        std::fs::write(&path, manifest).unwrap();
+        Self { folder, manifest: path }
+    }
+
+    pub fn rewrite(&self, manifest: &str) {
+        std::fs::write(&self.manifest, manifest).unwrap();
+    }
+
+    /// A run of this job, not started yet.
+    pub fn run(&self) -> Run {
+        let mut command = binary();
+        command.arg("run").arg(&self.manifest).args(["--log-format", "text"]);
+        command.env("MILLSTREAM_STATE_DIR", self.folder.path().join("state"));
+        command.env("MILLSTREAM_FAULT_HITS", self.hits_file());
+        Run { command, folder: self.folder.path().to_owned() }
+    }
+
+    fn hits_file(&self) -> PathBuf {
+        self.folder.path().join("fault-hits")
+    }
+
+    /// Fault points that were really reached, in order.
+    pub fn fault_hits(&self) -> Vec<String> {
+        std::fs::read_to_string(self.hits_file()).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+/// The binary under test, without the environment's own settings.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    for name in ["MILLSTREAM_LOG", "MILLSTREAM_FAULT", "MILLSTREAM_FAULT_HITS"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A command and where its output goes.
+pub struct Run {
+    command: Command,
+    folder: PathBuf,
+}
+
+impl Run {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    pub fn start(mut self) -> Process {
+        let (out, err) = (self.folder.join("stdout"), self.folder.join("stderr"));
+        self.command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        Process { child: self.command.spawn().unwrap(), out, err, started: Instant::now() }
+    }
+
+    /// Runs to the end.
+    pub fn finish(self, limit: Duration) -> Finished {
+        self.start().wait(limit)
+    }
+}
+
+/// A running job. Killed when dropped.
+pub struct Process {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+    pub started: Instant,
+}
+
+/// A process that ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| -self.status.signal().unwrap_or(0))
+    }
+}
+
+impl Process {
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: sends a signal to a child that this value owns and has not reaped.
+        assert_eq!(unsafe { libc::kill(i32::try_from(self.child.id()).unwrap(), signal) }, 0);
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, then the end.
+    pub fn stop(self, limit: Duration) -> Finished {
+        self.signal(libc::SIGTERM);
+        self.wait(limit)
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn wait(mut self, limit: Duration) -> Finished {
+        let end = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = self.ended() {
+                break status;
+            }
+            if Instant::now() > end {
+                let text = self.stderr();
+                panic!("the process still runs after {limit:?}; its log:\n{text}");
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        };
+        Finished { status, stdout: read(&self.out), stderr: read(&self.err) }
+    }
+
+    pub fn stderr(&self) -> String {
+        read(&self.err)
+    }
+
+    pub fn stdout(&self) -> String {
+        read(&self.out)
+    }
+
+    pub fn wait_for_log(&self, text: &str, limit: Duration) {
+        wait_for(&format!("`{text}` in the log"), limit, || self.stderr().contains(text).then_some(()));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|s| s.is_none()) {
+            // Already failing when this runs: nothing more to report.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut f| f.read_to_end(&mut bytes)).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,33 @@
+//! The services that `cargo xtask services up` started, or what is missing.
+
+use super::kafka::Broker;
+
+/// An S3 server with a bucket.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct S3Server {
+    pub name: String,
+    pub endpoint: String,
+    pub bucket: String,
+    pub access_key_id: String,
+    pub secret_access_key: String,
+}
+
+/// The broker, or `None` after saying what is missing. In CI nothing may be missing.
+pub fn broker(suite: &str) -> Option<Broker> {
+    variable(suite, "MILLSTREAM_TEST_KAFKA").map(|bootstrap| Broker { bootstrap })
+}
+
+/// The S3 servers, likewise.
+pub fn s3(suite: &str) -> Option<Vec<S3Server>> {
+    variable(suite, "MILLSTREAM_TEST_S3")
+        .map(|json| serde_json::from_str(&json).expect("MILLSTREAM_TEST_S3 is a JSON list of servers"))
+}
+
+fn variable(suite: &str, name: &str) -> Option<String> {
+    let value = std::env::var(name).ok().filter(|v| !v.is_empty());
+    if value.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{suite}: {name} is not set, and in CI nothing is skipped");
+        eprintln!("SKIPPED {suite}: {name} is not set; run `cargo xtask services up`");
+    }
+    value
+}

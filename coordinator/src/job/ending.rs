@@ -1,0 +1,299 @@
+//! Failures, restarts and the ways a job ends: finished, stopped, failed, fenced.
+//!
+//! Every end with a won term writes `stopped`, which frees the job for its next owner and records the last commits. A job
+//! that stops or fails for good first finishes the commits of its last sealed epoch, so that readers do not wait for them.
+
+use millstream_api::control::{self, Failure, FailureKind};
+use millstream_api::log::{EntryKind, Start, StopReason};
+
+use super::message::{Command, Millis, Notice, Outcome};
+use super::status::RESTARTS_SHOWN_MAX;
+use super::{Core, JobState, Phase, RestartStatus, transient};
+
+/// Failures kept for the final report.
+const FAILURES_KEPT_MAX: usize = 64;
+
+/// The job is to end; what is going on is brought to a good end first, until the deadline.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ending {
+    pub why: Why,
+    pub deadline: Option<Millis>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Why {
+    /// The user wants it. `incomplete`: what could not be done.
+    Stop {
+        incomplete: Option<String>,
+    },
+    Failure(Failure),
+}
+
+impl Core {
+    pub(super) fn on_stop_requested(&mut self, now: Millis) {
+        if self.ending.is_some() || matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
+            return;
+        }
+        self.out.push(Command::Notice(Notice::Stopping));
+        let deadline = Some(now + self.config.limits.stop_timeout_ms);
+        self.ending = Some(Ending { why: Why::Stop { incomplete: None }, deadline });
+        match self.phase {
+            Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
+            // Nothing has been read since the tip: it is the last checkpoint.
+            Phase::AwaitingWorkers { .. } | Phase::Fencing { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
+                self.attempt += 1;
+                self.tell_all(&control::Command::Cancel);
+                self.checkpoint = None;
+                self.run = None;
+                let settled = self.view.pending().is_empty();
+                self.close_ending(now, settled);
+            }
+            Phase::BackingOff { .. } => self.phase = Phase::BackingOff { until: now },
+            _ => {}
+        }
+    }
+
+    /// The deadline of the end passes whatever is going on.
+    pub(super) fn advance_ending(&mut self, now: Millis) {
+        if let Phase::Closing { deadline: Some(deadline), .. } = self.phase
+            && deadline <= now
+        {
+            return self.give_up_closing("the store did not answer in time");
+        }
+        let overdue = self.ending.as_ref().and_then(|e| e.deadline).is_some_and(|deadline| deadline <= now);
+        if overdue && !matches!(self.phase, Phase::Closing { .. } | Phase::Ended) {
+            let waiting_for = match self.phase {
+                Phase::Running => "the last checkpoint was not complete",
+                Phase::Committing { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
+                    "the broker had not committed the last checkpoint"
+                }
+                _ => "the store had not answered",
+            };
+            self.note_incomplete(format!("{waiting_for} within {} ms", self.config.limits.stop_timeout_ms));
+            self.attempt += 1;
+            self.tell_all(&control::Command::Cancel);
+            self.checkpoint = None;
+            if self.generation.is_none() {
+                return self.end_stopped_before_start();
+            }
+            self.close_ending(now, false);
+        }
+        self.advance_closing(now);
+    }
+
+    fn note_incomplete(&mut self, what: String) {
+        if let Some(Ending { why: Why::Stop { incomplete }, .. }) = &mut self.ending {
+            incomplete.get_or_insert(what);
+        }
+    }
+
+    /// The attempt is over. Restarts, or ends the job.
+    pub(super) fn fail(&mut self, now: Millis, failure: Failure) {
+        if matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
+            return;
+        }
+        if self.generation.is_none() {
+            return self.end_failed(failure);
+        }
+        self.note_failure(now, &failure);
+        self.checkpoint = None;
+        self.attempt += 1;
+        let restoring = matches!(
+            self.phase,
+            Phase::AwaitingWorkers { .. }
+                | Phase::Finishing { .. }
+                | Phase::GivingUp { .. }
+                | Phase::Settling
+                | Phase::Voiding
+        );
+        if self.ending.is_some() {
+            return self.fail_while_ending(now, failure, restoring);
+        }
+        let fatal = matches!(failure.kind, FailureKind::UserData | FailureKind::User | FailureKind::Corrupt);
+        let delay_ms = if fatal { None } else { self.restarts.after_failure(now, &mut self.random) };
+        let Some(delay_ms) = delay_ms else {
+            let failure = if fatal { failure } else { self.used_up(failure) };
+            let deadline = Some(now + self.config.limits.commit_timeout_ms);
+            self.ending = Some(Ending { why: Why::Failure(failure), deadline });
+            self.run = None;
+            self.tell_all(&control::Command::Cancel);
+            // * => BackingOff: a put may be open, and what it decides is to be finished.
+            self.phase = Phase::BackingOff { until: now };
+            return;
+        };
+        self.status.restarts += 1;
+        let number = self.restarts.failures();
+        self.out.push(Command::Notice(Notice::Restarting { failure, delay_ms, number }));
+        if self.run.as_ref().is_some_and(|run| run.started) {
+            self.tell_all(&control::Command::Suspend);
+        } else {
+            self.run = None;
+            self.tell_all(&control::Command::Cancel);
+        }
+        self.phase = Phase::BackingOff { until: now + delay_ms };
+    }
+
+    fn used_up(&self, failure: Failure) -> Failure {
+        let restarts = self.restarts.failures().saturating_sub(1);
+        let message = format!("{} (after {restarts} restarts, which is all that spec.restart allows)", failure.message);
+        Failure { kind: failure.kind, message }
+    }
+
+    fn fail_while_ending(&mut self, now: Millis, failure: Failure, restoring: bool) {
+        self.note_incomplete(failure.message);
+        self.run = None;
+        self.tell_all(&control::Command::Cancel);
+        if restoring {
+            // The commits could not be finished; the next run does it.
+            return self.close_ending(now, false);
+        }
+        self.phase = Phase::BackingOff { until: now };
+    }
+
+    fn note_failure(&mut self, now: Millis, failure: &Failure) {
+        if self.failures.len() == FAILURES_KEPT_MAX {
+            self.failures.remove(0);
+        }
+        self.failures.push(failure.message.clone());
+        if self.status.restart_reasons.len() == RESTARTS_SHOWN_MAX {
+            self.status.restart_reasons.pop_front();
+        }
+        self.status.restart_reasons.push_back(RestartStatus { at_ms: now, reason: failure.message.clone() });
+    }
+
+    /// After the last epoch is sealed: ends when its commits are done.
+    pub(super) fn advance_commits(&mut self, now: Millis, deadline: Millis, finished: bool) {
+        let Some(run) = &self.run else { return };
+        let Some(epoch) = self.view.tip().map(|tip| tip.manifest.epoch) else { return };
+        // Tasks that ended in an earlier epoch committed that one; their transactions are what counts.
+        let done = |task, committed: Option<millstream_api::ids::Epoch>| {
+            committed >= Some(epoch) || (run.finished.contains(task) && committed.is_some())
+        };
+        if self.uncommitted.is_empty() && run.committed.iter().all(|(task, committed)| done(task, *committed)) {
+            if finished {
+                return self.close_finished(now, true);
+            }
+            return self.close_ending(now, true);
+        }
+        if deadline <= now {
+            self.fail(now, transient("the broker did not commit the last checkpoint in time".to_owned()));
+        }
+    }
+
+    pub(super) fn close_finished(&mut self, now: Millis, settled: bool) {
+        let checkpoint = self.tip_ref();
+        // Without end, unless the user wants it to stop: only what is recorded is finished.
+        let deadline = self.ending.as_ref().and_then(|e| e.deadline);
+        self.close(now, Outcome::Finished { checkpoint, already: false }, settled, deadline);
+    }
+
+    /// Ends as `ending` says.
+    pub(super) fn close_ending(&mut self, now: Millis, settled: bool) {
+        let finished = self.view.tip().is_some_and(|tip| self.is_finished(&tip.manifest));
+        let checkpoint = self.tip_ref();
+        let outcome = match self.ending.as_ref().map(|e| &e.why) {
+            Some(Why::Failure(failure)) => self.failed(failure.clone()),
+            _ if finished && settled => Outcome::Finished { checkpoint, already: false },
+            Some(Why::Stop { incomplete }) => Outcome::Stopped { checkpoint, incomplete: incomplete.clone() },
+            None => Outcome::Stopped { checkpoint, incomplete: None },
+        };
+        let deadline = Some(now + self.config.limits.store_patience_ms);
+        self.close(now, outcome, settled, deadline);
+    }
+
+    /// Ends at once with a failure that no restart mends, leaving the tip's transactions as they are.
+    pub(super) fn close_failed(&mut self, now: Millis, failure: Failure) {
+        self.note_failure(now, &failure);
+        self.attempt += 1;
+        self.run = None;
+        self.tell_all(&control::Command::Cancel);
+        let outcome = self.failed(failure);
+        let deadline = Some(now + self.config.limits.store_patience_ms);
+        self.close(now, outcome, false, deadline);
+    }
+
+    fn failed(&self, failure: Failure) -> Outcome {
+        let earlier = self.failures.split_last().map(|(_, earlier)| earlier.to_vec()).unwrap_or_default();
+        Outcome::Failed { failure, earlier, checkpoint: self.tip_ref() }
+    }
+
+    fn close(&mut self, now: Millis, outcome: Outcome, settled: bool, deadline: Option<Millis>) {
+        self.phase = Phase::Closing { outcome: Box::new(outcome), settled, deadline };
+        self.advance_closing(now);
+    }
+
+    /// Writes `stopped` once no other put is open.
+    fn advance_closing(&mut self, now: Millis) {
+        let Phase::Closing { outcome, settled, .. } = &self.phase else { return };
+        if self.append.is_some() {
+            return;
+        }
+        let reason = match **outcome {
+            Outcome::Finished { .. } => StopReason::Finished,
+            Outcome::Failed { .. } => StopReason::Failed,
+            Outcome::Stopped { .. } | Outcome::Fenced { .. } => StopReason::Stopped,
+        };
+        let tip = self.view.tip().map(|tip| &tip.manifest);
+        let epoch = tip.map(|m| m.epoch);
+        let settled = *settled || self.view.pending().is_empty();
+        let committed_through = if settled { epoch } else { tip.and_then(|m| m.committed_through) };
+        self.append(now, EntryKind::Stopped { reason, epoch, committed_through });
+    }
+
+    /// `stopped` is in the log.
+    pub(super) fn on_closed(&mut self) {
+        if let Phase::Closing { outcome, .. } = &self.phase {
+            let outcome = outcome.as_ref().clone();
+            self.end(outcome);
+        }
+    }
+
+    /// `stopped` cannot be written. The job ends all the same; its owner stays recorded.
+    pub(super) fn give_up_closing(&mut self, reason: &str) {
+        let Phase::Closing { outcome, .. } = &self.phase else { return };
+        let note = format!("the end is not recorded in the log: {reason}");
+        let outcome = match outcome.as_ref().clone() {
+            Outcome::Stopped { checkpoint, incomplete } => Outcome::Stopped {
+                checkpoint,
+                incomplete: Some(incomplete.map_or(note.clone(), |i| format!("{i}; {note}"))),
+            },
+            Outcome::Finished { checkpoint, .. } => Outcome::Stopped { checkpoint, incomplete: Some(note) },
+            other => other,
+        };
+        self.end(outcome);
+    }
+
+    pub(super) fn end_fenced(&mut self, by: Option<Box<Start>>) {
+        self.attempt += 1;
+        self.tell_all(&control::Command::Cancel);
+        self.end(Outcome::Fenced { by });
+    }
+
+    pub(super) fn end_failed(&mut self, failure: Failure) {
+        let checkpoint = self.tip_ref();
+        self.end(Outcome::Failed { failure, earlier: self.failures.clone(), checkpoint });
+    }
+
+    pub(super) fn end_stopped_before_start(&mut self) {
+        let checkpoint = self.tip_ref();
+        self.end(Outcome::Stopped { checkpoint, incomplete: None });
+    }
+
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        self.status.state = match outcome {
+            Outcome::Finished { .. } => JobState::Finished,
+            Outcome::Stopped { .. } => JobState::Stopped,
+            Outcome::Failed { .. } => JobState::Failed,
+            Outcome::Fenced { .. } => JobState::Fenced,
+        };
+        if self.run.take().is_some() {
+            self.attempt += 1;
+            self.tell_all(&control::Command::Cancel);
+        }
+        self.phase = Phase::Ended;
+        self.append = None;
+        self.checkpoint = None;
+        self.ending = None;
+        self.out.push(Command::End(outcome));
+    }
+}

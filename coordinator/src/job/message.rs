@@ -1,0 +1,216 @@
+//! What goes into the core and what comes out of it.
+
+use std::fmt;
+
+use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
+use millstream_api::ids::{Epoch, Seq};
+use millstream_api::log::{LogEntry, Start};
+
+/// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
+pub type Millis = u64;
+
+/// A worker of the job, numbered by the runtime as they connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u32);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The runtime is up. First event, once.
+    Begin,
+    /// Time passed: `Core::deadline` has come.
+    Tick,
+    /// Answer to `Command::ReadLog`.
+    LogRead { tail: Box<LogTail>, previous: ProcessState },
+    /// Answer to `Command::ReadLog`: the log could not be read.
+    LogUnreadable { problem: StoreProblem },
+    /// Answer to `Command::Append`.
+    Appended { seq: Seq, outcome: AppendOutcome },
+    /// Answer to `Command::Delete`.
+    Deleted { paths: Vec<String>, problem: Option<StoreProblem> },
+    /// Answer to `Command::ListState`; empty when the listing failed, it comes again with the next term.
+    StateListed { objects: Vec<StoredObject> },
+    /// A worker is there and has nothing deployed.
+    WorkerConnected { worker: WorkerId },
+    /// A worker's connection closed.
+    WorkerLost { worker: WorkerId, reason: String },
+    /// A worker reports.
+    Worker { worker: WorkerId, report: WorkerReport },
+    /// The user wants the job to end with a last checkpoint.
+    StopRequested,
+}
+
+/// What the runtime must do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Read the log's tail, and look whether the process that holds it lives. Answer: `LogRead` or `LogUnreadable`.
+    ReadLog,
+    /// Put the entry at its seq if there is none. The same entry may come again until its outcome is known.
+    /// Answer: `Appended`.
+    Append(Box<LogEntry>),
+    /// Delete objects, paths relative to the store's root. Answer: `Deleted`.
+    Delete(Vec<String>),
+    /// List the job's state objects. Answer: `StateListed`.
+    ListState,
+    /// Send to a worker.
+    Tell { worker: WorkerId, command: WorkerCommand },
+    /// Something that people want to know.
+    Notice(Notice),
+    /// The job is over. Last command.
+    End(Outcome),
+}
+
+/// The newest part of a job's log, as it stands in the store.
+#[derive(Clone, Debug, Default)]
+pub struct LogTail {
+    /// A gapless run that ends with the last entry, oldest first. Empty: there is no log.
+    pub entries: Vec<LogEntry>,
+    /// The `start` entry of the last entry's generation; it may be older than `entries`.
+    pub start: Option<Start>,
+    /// Every seq that has an object, also outside of the gapless run.
+    pub stored: Vec<Seq>,
+}
+
+/// Whether the process that holds the log is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessState {
+    Alive,
+    /// Proven: same host, no such process.
+    Gone,
+    /// Another host, or a system that cannot tell.
+    Unknown,
+}
+
+/// A call to the store that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreProblem {
+    /// One line: what, where, why.
+    pub message: String,
+    pub kind: StoreProblemKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreProblemKind {
+    /// May go away by itself.
+    Transient,
+    /// A person must act.
+    User,
+    /// An object is missing or is not what was written.
+    Corrupt,
+}
+
+/// How a put to the log ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The entry is in the log and is its last.
+    Won,
+    /// Another coordinator's entry is at this seq or after it: this one rules no longer.
+    Lost { by: Option<Box<Start>> },
+    /// It may or may not be there, now or later.
+    Unknown { reason: String },
+    /// It was certainly not written by this call.
+    Rejected { problem: StoreProblem },
+}
+
+/// An object of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Relative to the job's path.
+    pub path: String,
+    pub modified_ms: i64,
+}
+
+/// A sealed epoch and where its manifest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRef {
+    pub epoch: Epoch,
+    pub seq: Seq,
+    /// Of the log entry, relative to the store's root.
+    pub path: String,
+}
+
+/// How the job ended, from this coordinator's view.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All input was read, everything is committed and recorded. `already`: an earlier run did it.
+    Finished { checkpoint: Option<CheckpointRef>, already: bool },
+    /// Stopped by the user. `incomplete`: why the last checkpoint is not as of the stop, or not committed.
+    Stopped { checkpoint: Option<CheckpointRef>, incomplete: Option<String> },
+    /// Failed for good. `earlier`: the failures that restarts followed, oldest first.
+    Failed { failure: Failure, earlier: Vec<String>, checkpoint: Option<CheckpointRef> },
+    /// Another coordinator took the job over.
+    Fenced { by: Option<Box<Start>> },
+}
+
+/// Something that people want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    NewJob,
+    Restored { checkpoint: CheckpointRef, parallelism: u32, was: u32 },
+    CommitsFinished { epoch: Epoch, transactions: usize },
+    NothingLeft { epoch: Epoch },
+    CheckpointCompleted { checkpoint: CheckpointRef, duration_ms: Millis, bytes: u64 },
+    CheckpointAborted { epoch: Epoch, reason: String },
+    SealUnknown { epoch: Epoch, reason: String },
+    GivenUp { epoch: Epoch, topics: Vec<String> },
+    Restarting { failure: Failure, delay_ms: Millis, number: u32 },
+    SourcesPaused { uncovered_ms: Millis },
+    SourcesResumed,
+    Stopping,
+    TookOver { from: Box<Start> },
+    NotCollected { objects: usize, reason: String },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewJob => write!(f, "new job: no checkpoint found"),
+            Self::Restored { checkpoint, parallelism, was } if parallelism == was => {
+                write!(f, "going on from checkpoint {} ({})", checkpoint.epoch, checkpoint.path)
+            }
+            Self::Restored { checkpoint, parallelism, was } => write!(
+                f,
+                "going on from checkpoint {} ({}), parallelism {was} -> {parallelism}",
+                checkpoint.epoch, checkpoint.path
+            ),
+            Self::CommitsFinished { epoch, transactions } => {
+                write!(f, "finished {transactions} commits that checkpoint {epoch} left open")
+            }
+            Self::NothingLeft { epoch } => {
+                write!(f, "all input was read by checkpoint {epoch}: only its commits are finished")
+            }
+            Self::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
+                write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
+            }
+            Self::CheckpointAborted { epoch, reason } => write!(f, "checkpoint {epoch} aborted: {reason}"),
+            Self::SealUnknown { epoch, reason } => {
+                write!(f, "checkpoint {epoch}: not known yet whether its manifest was written, trying again: {reason}")
+            }
+            Self::GivenUp { epoch, topics } => write!(
+                f,
+                "checkpoint {epoch} given up: the broker had aborted its transactions on {}; nothing of it was visible, \
+                 its input is read again",
+                topics.join(", ")
+            ),
+            Self::Restarting { failure, delay_ms, number } => {
+                write!(f, "restart {number} in {delay_ms} ms: {}", failure.message)
+            }
+            Self::SourcesPaused { uncovered_ms } => write!(
+                f,
+                "sources paused: no checkpoint for {uncovered_ms} ms, half of the transaction time-out; they go on with \
+                 the next completed checkpoint"
+            ),
+            Self::SourcesResumed => write!(f, "sources go on"),
+            Self::Stopping => write!(f, "stopping with a last checkpoint"),
+            Self::TookOver { from } => write!(f, "taken over from {} ({})", from.owner, place(from)),
+            Self::NotCollected { objects, reason } => {
+                write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
+            }
+        }
+    }
+}
+
+/// A coordinator's process in words.
+pub(crate) fn place(start: &Start) -> String {
+    format!("process {} on {}", start.address.process_id, start.address.host)
+}

@@ -1,0 +1,508 @@
+//! The job master as a pure machine: `Core::on_event(now, Event) -> Vec<Command>`.
+//!
+//! Owns: the term of one coordinator, the order of a restore, the life of epochs, restarts, the end of the job. Does not
+//! own: time, I/O, tasks. The rules are those of the protocol notes; a section number in a comment means theirs.
+//!
+//! One entry at a time is on its way to the log ([`PendingAppend`]), and what the log says ([`LogView`]) changes only when
+//! such a put is known to have won. Everything that a restart depends on is read from the view, not from memory of what
+//! was asked for.
+
+mod assemble;
+mod checkpoint;
+mod claim;
+mod compatible;
+mod config;
+mod ending;
+mod expired;
+mod invariants;
+mod message;
+mod random;
+mod restart;
+mod restore;
+mod retention;
+mod running;
+mod status;
+mod term;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_api::control::{self, Attempt, Failure, FailureKind, Report, WorkerCommand, WorkerReport};
+use millstream_api::graph::{TransformKind, Vertex};
+use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId};
+use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction};
+
+pub use assemble::AssemblyError;
+pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
+pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits};
+pub use invariants::{Broken, holds};
+pub use message::{
+    AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem,
+    StoreProblemKind, StoredObject, WorkerId,
+};
+pub use random::Random;
+pub use status::{CheckpointStatus, JobState, RestartStatus, Status};
+pub use view::{LogView, Sealed};
+
+use ending::Ending;
+use restart::Restarts;
+use restore::Fencing;
+
+/// First wait before a put of unknown outcome, or a read that failed, is tried again; it doubles up to the other.
+const STORE_RETRY_FIRST_MS: Millis = 100;
+const STORE_RETRY_MAX_MS: Millis = 5_000;
+
+/// The job master.
+#[derive(Debug)]
+pub struct Core {
+    config: JobConfig,
+    graph_hash: u64,
+    vertices: Vec<Vertex>,
+    /// The vertex whose tasks run a transform.
+    vertex_of: BTreeMap<TransformUid, VertexId>,
+    /// Of the exactly-once sinks, where there are any.
+    transaction_timeout_ms: Option<Millis>,
+    random: Random,
+    restarts: Restarts,
+    phase: Phase,
+    view: LogView,
+    /// Set once this coordinator's `start` entry won.
+    generation: Option<Generation>,
+    job_uid: String,
+    /// The checkpoint that the user named, when this term goes on from it.
+    named: Option<Seq>,
+    attempt: u32,
+    /// Races for the `start` entry that this coordinator lost.
+    claims_lost: u32,
+    append: Option<PendingAppend>,
+    workers: BTreeSet<WorkerId>,
+    run: Option<Run>,
+    checkpoint: Option<Checkpoint>,
+    /// Transactions whose commit is not reported, by the epoch whose manifest was the first to name them.
+    uncommitted: BTreeMap<Epoch, Vec<PreparedTransaction>>,
+    fencing: Fencing,
+    ending: Option<Ending>,
+    failures: Vec<String>,
+    /// Objects whose deletion failed and is tried with the next one.
+    undeleted: Vec<String>,
+    status: Status,
+    out: Vec<Command>,
+}
+
+/// Where the job is in its life.
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    Idle,
+    /// The log's tail is being read. `since`: the first try.
+    Reading {
+        since: Millis,
+        tries: u32,
+        retry_at: Option<Millis>,
+    },
+    /// The own `start` entry is on its way.
+    Claiming,
+    AwaitingWorkers {
+        deadline: Millis,
+    },
+    /// The workers finish what the tip left uncommitted. `accepted_loss`: of the rest, as the user set.
+    Finishing {
+        deadline: Millis,
+        retry_at: Option<Millis>,
+        accepted_loss: bool,
+    },
+    /// The workers abort what is left of the tip.
+    GivingUp {
+        deadline: Millis,
+        retry_at: Option<Millis>,
+        abort: Vec<PreparedTransaction>,
+    },
+    /// `void` is on its way.
+    Voiding,
+    /// `settled` is on its way.
+    Settling,
+    Fencing {
+        deadline: Millis,
+    },
+    Deploying {
+        deadline: Millis,
+        waiting: BTreeSet<WorkerId>,
+    },
+    /// The first epoch of a new source is in flight; nothing is read.
+    Anchoring,
+    Running,
+    /// The last epoch is sealed; its commits are on their way.
+    Committing {
+        deadline: Millis,
+        finished: bool,
+    },
+    /// The attempt failed; the next begins when the time has come and no put is open.
+    BackingOff {
+        until: Millis,
+    },
+    /// `stopped` is on its way, or waits for another put to settle. `settled`: the tip's commits are done.
+    Closing {
+        outcome: Box<Outcome>,
+        settled: bool,
+        deadline: Option<Millis>,
+    },
+    Ended,
+}
+
+/// A put whose outcome is not known.
+#[derive(Clone, Debug)]
+struct PendingAppend {
+    entry: LogEntry,
+    /// When it is sent again; `None`: its answer is awaited.
+    retry_at: Option<Millis>,
+    tries: u32,
+    /// An earlier try may have been written, so a later rejection says nothing.
+    unknown: bool,
+}
+
+/// What is deployed.
+#[derive(Clone, Debug)]
+struct Run {
+    /// Tasks that take part in epochs: all but the finished ones.
+    tasks: BTreeSet<TaskId>,
+    /// Recorded as finished by the tip.
+    finished: BTreeSet<TaskId>,
+    /// Reported the end of their input, finished or not.
+    ended: BTreeSet<TaskId>,
+    /// Tasks with sinks, and up to where they committed.
+    committed: BTreeMap<TaskId, Option<Epoch>>,
+    /// It ran: its tasks can be reset.
+    started: bool,
+    next_trigger_at: Millis,
+    /// Since when there may be transactions that no manifest covers.
+    uncovered_since: Millis,
+    paused: bool,
+    stop_tries: u32,
+}
+
+// === impl Core ===
+
+impl Core {
+    /// A job master that has done nothing yet.
+    ///
+    /// # Errors
+    /// When the settings cannot work together.
+    pub fn new(config: JobConfig) -> Result<Self, ConfigError> {
+        let transaction_timeout_ms = config.validate()?;
+        let vertices = config.graph.vertices();
+        let uid_of = |id| config.graph.transform(id).uid.clone();
+        let vertex_of = vertices.iter().flat_map(|v| v.transforms.iter().map(move |t| (uid_of(*t), v.id))).collect();
+        Ok(Self {
+            graph_hash: config.graph.hash(),
+            vertex_of,
+            vertices,
+            transaction_timeout_ms,
+            random: Random::new(config.seed),
+            restarts: Restarts::new(config.restart.clone()),
+            phase: Phase::Idle,
+            view: LogView::default(),
+            generation: None,
+            job_uid: String::new(),
+            named: None,
+            attempt: 0,
+            claims_lost: 0,
+            append: None,
+            workers: BTreeSet::new(),
+            run: None,
+            checkpoint: None,
+            uncommitted: BTreeMap::new(),
+            fencing: Fencing::default(),
+            ending: None,
+            failures: Vec::new(),
+            undeleted: Vec::new(),
+            status: Status::default(),
+            out: Vec::new(),
+            config,
+        })
+    }
+
+    /// Takes an event in, answers with what is to be done, in order.
+    pub fn on_event(&mut self, now: Millis, event: Event) -> Vec<Command> {
+        match event {
+            Event::Begin => self.begin(now),
+            Event::Tick => {}
+            Event::LogRead { tail, previous } => self.on_log_read(now, &tail, previous),
+            Event::LogUnreadable { problem } => self.on_log_unreadable(now, problem),
+            Event::Appended { seq, outcome } => self.on_appended(now, seq, outcome),
+            Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
+            Event::StateListed { objects } => self.on_state_listed(now, &objects),
+            Event::WorkerConnected { worker } => {
+                self.workers.insert(worker);
+            }
+            Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
+            Event::Worker { worker, report } => self.on_report(now, worker, report),
+            Event::StopRequested => self.on_stop_requested(now),
+        }
+        self.advance(now);
+        self.show();
+        #[cfg(debug_assertions)]
+        if let Err(broken) = invariants::holds(self) {
+            panic!("invariant broken: {broken}");
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When `Event::Tick` is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Millis> {
+        let of_phase = match &self.phase {
+            Phase::Reading { retry_at, .. } => *retry_at,
+            Phase::AwaitingWorkers { deadline }
+            | Phase::Fencing { deadline }
+            | Phase::Deploying { deadline, .. }
+            | Phase::Committing { deadline, .. } => Some(*deadline),
+            Phase::Finishing { deadline, retry_at, .. } | Phase::GivingUp { deadline, retry_at, .. } => {
+                Some(retry_at.map_or(*deadline, |at| at.min(*deadline)))
+            }
+            // While a put is open its own time counts.
+            Phase::BackingOff { until } if self.append.is_none() => Some(*until),
+            Phase::Closing { deadline, .. } => *deadline,
+            Phase::Running => self.running_deadline(),
+            _ => None,
+        };
+        let of_checkpoint =
+            self.checkpoint.as_ref().filter(|c| c.phase == CheckpointPhase::Triggered).map(|c| c.deadline);
+        let of_append = self.append.as_ref().and_then(|a| a.retry_at);
+        let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
+        let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
+        [of_phase, of_checkpoint, of_append, of_ending].into_iter().flatten().min()
+    }
+
+    /// What the job is doing.
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What the log says, as far as this coordinator knows.
+    #[must_use]
+    pub fn view(&self) -> &LogView {
+        &self.view
+    }
+
+    /// The epoch in flight.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// What time makes due, in whatever phase.
+    fn advance(&mut self, now: Millis) {
+        self.retry_append(now);
+        self.advance_ending(now);
+        match self.phase.clone() {
+            Phase::Reading { retry_at: Some(at), since, tries } if at <= now => {
+                self.phase = Phase::Reading { since, tries, retry_at: None };
+                self.out.push(Command::ReadLog);
+            }
+            Phase::AwaitingWorkers { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
+                self.advance_restore(now);
+            }
+            Phase::Fencing { deadline } if deadline <= now => {
+                self.fail(now, transient("the broker did not fence the transactional ids in time".to_owned()));
+            }
+            Phase::Deploying { deadline, .. } if deadline <= now => {
+                self.fail(now, transient("the tasks were not deployed in time".to_owned()));
+            }
+            Phase::Anchoring | Phase::Running => self.advance_running(now),
+            Phase::Committing { deadline, finished } => self.advance_commits(now, deadline, finished),
+            Phase::BackingOff { until } if until <= now && self.append.is_none() => self.begin_attempt(now),
+            _ => {}
+        }
+    }
+
+    fn on_report(&mut self, now: Millis, worker: WorkerId, report: WorkerReport) {
+        // Of an earlier attempt: what it tells about is over.
+        if report.attempt != self.attempt() || !self.workers.contains(&worker) {
+            return;
+        }
+        match report.report {
+            Report::TransactionsFinished { outcome } => self.on_finished(now, &outcome),
+            Report::TransactionsAborted { outcome } => self.on_aborted(now, &outcome),
+            Report::TransactionsFenced => self.on_fenced(now),
+            Report::Deployed => self.on_deployed(now, worker),
+            Report::Acknowledged(snapshot) => self.on_acknowledged(now, *snapshot),
+            Report::Declined { task, epoch, reason } => self.on_declined(now, task, epoch, &reason),
+            Report::Committed { task, epoch } => self.on_committed(task, epoch),
+            Report::EndOfInput { task } => self.on_end_of_input(now, task),
+            Report::TaskFailed { task, failure } => {
+                let message = format!("task {}: {}", self.task_name(task), failure.message);
+                self.fail(now, Failure { kind: failure.kind, message });
+            }
+            Report::CommandFailed { failure } => self.fail(now, failure),
+        }
+    }
+
+    fn on_worker_lost(&mut self, now: Millis, worker: WorkerId, reason: String) {
+        if !self.workers.remove(&worker) {
+            return;
+        }
+        // Its tasks are gone: nothing to reset.
+        self.run = None;
+        if !matches!(self.phase, Phase::Reading { .. } | Phase::Claiming | Phase::AwaitingWorkers { .. }) {
+            self.fail(now, transient(format!("lost worker {}: {reason}", worker.0)));
+        }
+    }
+
+    fn attempt(&self) -> Attempt {
+        Attempt { generation: self.generation.unwrap_or_default(), number: self.attempt }
+    }
+
+    fn tell(&mut self, worker: WorkerId, command: control::Command) {
+        let command = WorkerCommand { attempt: self.attempt(), command };
+        self.out.push(Command::Tell { worker, command });
+    }
+
+    fn tell_all(&mut self, command: &control::Command) {
+        for worker in self.workers.clone() {
+            self.tell(worker, command.clone());
+        }
+    }
+
+    /// The worker that does what any one can do.
+    fn any_worker(&self) -> WorkerId {
+        *self.workers.first().expect("a restore begins only with workers, and losing one ends it")
+    }
+
+    /// Sends an entry on its way. No other one is.
+    fn append(&mut self, now: Millis, kind: EntryKind) {
+        assert!(self.append.is_none(), "one entry at a time");
+        let last = self.view.last().cloned();
+        let seq = last.as_ref().map_or(Seq(0), |(seq, _)| seq.next());
+        let entry = LogEntry {
+            version: LOG_VERSION,
+            seq,
+            generation: self.generation.unwrap_or(Generation(seq.0)),
+            nonce: self.random.nonce(),
+            previous: last.map(|(_, nonce)| nonce),
+            written_at_ms: i64::try_from(now).unwrap_or(i64::MAX),
+            kind,
+        };
+        self.out.push(Command::Append(Box::new(entry.clone())));
+        self.append = Some(PendingAppend { entry, retry_at: None, tries: 0, unknown: false });
+    }
+
+    fn retry_append(&mut self, now: Millis) {
+        let Some(pending) = &mut self.append else { return };
+        if pending.retry_at.is_some_and(|at| at <= now) {
+            pending.retry_at = None;
+            self.out.push(Command::Append(Box::new(pending.entry.clone())));
+        }
+    }
+
+    fn on_appended(&mut self, now: Millis, seq: Seq, outcome: AppendOutcome) {
+        let awaited = |p: &mut PendingAppend| p.entry.seq == seq && p.retry_at.is_none();
+        let Some(mut pending) = self.append.take_if(awaited) else { return };
+        match outcome {
+            AppendOutcome::Won => {
+                self.view.apply(&pending.entry);
+                self.on_won(now, pending.entry);
+            }
+            AppendOutcome::Lost { by } => self.on_lost(now, &pending.entry, by),
+            AppendOutcome::Rejected { problem } if !pending.unknown => self.on_rejected(now, pending.entry, problem),
+            AppendOutcome::Unknown { reason }
+            | AppendOutcome::Rejected { problem: StoreProblem { message: reason, .. } } => {
+                if let (EntryKind::Manifest(manifest), false) = (&pending.entry.kind, pending.unknown) {
+                    self.out.push(Command::Notice(Notice::SealUnknown { epoch: manifest.epoch, reason }));
+                }
+                pending.unknown = true;
+                pending.retry_at = Some(now + retry_delay(pending.tries));
+                pending.tries += 1;
+                self.append = Some(pending);
+            }
+        }
+    }
+
+    fn on_won(&mut self, now: Millis, entry: LogEntry) {
+        match entry.kind {
+            EntryKind::Start(start) => self.on_term_won(now, entry.seq, start),
+            EntryKind::Manifest(_) => self.on_sealed(now),
+            EntryKind::Void { epoch } => self.on_voided(now, epoch),
+            EntryKind::Settled(_) => self.on_settled(now),
+            EntryKind::Stopped { .. } => self.on_closed(),
+        }
+    }
+
+    fn on_rejected(&mut self, now: Millis, entry: LogEntry, problem: StoreProblem) {
+        match entry.kind {
+            EntryKind::Manifest(manifest) => self.on_seal_rejected(now, manifest.epoch, problem),
+            EntryKind::Stopped { .. } => self.give_up_closing(&problem.message),
+            EntryKind::Start(_) => self.end_failed(failure_of(problem)),
+            EntryKind::Void { .. } | EntryKind::Settled(_) => self.fail(now, failure_of(problem)),
+        }
+    }
+
+    /// `2/0 (orders)`: number and the name of its first transform.
+    fn task_name(&self, task: TaskId) -> String {
+        let head = self.vertices.get(task.vertex.0 as usize).map(|v| self.config.graph.transform(v.head));
+        head.map_or_else(|| task.to_string(), |head| format!("{task} ({})", head.name))
+    }
+
+    /// Tasks whose chain ends in a sink: they report commits.
+    fn sink_tasks(&self) -> BTreeSet<TaskId> {
+        let has_sink = |v: &&Vertex| {
+            let mut kinds = v.transforms.iter().map(|t| &self.config.graph.transform(*t).kind);
+            kinds.any(|kind| matches!(kind, TransformKind::Sink(_)))
+        };
+        let vertices = self.vertices.iter().filter(has_sink);
+        vertices.flat_map(|v| (0..self.config.parallelism).map(|index| TaskId { vertex: v.id, index })).collect()
+    }
+
+    fn checkpoint_ref(&self, sealed: &Sealed) -> CheckpointRef {
+        let path = crate::log::entry_path(&self.config.path, sealed.seq);
+        CheckpointRef { epoch: sealed.manifest.epoch, seq: sealed.seq, path }
+    }
+
+    fn tip_ref(&self) -> Option<CheckpointRef> {
+        self.view.tip().map(|tip| self.checkpoint_ref(tip))
+    }
+
+    /// Brings the status up to date.
+    fn show(&mut self) {
+        self.status.state = match &self.phase {
+            Phase::Idle | Phase::Reading { .. } | Phase::Claiming => JobState::Starting,
+            Phase::Ended => self.status.state,
+            _ if self.ending.is_some() => JobState::Stopping,
+            Phase::Running | Phase::Anchoring => JobState::Running,
+            Phase::Committing { .. } | Phase::Closing { .. } => JobState::Stopping,
+            Phase::BackingOff { .. } => JobState::Restarting,
+            _ => JobState::Restoring,
+        };
+        self.status.generation = self.generation.map(|g| g.0);
+        self.status.attempt = self.attempt;
+        self.status.epoch = self.checkpoint.as_ref().map(|c| c.epoch.0);
+        self.status.commits_open = self.uncommitted.values().map(Vec::len).sum();
+        self.status.sources_paused = self.run.as_ref().is_some_and(|r| r.paused);
+        self.status.tasks = self.run.as_ref().map_or(0, |r| r.tasks.len() + r.finished.len());
+        self.status.tasks_ended = self.run.as_ref().map_or(0, |r| r.ended.len());
+    }
+
+    fn graph(&self) -> Arc<millstream_api::graph::JobGraph> {
+        Arc::clone(&self.config.graph)
+    }
+}
+
+fn retry_delay(tries: u32) -> Millis {
+    STORE_RETRY_FIRST_MS.saturating_mul(1 << tries.min(16)).min(STORE_RETRY_MAX_MS)
+}
+
+fn transient(message: String) -> Failure {
+    Failure { kind: FailureKind::Transient, message }
+}
+
+fn failure_of(problem: StoreProblem) -> Failure {
+    let kind = match problem.kind {
+        StoreProblemKind::Transient => FailureKind::Transient,
+        StoreProblemKind::User => FailureKind::User,
+        StoreProblemKind::Corrupt => FailureKind::Corrupt,
+    };
+    Failure { kind, message: problem.message }
+}

@@ -1,0 +1,77 @@
+//! Which checkpoints stay, and what goes with those that do not (protocol section 10).
+
+use std::collections::BTreeSet;
+
+use millstream_api::ids::{Epoch, Generation, Seq};
+use millstream_api::log::ObjectName;
+
+use super::message::{Millis, StoredObject};
+use super::view::LogView;
+
+/// An object that no manifest names may belong to a put that is still on its way: it is left alone for a day.
+pub const ORPHAN_AGE_MIN_MS: Millis = 24 * 60 * 60 * 1000;
+/// And for this many checkpoint time-outs.
+pub const ORPHAN_TIMEOUTS_MIN: u64 = 10;
+
+/// What can be deleted now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Superfluous {
+    /// Entries of the log. They go first: a manifest in the log always has its objects.
+    pub entries: Vec<Seq>,
+    /// State objects, relative to the job's path.
+    pub objects: Vec<String>,
+    /// The oldest manifest that stays.
+    pub first_kept: Seq,
+}
+
+/// Keeps the newest `retained` manifests, and all back to the newest whose commits are recorded: until then an epoch
+/// can still be given up (protocol section 6). `None`: nothing can go.
+#[must_use]
+pub fn superfluous(
+    view: &LogView,
+    retained: u32,
+    committed_through: Option<Epoch>,
+    generation: Generation,
+) -> Option<Superfluous> {
+    let sealed = view.sealed();
+    let by_count = sealed.len().saturating_sub(retained.max(1) as usize);
+    // Nothing recorded yet: everything stays.
+    let by_commit = committed_through
+        .map_or(0, |through| sealed.partition_point(|s| s.manifest.epoch <= through).saturating_sub(1));
+    let first = by_count.min(by_commit);
+    let first_kept = sealed.get(first)?.seq;
+    let kept: BTreeSet<&str> =
+        sealed[first..].iter().flat_map(|s| s.manifest.objects()).map(|o| o.path.as_str()).collect();
+    let gone = sealed[..first].iter().chain(view.dropped());
+    let objects: BTreeSet<String> = gone
+        .flat_map(|s| s.manifest.objects().map(|o| o.path.clone()).collect::<Vec<_>>())
+        .filter(|path| !kept.contains(path.as_str()))
+        .collect();
+    // The entry that says who rules stays as long as that term does.
+    let entries: Vec<Seq> = view.stored().range(..first_kept).copied().filter(|seq| seq.0 != generation.0).collect();
+    Some(Superfluous { entries, objects: objects.into_iter().collect(), first_kept })
+}
+
+/// Objects that no manifest names, old enough and of an older generation than `generation`.
+#[must_use]
+pub fn orphans(
+    view: &LogView,
+    listed: &[StoredObject],
+    generation: Generation,
+    checkpoint_timeout_ms: Millis,
+    now: Millis,
+) -> Vec<String> {
+    let age_min_ms = ORPHAN_AGE_MIN_MS.max(checkpoint_timeout_ms.saturating_mul(ORPHAN_TIMEOUTS_MIN));
+    let manifests = view.sealed().iter().chain(view.dropped());
+    let named: BTreeSet<&str> = manifests.flat_map(|s| s.manifest.objects()).map(|o| o.path.as_str()).collect();
+    let old_enough = |object: &&StoredObject| {
+        u64::try_from(object.modified_ms).is_ok_and(|modified| now.saturating_sub(modified) >= age_min_ms)
+    };
+    listed
+        .iter()
+        .filter(|object| !named.contains(object.path.as_str()))
+        .filter(|object| ObjectName::generation_of(&object.path).is_some_and(|of| of < generation))
+        .filter(old_enough)
+        .map(|object| object.path.clone())
+        .collect()
+}

@@ -1,0 +1,323 @@
+//! The life of epochs while tasks run: trigger, acknowledge, seal, commit; abort; collection.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_api::control::{self, Failure, FailureKind};
+use millstream_api::ids::{Epoch, TaskId};
+use millstream_api::log::{EntryKind, Manifest, SegmentContent, TaskSnapshot};
+
+use super::assemble::{Basis, assemble};
+use super::message::{Command, Millis, Notice, StoreProblem, StoreProblemKind, StoredObject};
+use super::retention::{orphans, superfluous};
+use super::term::state_bytes;
+use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, transient};
+
+/// Tries of the last checkpoint before a stop goes without it.
+const STOP_TRIES_MAX: u32 = 3;
+/// Objects whose deletion failed that are remembered; what is beyond waits for the search for orphans.
+const UNDELETED_MAX: usize = 10_000;
+
+impl Core {
+    pub(super) fn start_running(&mut self, now: Millis) {
+        let Some(run) = &mut self.run else { return };
+        run.started = true;
+        run.next_trigger_at = now + self.config.checkpoint.interval_ms;
+        run.uncovered_since = now;
+        self.status.checkpoints_failed_in_row = 0;
+        // Deploying | Anchoring => Running: positions are in the log.
+        self.phase = Phase::Running;
+        self.tell_all(&control::Command::Start);
+    }
+
+    pub(super) fn running_deadline(&self) -> Option<Millis> {
+        let run = self.run.as_ref()?;
+        let trigger = self.checkpoint.is_none().then_some(run.next_trigger_at);
+        let pause = self.pause_after_ms().filter(|_| !run.paused).map(|after| run.uncovered_since + after);
+        [trigger, pause].into_iter().flatten().min()
+    }
+
+    /// Half of the transaction time-out: the store or the coordinator is away, and what is sent now may be lost time.
+    fn pause_after_ms(&self) -> Option<Millis> {
+        self.transaction_timeout_ms.map(|timeout| timeout / 2)
+    }
+
+    pub(super) fn advance_running(&mut self, now: Millis) {
+        if let Some(checkpoint) = &self.checkpoint
+            && checkpoint.phase == CheckpointPhase::Triggered
+            && checkpoint.deadline <= now
+        {
+            let missing: Vec<String> = checkpoint.waiting.iter().take(3).map(|t| self.task_name(*t)).collect();
+            let reason = format!(
+                "not complete after {} ms; no answer from {} tasks: {}",
+                self.config.checkpoint.timeout_ms,
+                checkpoint.waiting.len(),
+                missing.join(", ")
+            );
+            self.abort(now, &reason, FailureKind::Transient);
+        }
+        let Some(run) = &mut self.run else { return };
+        if self.phase != Phase::Running {
+            return;
+        }
+        let uncovered_ms = now.saturating_sub(run.uncovered_since);
+        if !run.paused && self.transaction_timeout_ms.is_some_and(|timeout| uncovered_ms >= timeout / 2) {
+            run.paused = true;
+            self.out.push(Command::Notice(Notice::SourcesPaused { uncovered_ms }));
+            self.tell_all(&control::Command::Pause { paused: true });
+        }
+        let Some(run) = &self.run else { return };
+        let due = run.next_trigger_at <= now;
+        if self.checkpoint.is_some() || self.append.is_some() {
+            return;
+        }
+        if self.ending.is_some() {
+            self.trigger(now, Purpose::Stop);
+        } else if due {
+            self.trigger(now, Purpose::Periodic);
+        }
+    }
+
+    pub(super) fn trigger(&mut self, now: Millis, purpose: Purpose) {
+        let Some(run) = &mut self.run else { return };
+        if purpose == Purpose::Stop {
+            run.stop_tries += 1;
+        }
+        let epoch = self.view.epoch_max().map_or(Epoch(0), Epoch::next);
+        // A number is used once, also when its epoch is aborted.
+        self.view.raise_epoch(epoch);
+        self.checkpoint = Some(Checkpoint {
+            epoch,
+            purpose,
+            triggered_at: now,
+            deadline: now + self.config.checkpoint.timeout_ms,
+            phase: CheckpointPhase::Triggered,
+            waiting: run.tasks.clone(),
+            snapshots: Default::default(),
+        });
+        self.tell_all(&control::Command::Trigger { epoch, stop: purpose == Purpose::Stop });
+    }
+
+    pub(super) fn on_acknowledged(&mut self, now: Millis, snapshot: TaskSnapshot) {
+        let Some(checkpoint) = &mut self.checkpoint else { return };
+        if checkpoint.epoch == snapshot.epoch && checkpoint.acknowledge(snapshot) {
+            self.seal(now);
+        }
+    }
+
+    fn seal(&mut self, now: Millis) {
+        let (Some(checkpoint), Some(run)) = (&self.checkpoint, &self.run) else { return };
+        let tip = self.view.tip().map(|tip| Arc::clone(&tip.manifest));
+        // Carried from manifest to manifest: the checkpoint that a user named counts once.
+        let restored_from = self.named.or(self.view.rewound_to());
+        let basis = Basis {
+            epoch: checkpoint.epoch,
+            graph: &self.config.graph,
+            graph_hash: self.graph_hash,
+            vertices: &self.vertices,
+            parallelism: self.config.parallelism,
+            max_parallelism: self.config.max_parallelism,
+            previous: tip.as_deref(),
+            finished: &run.finished,
+            uncommitted: self.uncommitted.values().flatten().cloned().collect(),
+            committed_through: self.committed_through(),
+            transactional_ids: self.view.transactional_ids(),
+            restored_from,
+        };
+        match assemble(&basis, &checkpoint.snapshots) {
+            Ok(manifest) => self.append(now, EntryKind::Manifest(Box::new(manifest))),
+            Err(error) => {
+                let message = format!("failed to put checkpoint {} together: {error}", checkpoint.epoch);
+                self.fail(now, Failure { kind: FailureKind::Bug, message });
+            }
+        }
+    }
+
+    /// The newest sealed epoch up to which every commit is reported.
+    pub(super) fn committed_through(&self) -> Option<Epoch> {
+        let tip = &self.view.tip()?.manifest;
+        let Some((first_open, _)) = self.uncommitted.first_key_value() else { return Some(tip.epoch) };
+        let before = self.view.sealed().iter().rev().find(|s| s.manifest.epoch < *first_open);
+        before.map_or(tip.committed_through, |s| Some(s.manifest.epoch))
+    }
+
+    /// A manifest of this term is in the log, and the view has it as its tip.
+    pub(super) fn on_sealed(&mut self, now: Millis) {
+        let Some(tip) = self.view.tip().cloned() else { return };
+        let manifest = tip.manifest;
+        let Some(checkpoint) = self.checkpoint.take_if(|c| c.epoch == manifest.epoch) else {
+            // The attempt failed meanwhile. The next one restores this manifest and finishes its commits.
+            return;
+        };
+        let known: BTreeSet<_> = self.uncommitted.values().flatten().collect();
+        let new: Vec<_> = manifest.transactions.iter().filter(|t| !known.contains(t)).cloned().collect();
+        if !new.is_empty() {
+            self.uncommitted.insert(manifest.epoch, new);
+        }
+        self.tell_all(&control::Command::Sealed { epoch: manifest.epoch, manifest: Arc::clone(&manifest) });
+        self.show_completed(now, &checkpoint, &manifest);
+        self.collect();
+        let (interval_ms, min_pause_ms) = (self.config.checkpoint.interval_ms, self.config.checkpoint.min_pause_ms);
+        let Some(run) = &mut self.run else { return };
+        run.finished.clone_from(&manifest.finished_tasks);
+        run.tasks.retain(|task| !manifest.finished_tasks.contains(task));
+        // Whatever was sent before the barrier is covered now.
+        run.uncovered_since = checkpoint.triggered_at;
+        run.next_trigger_at = (checkpoint.triggered_at + interval_ms).max(now + min_pause_ms);
+        if run.tasks.iter().all(|task| run.ended.contains(task)) {
+            run.next_trigger_at = now;
+        }
+        self.resume_sources(now);
+        let deadline = now + self.config.limits.commit_timeout_ms;
+        if self.is_finished(&manifest) {
+            // Running => Committing: every task ended within the epoch.
+            self.phase = Phase::Committing { deadline, finished: true };
+        } else if checkpoint.purpose == Purpose::Stop {
+            self.phase = Phase::Committing { deadline, finished: false };
+        } else if checkpoint.purpose == Purpose::Anchor {
+            self.start_running(now);
+        }
+    }
+
+    fn resume_sources(&mut self, now: Millis) {
+        let after_ms = self.pause_after_ms();
+        let Some(run) = &mut self.run else { return };
+        let still = after_ms.is_some_and(|after| now.saturating_sub(run.uncovered_since) >= after);
+        if run.paused && !still {
+            run.paused = false;
+            self.out.push(Command::Notice(Notice::SourcesResumed));
+            self.tell_all(&control::Command::Pause { paused: false });
+        }
+    }
+
+    fn show_completed(&mut self, now: Millis, checkpoint: &Checkpoint, manifest: &Arc<Manifest>) {
+        let added = checkpoint.snapshots.values().flat_map(|s| &s.tables).flat_map(|t| &t.added);
+        let bytes = added.map(|segment| match &segment.content {
+            SegmentContent::Object(object) => object.bytes,
+            SegmentContent::Inline { data } => data.len() as u64,
+        });
+        let bytes = bytes.sum();
+        let duration_ms = now.saturating_sub(checkpoint.triggered_at);
+        let Some(reference) = self.tip_ref() else { return };
+        self.status.checkpoints_completed += 1;
+        self.status.checkpoints_failed_in_row = 0;
+        self.status.last_checkpoint = Some(CheckpointStatus {
+            epoch: manifest.epoch.0,
+            path: reference.path.clone(),
+            completed_at_ms: now,
+            duration_ms,
+            bytes,
+            state_bytes: state_bytes(manifest),
+        });
+        self.out.push(Command::Notice(Notice::CheckpointCompleted { checkpoint: reference, duration_ms, bytes }));
+    }
+
+    pub(super) fn on_declined(&mut self, now: Millis, task: TaskId, epoch: Epoch, reason: &str) {
+        let in_flight = |c: &Checkpoint| c.epoch == epoch && c.phase == CheckpointPhase::Triggered;
+        if self.checkpoint.as_ref().is_some_and(in_flight) {
+            let reason = format!("task {} declined: {reason}", self.task_name(task));
+            self.abort(now, &reason, FailureKind::Transient);
+        }
+    }
+
+    /// The store refused the manifest for certain.
+    pub(super) fn on_seal_rejected(&mut self, now: Millis, epoch: Epoch, problem: StoreProblem) {
+        if self.checkpoint.as_ref().is_some_and(|c| c.epoch == epoch) {
+            let kind = match problem.kind {
+                StoreProblemKind::Transient => FailureKind::Transient,
+                StoreProblemKind::User => FailureKind::User,
+                StoreProblemKind::Corrupt => FailureKind::Corrupt,
+            };
+            self.abort(now, &problem.message, kind);
+        }
+    }
+
+    /// Gives the epoch in flight up for certain. `kind`: what it means when no more failures are tolerable.
+    fn abort(&mut self, now: Millis, reason: &str, kind: FailureKind) {
+        let Some(checkpoint) = self.checkpoint.take() else { return };
+        let epoch = checkpoint.epoch;
+        self.tell_all(&control::Command::Aborted { epoch });
+        self.out.push(Command::Notice(Notice::CheckpointAborted { epoch, reason: reason.to_owned() }));
+        self.status.checkpoints_failed += 1;
+        self.status.checkpoints_failed_in_row += 1;
+        self.status.last_checkpoint_failure = Some(format!("checkpoint {epoch}: {reason}"));
+        let tolerable = self.config.checkpoint.tolerable_failures;
+        let config = &self.config.checkpoint;
+        let Some(run) = &mut self.run else { return };
+        run.next_trigger_at = (checkpoint.triggered_at + config.interval_ms).max(now + config.min_pause_ms);
+        match checkpoint.purpose {
+            Purpose::Anchor => {
+                let message = format!("the sources' positions could not be stored (checkpoint {epoch}): {reason}");
+                self.fail(now, Failure { kind, message });
+            }
+            // The sources have stopped: another try is all that can be done.
+            Purpose::Stop if run.stop_tries < STOP_TRIES_MAX => {}
+            Purpose::Stop => {
+                self.fail(now, transient(format!("the last checkpoint ({epoch}) failed: {reason}")));
+            }
+            Purpose::Periodic if self.status.checkpoints_failed_in_row > tolerable => {
+                let message = format!("checkpoint {epoch} failed ({tolerable} failures are tolerable): {reason}");
+                self.fail(now, Failure { kind, message });
+            }
+            Purpose::Periodic => {}
+        }
+    }
+
+    pub(super) fn on_committed(&mut self, task: TaskId, epoch: Epoch) {
+        let Some(run) = &mut self.run else { return };
+        if let Some(committed) = run.committed.get_mut(&task) {
+            *committed = (*committed).max(Some(epoch));
+        }
+        let vertex_of = &self.vertex_of;
+        for open in self.uncommitted.values_mut() {
+            open.retain(|t| {
+                t.epoch > epoch || t.task != task.index || vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex)
+            });
+        }
+        self.uncommitted.retain(|_, open| !open.is_empty());
+    }
+
+    pub(super) fn on_end_of_input(&mut self, now: Millis, task: TaskId) {
+        let Some(run) = &mut self.run else { return };
+        run.ended.insert(task);
+        if run.tasks.iter().all(|task| run.ended.contains(task)) {
+            // Nothing more will come: no reason to wait for the interval.
+            run.next_trigger_at = now;
+        }
+    }
+
+    /// Deletes what the new tip made superfluous.
+    fn collect(&mut self) {
+        let (Some(generation), Some(tip)) = (self.generation, self.view.tip()) else { return };
+        let through = tip.manifest.committed_through;
+        let retained = self.config.checkpoint.retained;
+        let Some(plan) = superfluous(&self.view, retained, through, generation) else { return };
+        self.view.forget(plan.first_kept, &plan.entries);
+        let path = &self.config.path;
+        let entries: Vec<String> = plan.entries.iter().map(|seq| crate::log::entry_path(path, *seq)).collect();
+        let objects = plan.objects.iter().map(|object| format!("{path}/{object}"));
+        let objects: Vec<String> = self.undeleted.drain(..).chain(objects).collect();
+        for paths in [entries, objects] {
+            if !paths.is_empty() {
+                self.out.push(Command::Delete(paths));
+            }
+        }
+    }
+
+    pub(super) fn on_deleted(&mut self, paths: Vec<String>, problem: Option<StoreProblem>) {
+        let Some(problem) = problem else { return };
+        self.out.push(Command::Notice(Notice::NotCollected { objects: paths.len(), reason: problem.message }));
+        let room = UNDELETED_MAX - self.undeleted.len();
+        self.undeleted.extend(paths.into_iter().take(room));
+    }
+
+    pub(super) fn on_state_listed(&mut self, now: Millis, objects: &[StoredObject]) {
+        let Some(generation) = self.generation else { return };
+        let timeout_ms = self.config.checkpoint.timeout_ms;
+        let orphans = orphans(&self.view, objects, generation, timeout_ms, now);
+        if !orphans.is_empty() {
+            let path = &self.config.path;
+            self.out.push(Command::Delete(orphans.iter().map(|o| format!("{path}/{o}")).collect()));
+        }
+    }
+}

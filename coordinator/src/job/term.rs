@@ -1,0 +1,160 @@
+//! The begin of a term: read the log, see who holds it, write the own `start` entry (protocol sections 1 and 7).
+
+use std::sync::Arc;
+
+use millstream_api::control::{Failure, FailureKind};
+use millstream_api::ids::{Generation, Seq};
+use millstream_api::log::{EntryKind, LogEntry, Manifest, Start, StopReason};
+
+use super::message::{
+    CheckpointRef, Command, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem, StoreProblemKind,
+};
+use super::{CheckpointStatus, Core, LogView, Phase, Sealed, claim, compatible, failure_of, retry_delay};
+
+/// Lost races for a `start` entry before giving way: somebody else is up and writing.
+const CLAIM_TRIES_MAX: u32 = 8;
+
+impl Core {
+    pub(super) fn begin(&mut self, now: Millis) {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Reading { since: now, tries: 0, retry_at: None };
+            self.out.push(Command::ReadLog);
+        }
+    }
+
+    pub(super) fn on_log_unreadable(&mut self, now: Millis, problem: StoreProblem) {
+        let Phase::Reading { since, tries, retry_at: None } = self.phase else { return };
+        let patient = now.saturating_sub(since) < self.config.limits.store_patience_ms;
+        if problem.kind != StoreProblemKind::Transient || !patient {
+            return self.end_failed(failure_of(problem));
+        }
+        self.phase = Phase::Reading { since, tries: tries + 1, retry_at: Some(now + retry_delay(tries)) };
+    }
+
+    pub(super) fn on_log_read(&mut self, now: Millis, tail: &LogTail, previous: ProcessState) {
+        let Phase::Reading { retry_at: None, .. } = self.phase else { return };
+        if self.ending.is_some() {
+            return self.end_stopped_before_start();
+        }
+        self.view = LogView::of(tail);
+        let owner = &self.config.owner;
+        let take_over = self.config.restore.take_over.as_deref();
+        if let Err(message) = claim::check(&self.view, owner, previous, take_over) {
+            return self.end_failed(Failure { kind: FailureKind::User, message });
+        }
+        let restores = match self.restore_target() {
+            Ok(restores) => restores,
+            Err(failure) => return self.end_failed(failure),
+        };
+        let restores = restores.map(|s| s.seq);
+        self.named = self.config.restore.from.map(Seq).filter(|named| restores == Some(*named));
+        if self.nothing_left() && restores == self.view.tip().map(|tip| tip.seq) {
+            let checkpoint = self.tip_ref();
+            if let Some(tip) = self.view.tip() {
+                self.out.push(Command::Notice(Notice::NothingLeft { epoch: tip.manifest.epoch }));
+            }
+            return self.end(Outcome::Finished { checkpoint, already: true });
+        }
+        let job_uid = match self.view.holder() {
+            Some(holder) => holder.job_uid.clone(),
+            // Half of a nonce is enough to tell the logs of one broker apart.
+            None => self.random.nonce().0[..16].to_owned(),
+        };
+        let start = Start { owner: self.config.owner.clone(), address: self.config.address.clone(), restores, job_uid };
+        // Reading => Claiming: the job may be run from here.
+        self.phase = Phase::Claiming;
+        self.append(now, EntryKind::Start(start));
+    }
+
+    /// The last entry says that the job finished, and all of it is committed.
+    fn nothing_left(&self) -> bool {
+        let finished = self.view.tip().is_some_and(|tip| self.is_finished(&tip.manifest));
+        self.view.stopped() == Some(StopReason::Finished) && self.view.pending().is_empty() && finished
+    }
+
+    pub(super) fn is_finished(&self, manifest: &Manifest) -> bool {
+        manifest.graph_hash == self.graph_hash && manifest.is_finished()
+    }
+
+    /// The manifest that this term goes on from, checked against the job.
+    fn restore_target(&self) -> Result<Option<Sealed>, Failure> {
+        let user = |message| Failure { kind: FailureKind::User, message };
+        let named = self.config.restore.from.map(Seq);
+        // A checkpoint that a user named counts once: what descends from it is newer than it.
+        let already = self.view.tip().map(|t| t.manifest.restored_from).unwrap_or_default();
+        let target = match named {
+            Some(seq) if already != Some(seq) && self.view.rewound_to() != Some(seq) => {
+                let found = self.view.sealed().iter().find(|s| s.seq == seq);
+                Some(found.ok_or_else(|| user(self.no_such_checkpoint(seq)))?)
+            }
+            _ => self.view.tip(),
+        };
+        if target.is_none() && self.view.holder().is_some_and(|h| h.restores.is_some()) {
+            let message = format!(
+                "the log in {} names a checkpoint that is not there: an object was deleted by other hands. Restore the \
+                 store, or run the job under another name",
+                crate::log::folder(&self.config.path)
+            );
+            return Err(Failure { kind: FailureKind::Corrupt, message });
+        }
+        let Some(target) = target else { return Ok(None) };
+        let allow = self.config.restore.allow_non_restored_state;
+        compatible::check(&target.manifest, &self.config.graph, self.config.max_parallelism, allow).map_err(user)?;
+        Ok(Some(target.clone()))
+    }
+
+    fn no_such_checkpoint(&self, seq: Seq) -> String {
+        let known: Vec<String> =
+            self.view.sealed().iter().map(|s| format!("{} (checkpoint {})", s.seq, s.manifest.epoch)).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        format!("spec.restore.from: {seq} is no retained checkpoint of this job; there are: {known}")
+    }
+
+    pub(super) fn on_term_won(&mut self, now: Millis, seq: Seq, start: Start) {
+        self.generation = Some(Generation(seq.0));
+        self.job_uid = start.job_uid;
+        self.attempt = 1;
+        let restored = self.view.tip().cloned();
+        match &restored {
+            None => self.out.push(Command::Notice(Notice::NewJob)),
+            Some(tip) => {
+                let checkpoint = self.checkpoint_ref(tip);
+                self.status.restored = Some(restored_status(&checkpoint, tip));
+                let (parallelism, was) = (self.config.parallelism, tip.manifest.parallelism);
+                self.out.push(Command::Notice(Notice::Restored { checkpoint, parallelism, was }));
+            }
+        }
+        self.out.push(Command::ListState);
+        self.begin_attempt(now);
+    }
+
+    /// Another entry is where this one should be, or after it.
+    pub(super) fn on_lost(&mut self, now: Millis, entry: &LogEntry, by: Option<Box<Start>>) {
+        if !matches!(entry.kind, EntryKind::Start(_)) {
+            return self.end_fenced(by);
+        }
+        // Claiming => Reading: the one that was first may be the old coordinator's last manifest, or another claim.
+        self.claims_lost += 1;
+        if self.claims_lost >= CLAIM_TRIES_MAX {
+            return self.end_fenced(by);
+        }
+        let retry_at = now + retry_delay(self.claims_lost) + self.random.next_u64() % retry_delay(self.claims_lost);
+        self.phase = Phase::Reading { since: now, tries: 0, retry_at: Some(retry_at) };
+    }
+}
+
+fn restored_status(checkpoint: &CheckpointRef, tip: &Sealed) -> CheckpointStatus {
+    CheckpointStatus {
+        epoch: checkpoint.epoch.0,
+        path: checkpoint.path.clone(),
+        completed_at_ms: 0,
+        duration_ms: 0,
+        bytes: 0,
+        state_bytes: state_bytes(&tip.manifest),
+    }
+}
+
+/// What a restore of the manifest reads.
+pub(super) fn state_bytes(manifest: &Arc<Manifest>) -> u64 {
+    manifest.objects().map(|o| o.bytes).sum()
+}

@@ -1,0 +1,255 @@
+//! The job master in a process: its core between the store, a worker's channels, the clock and the user.
+//!
+//! Owns: time, running store calls beside the event loop, delivery of commands in order. Does not own: any decision.
+
+mod config;
+mod process;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use millstream_api::control::{WorkerCommand, WorkerReport};
+use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
+use millstream_store::ObjectStore;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::job::{
+    AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Millis, Notice, Outcome, ProcessState, Status,
+    StoredObject, WorkerId,
+};
+use crate::log::{Log, problem};
+
+pub use config::job_config;
+pub use process::{own_address, state_of};
+
+/// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
+const ANSWERS_MAX: usize = 64;
+/// For the last commands to reach the worker when the job is over.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// The one worker of a local run.
+const LOCAL_WORKER: WorkerId = WorkerId(0);
+
+/// A worker in the same process (or whatever stands behind its channels).
+#[derive(Debug)]
+pub struct WorkerChannels {
+    pub commands: mpsc::Sender<WorkerCommand>,
+    pub reports: mpsc::Receiver<WorkerReport>,
+}
+
+/// Runs the job to its end. `shutdown` turns true when the user wants it to stop with a last checkpoint; `status` gets
+/// every change; `on_notice` is called for everything that people may want to read.
+///
+/// # Errors
+/// When the settings cannot work together; everything later is an [`Outcome`].
+pub async fn run(
+    config: JobConfig,
+    store: Arc<dyn ObjectStore>,
+    worker: WorkerChannels,
+    shutdown: watch::Receiver<bool>,
+    status: watch::Sender<Status>,
+    on_notice: impl FnMut(&Notice),
+) -> Result<Outcome, ConfigError> {
+    let (answers_in, answers) = mpsc::channel(ANSWERS_MAX);
+    let calls = StoreCalls {
+        log: Log::new(Arc::clone(&store), config.path.clone()),
+        job_path: config.path.clone(),
+        store,
+        answers: answers_in,
+    };
+    let core = Core::new(config)?;
+    let WorkerChannels { commands, reports } = worker;
+    let runtime =
+        Runtime { core, calls, clock: Clock::start(), outbox: VecDeque::new(), status, on_notice, outcome: None };
+    Ok(runtime.run(answers, commands, reports, shutdown).await)
+}
+
+struct Runtime<F> {
+    core: Core,
+    calls: StoreCalls,
+    clock: Clock,
+    /// Commands in the order of the core. It decides a bounded number per event, and the worker drains its channel.
+    outbox: VecDeque<WorkerCommand>,
+    status: watch::Sender<Status>,
+    on_notice: F,
+    outcome: Option<Outcome>,
+}
+
+impl<F: FnMut(&Notice)> Runtime<F> {
+    async fn run(
+        mut self,
+        mut answers: mpsc::Receiver<Event>,
+        commands: mpsc::Sender<WorkerCommand>,
+        mut reports: mpsc::Receiver<WorkerReport>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Outcome {
+        self.take(Event::Begin);
+        self.take(Event::WorkerConnected { worker: LOCAL_WORKER });
+        let (mut worker_there, mut may_stop) = (true, true);
+        loop {
+            if let Some(outcome) = self.outcome.take() {
+                self.say_farewell(&commands).await;
+                return outcome;
+            }
+            let deadline = self.core.deadline().map(|at| self.clock.instant(at));
+            tokio::select! {
+                Some(event) = answers.recv() => self.take(event),
+                report = reports.recv(), if worker_there => match report {
+                    Some(report) => self.take(Event::Worker { worker: LOCAL_WORKER, report }),
+                    None => {
+                        worker_there = false;
+                        let reason = "its threads ended".to_owned();
+                        self.take(Event::WorkerLost { worker: LOCAL_WORKER, reason });
+                    }
+                },
+                permit = commands.reserve(), if worker_there && !self.outbox.is_empty() => {
+                    if let (Ok(permit), Some(command)) = (permit, self.outbox.pop_front()) {
+                        permit.send(command);
+                    }
+                }
+                changed = shutdown.wait_for(|stop| *stop), if may_stop => {
+                    may_stop = false;
+                    // The sender is gone: nobody can ask any more.
+                    if changed.is_ok() {
+                        self.take(Event::StopRequested);
+                    }
+                }
+                () = sleep_until(deadline) => self.take(Event::Tick),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = self.clock.now();
+        for command in self.core.on_event(now, event) {
+            match command {
+                Command::ReadLog => self.calls.read_log(),
+                Command::Append(entry) => self.calls.append(*entry),
+                Command::Delete(paths) => self.calls.delete(paths),
+                Command::ListState => self.calls.list_state(),
+                Command::Tell { command, .. } => self.outbox.push_back(command),
+                Command::Notice(notice) => (self.on_notice)(&notice),
+                Command::End(outcome) => self.outcome = Some(outcome),
+            }
+        }
+        let status = self.core.status();
+        self.status.send_if_modified(|shown| {
+            let changed = shown != status;
+            if changed {
+                shown.clone_from(status);
+            }
+            changed
+        });
+    }
+
+    async fn say_farewell(&mut self, commands: &mpsc::Sender<WorkerCommand>) {
+        let send_all = async {
+            for command in self.outbox.drain(..) {
+                if commands.send(command).await.is_err() {
+                    break;
+                }
+            }
+        };
+        // A worker that does not listen any more ends with its process.
+        let _ = tokio::time::timeout(FAREWELL_MAX, send_all).await;
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Wall-clock milliseconds that never fall: the wall clock once, then the monotonic one.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    started_at_ms: Millis,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: Instant::now(), started_at_ms: Millis::try_from(wall.as_millis()).unwrap_or_default() }
+    }
+
+    fn now(&self) -> Millis {
+        self.started_at_ms + Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 2)
+    }
+
+    fn instant(&self, at: Millis) -> Instant {
+        self.started + Duration::from_millis(at.saturating_sub(self.started_at_ms))
+    }
+}
+
+/// Store calls, each a task of its own that answers with an event.
+struct StoreCalls {
+    store: Arc<dyn ObjectStore>,
+    log: Log,
+    job_path: String,
+    answers: mpsc::Sender<Event>,
+}
+
+impl StoreCalls {
+    fn answer(&self, call: impl Future<Output = Event> + Send + 'static) {
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            // The loop is gone only when the job is over.
+            let _ = answers.send(call.await).await;
+        });
+    }
+
+    fn read_log(&self) {
+        let log = self.log.clone();
+        self.answer(async move {
+            match log.read_tail().await {
+                Err(problem) => Event::LogUnreadable { problem },
+                Ok(tail) => {
+                    let previous = tail.start.as_ref().map_or(ProcessState::Gone, |s| state_of(&s.address));
+                    Event::LogRead { tail: Box::new(tail), previous }
+                }
+            }
+        });
+    }
+
+    fn append(&self, entry: LogEntry) {
+        let log = self.log.clone();
+        self.answer(async move {
+            let is_manifest = matches!(entry.kind, EntryKind::Manifest(_));
+            if is_manifest {
+                millstream_fault::reach("before-manifest");
+            }
+            let outcome = log.append(&entry).await;
+            if is_manifest && outcome == AppendOutcome::Won {
+                millstream_fault::reach("after-manifest");
+            }
+            Event::Appended { seq: entry.seq, outcome }
+        });
+    }
+
+    fn delete(&self, paths: Vec<String>) {
+        let store = Arc::clone(&self.store);
+        self.answer(async move {
+            let problem = store.delete(&paths).await.err().map(|error| problem(&error));
+            Event::Deleted { paths, problem }
+        });
+    }
+
+    fn list_state(&self) {
+        let (store, job_path) = (Arc::clone(&self.store), self.job_path.clone());
+        self.answer(async move {
+            let listed = store.list(&format!("{job_path}/{STATE_FOLDER}"), None).await.unwrap_or_else(|error| {
+                tracing::warn!("orphaned objects are not looked for: {error}");
+                Vec::new()
+            });
+            let below_job = |path: &str| path.strip_prefix(&job_path)?.strip_prefix('/').map(str::to_owned);
+            let objects = listed.iter().filter_map(|object| {
+                Some(StoredObject { path: below_job(&object.path)?, modified_ms: object.modified_ms })
+            });
+            Event::StateListed { objects: objects.collect() }
+        });
+    }
+}

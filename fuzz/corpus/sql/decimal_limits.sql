@@ -1,0 +1,1 @@
+CREATE TABLE t (a DECIMAL(99, 200), b TIMESTAMP(99), c CHAR(0)) WITH ('connector'='datagen')

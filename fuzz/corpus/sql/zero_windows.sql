@@ -1,0 +1,1 @@
+CREATE TABLE t (ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector'='datagen'); CREATE TABLE r (n BIGINT) WITH ('connector'='blackhole'); INSERT INTO r SELECT COUNT(*) FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '0' SECOND, INTERVAL '-1' SECOND)) GROUP BY window_start, window_end

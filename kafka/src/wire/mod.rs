@@ -1,0 +1,21 @@
+//! A small blocking client of Kafka's protocol, for the requests that librdkafka has no call for.
+//!
+//! Owns: connections, TLS, SASL, versions, correlation. Does not own: records; those go through librdkafka. It blocks
+//! with bounded timeouts, so it runs on I/O threads, never on a slot's.
+
+mod cluster;
+mod connection;
+mod deadline;
+mod sasl;
+mod scram;
+mod tls;
+
+pub(crate) use cluster::Cluster;
+pub use deadline::Deadline;
+
+use kafka_protocol::protocol::StrBytes;
+
+/// Text in the codec's own type.
+pub(crate) fn text(s: &str) -> StrBytes {
+    StrBytes::from_string(s.to_owned())
+}

@@ -1,0 +1,356 @@
+//! Building tasks: connectors opened, transforms made, state restored, all in parallel on the I/O threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_api::control::Deployment;
+use millstream_api::graph::{
+    ChangelogMode, JobGraph, SinkTransform, SourceTransform, Transform, TransformKind, Vertex,
+};
+use millstream_api::ids::{Generation, TaskId, TransformId, TransformUid, key_group_range};
+use millstream_api::log::{Manifest, SplitState};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::restore::{self, Survivors};
+use super::wiring::Wiring;
+use super::{StateBackend, WorkerConfig};
+use crate::element::{WATERMARK_MIN, WatermarkMs};
+use crate::exchange::{Output, Receiver};
+use crate::metrics::{JobMetrics, TaskMetrics, TaskRole};
+use crate::sink::{self, SinkContext};
+use crate::slot::Wake;
+use crate::snapshot::Segments;
+use crate::source::task::SourceHead;
+use crate::source::{self, SourceContext};
+use crate::state::{BackendConfig, State, StateConfig};
+use crate::task::{Chain, Events, Head, Inputs, Node, NotNull, Task, TaskError, TaskParts};
+use crate::transform;
+use crate::transform::build::{self, BuildContext};
+
+/// Bytes of segments that all tasks together may put into one manifest (protocol section 3).
+const INLINE_BYTES_PER_MANIFEST: usize = 256 * 1024;
+
+/// Everything that the tasks of a deployment are made from.
+pub(super) struct Blueprint<'a> {
+    pub(super) deployment: &'a Deployment,
+    pub(super) manifest: Option<Arc<Manifest>>,
+    pub(super) config: &'a WorkerConfig,
+    pub(super) segments: &'a Segments,
+    pub(super) io: &'a Handle,
+    pub(super) metrics: &'a JobMetrics,
+    pub(super) events: Events,
+    pub(super) generation: Generation,
+    pub(super) wakes: Vec<Wake>,
+}
+
+impl Blueprint<'_> {
+    /// Builds all tasks; on an error, the first one that failed.
+    pub(super) async fn build(self, mut survivors: Survivors) -> Result<Vec<Task>, (TaskId, TaskError)> {
+        let deployment = self.deployment;
+        let vertices = deployment.graph.vertices();
+        let running: BTreeSet<TaskId> = deployment.tasks.iter().copied().collect();
+        let mut wiring =
+            Wiring::new(&vertices, &running, deployment.parallelism, deployment.max_parallelism, &self.wakes);
+        let mut building = JoinSet::new();
+        let state_config = self.state_config(&vertices);
+        for task in &running {
+            let (outputs, inputs) = wiring.take(*task);
+            let vertex = &vertices[task.vertex.0 as usize];
+            let states = vertex.transforms.iter().filter_map(|id| {
+                let uid = &deployment.graph.transform(*id).uid;
+                let state = survivors.take(*task, uid, self.manifest.as_ref().map(|m| m.epoch))?;
+                Some((uid.clone(), state))
+            });
+            let builder = TaskBuilder {
+                id: *task,
+                vertex: vertex.clone(),
+                site: self.site(*task, &state_config),
+                states: states.collect(),
+                outputs,
+                inputs,
+                metrics: self.task_metrics(*task, vertex),
+            };
+            building.spawn_on(builder.build(), self.io);
+        }
+        let mut tasks = Vec::with_capacity(running.len());
+        while let Some(built) = building.join_next().await {
+            match built {
+                Ok(built) => tasks.push(built?),
+                Err(panic) => return Err((first(&running), TaskError::Bug { reason: panic.to_string() })),
+            }
+        }
+        tasks.sort_by_key(Task::id);
+        Ok(tasks)
+    }
+
+    fn site(&self, task: TaskId, state_config: &StateConfig) -> Site {
+        let deployment = self.deployment;
+        let tasks = deployment.tasks.len().max(1);
+        Site {
+            job: deployment.job.clone(),
+            job_uid: deployment.job_uid.clone(),
+            graph: Arc::clone(&deployment.graph),
+            parallelism: deployment.parallelism,
+            max_parallelism: deployment.max_parallelism,
+            transaction_pool: deployment.transaction_pool,
+            manifest: self.manifest.clone(),
+            segments: self.segments.clone(),
+            io: self.io.clone(),
+            wake: self.wakes[task.index as usize % self.wakes.len()].clone(),
+            state_config: state_config.clone(),
+            events: self.events.clone(),
+            generation: self.generation,
+            inline_bytes_max: INLINE_BYTES_PER_MANIFEST / tasks,
+        }
+    }
+
+    /// Every state gets the same share of the worker's budget: keys are spread evenly over tasks by their hash.
+    fn state_config(&self, vertices: &[Vertex]) -> StateConfig {
+        let graph = &self.deployment.graph;
+        let keyed = |vertex: &Vertex| vertex.transforms.iter().filter(|id| has_tables(graph.transform(**id))).count();
+        let states = self.deployment.tasks.iter().map(|t| keyed(&vertices[t.vertex.0 as usize])).sum::<usize>();
+        let states = states.max(1) as u64;
+        let backend = match &self.config.backend {
+            StateBackend::Memory => BackendConfig::Memory,
+            StateBackend::Disk { dir } => BackendConfig::Disk { dir: dir.clone() },
+        };
+        StateConfig {
+            backend,
+            bytes_max: self.config.state_bytes_max / states,
+            undo_bytes_max: self.config.undo_bytes_max / states,
+        }
+    }
+
+    fn task_metrics(&self, task: TaskId, vertex: &Vertex) -> Arc<TaskMetrics> {
+        let transforms = || vertex.transforms.iter().map(|id| self.deployment.graph.transform(*id));
+        let name = transforms().map(|t| t.name.as_str()).collect::<Vec<_>>().join(" -> ");
+        let role = TaskRole {
+            has_source: transforms().any(|t| matches!(t.kind, TransformKind::Source(_))),
+            has_sink: transforms().any(|t| matches!(t.kind, TransformKind::Sink(_))),
+        };
+        self.metrics.task(task, &name, role)
+    }
+}
+
+/// Whether a transform keeps keyed tables.
+fn has_tables(transform: &Transform) -> bool {
+    use TransformKind as K;
+    matches!(transform.kind, K::GlobalWindowAggregate { .. } | K::GlobalGroupAggregate { .. })
+}
+
+fn first(running: &BTreeSet<TaskId>) -> TaskId {
+    *running.first().expect("a task was being built")
+}
+
+/// What all tasks of a deployment share, and where one of them runs.
+struct Site {
+    job: String,
+    job_uid: String,
+    graph: Arc<JobGraph>,
+    parallelism: u32,
+    max_parallelism: u32,
+    transaction_pool: u32,
+    manifest: Option<Arc<Manifest>>,
+    segments: Segments,
+    io: Handle,
+    wake: Wake,
+    state_config: StateConfig,
+    events: Events,
+    generation: Generation,
+    inline_bytes_max: usize,
+}
+
+/// One task to be built.
+struct TaskBuilder {
+    id: TaskId,
+    vertex: Vertex,
+    site: Site,
+    /// States that survived, by transform.
+    states: BTreeMap<TransformUid, State>,
+    outputs: Vec<(TransformId, Output)>,
+    inputs: Vec<(u32, Receiver)>,
+    metrics: Arc<TaskMetrics>,
+}
+
+impl TaskBuilder {
+    async fn build(self) -> Result<Task, (TaskId, TaskError)> {
+        let id = self.id;
+        self.try_build().await.map_err(|e| (id, e))
+    }
+
+    async fn try_build(mut self) -> Result<Task, TaskError> {
+        let graph = Arc::clone(&self.site.graph);
+        let watermark = self.restored_watermark();
+        let mut nodes: Vec<Node> = Vec::with_capacity(self.vertex.transforms.len());
+        let mut source = None;
+        for id in self.vertex.transforms.clone() {
+            let transform = graph.transform(id);
+            let node = match &transform.kind {
+                TransformKind::Source(scan) => {
+                    source = Some(self.open_source(transform, scan, watermark).await?);
+                    Node::source(transform.uid.clone(), watermark)
+                }
+                TransformKind::Sink(sink) => self.open_sink(transform, sink).await?,
+                _ => self.build_transform(transform, watermark).await?,
+            };
+            nodes.push(node);
+        }
+        self.connect(&mut nodes);
+        let groups = self.groups();
+        let head = match source {
+            Some(source) => Head::Source(Box::new(source)),
+            None => Head::Inputs(Inputs::new(self.inputs, watermark)),
+        };
+        let processing_time_ms = self.site.manifest.as_ref().map_or(i64::MIN, |m| m.processing_time_max_ms);
+        Ok(Task::new(TaskParts {
+            id: self.id,
+            head,
+            chain: Chain::new(nodes),
+            events: self.site.events,
+            metrics: self.metrics,
+            generation: self.site.generation,
+            watermark,
+            processing_time_ms,
+            groups,
+            inline_bytes_max: self.site.inline_bytes_max,
+        }))
+    }
+
+    /// Children below their parents, outputs at the transform that their edge starts at.
+    fn connect(&mut self, nodes: &mut [Node]) {
+        let at = |id: TransformId| self.vertex.transforms.iter().position(|t| *t == id);
+        for (child, id) in self.vertex.transforms.iter().enumerate().skip(1) {
+            let parent = self.site.graph.inputs_of(*id).first().and_then(|edge| at(edge.from));
+            nodes[parent.expect("a chained transform's input is in its vertex")].add_child(child);
+        }
+        for (from, output) in std::mem::take(&mut self.outputs) {
+            nodes[at(from).expect("an edge starts in the vertex it is recorded for")].add_output(output);
+        }
+    }
+
+    fn restored_watermark(&self) -> WatermarkMs {
+        let head = &self.site.graph.transform(self.vertex.head).uid;
+        let old = self.site.manifest.as_ref().and_then(|m| m.watermarks.get(head)?.iter().min().copied());
+        old.unwrap_or(WATERMARK_MIN)
+    }
+
+    async fn open_source(
+        &self,
+        transform: &Transform,
+        source: &SourceTransform,
+        watermark: WatermarkMs,
+    ) -> Result<SourceHead, TaskError> {
+        let site = &self.site;
+        let restored: Option<Arc<Vec<SplitState>>> =
+            site.manifest.as_ref().and_then(|m| m.splits.get(&transform.uid)).map(|s| Arc::new(s.clone()));
+        let cx = SourceContext {
+            uid: transform.uid.clone(),
+            job: site.job.clone(),
+            index: self.id.index,
+            parallelism: site.parallelism,
+            restored: restored.clone(),
+            waker: site.wake.waker(),
+            io: site.io.clone(),
+        };
+        let to_open = source.clone();
+        let reader = blocking(&site.io, move || source::open::open(&to_open, cx)).await?;
+        let reader =
+            reader.map_err(|source_error| TaskError::Source { table: source.table.clone(), source: source_error })?;
+        SourceHead::new(transform, source, reader, restored.as_deref().map_or(&[], Vec::as_slice), watermark)
+    }
+
+    async fn open_sink(&self, transform: &Transform, sink: &SinkTransform) -> Result<Node, TaskError> {
+        let site = &self.site;
+        let transactions = site.manifest.iter().flat_map(|m| &m.transactions);
+        let cx = SinkContext {
+            uid: transform.uid.clone(),
+            job: site.job.clone(),
+            job_uid: site.job_uid.clone(),
+            index: self.id.index,
+            parallelism: site.parallelism,
+            schema: transform.output.clone(),
+            changelog: self.input_changelog(transform),
+            transaction_pool: site.transaction_pool,
+            restored_transactions: transactions.filter(|t| t.uid == transform.uid).cloned().collect(),
+            waker: site.wake.waker(),
+            io: site.io.clone(),
+        };
+        let to_open = sink.clone();
+        let opened = blocking(&site.io, move || sink::open::open(&to_open, cx)).await?;
+        let opened = opened.map_err(|source| TaskError::Sink { table: sink.table.clone(), source })?;
+        let not_null = NotNull::new(&transform.output, sink.not_null_enforcer);
+        Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened, not_null))
+    }
+
+    /// What rows the sink gets: those of its input.
+    fn input_changelog(&self, sink: &Transform) -> ChangelogMode {
+        let graph = &self.site.graph;
+        graph.inputs_of(sink.id).first().map(|e| graph.transform(e.from).changelog.clone()).unwrap_or_default()
+    }
+
+    async fn build_transform(&mut self, transform: &Transform, watermark: WatermarkMs) -> Result<Node, TaskError> {
+        let graph = Arc::clone(&self.site.graph);
+        let cx = BuildContext { graph: &graph, max_parallelism: self.site.max_parallelism };
+        let (state, mut built) = match self.survivor(transform, &cx)? {
+            Some(survived) => survived,
+            None if !has_tables(transform) => {
+                let mut state = State::default();
+                let built = build::build(transform, &cx, &mut state)?;
+                (state, built)
+            }
+            None => {
+                let groups = self.groups();
+                let mut state = State::open(&self.scratch(transform), groups.clone())?;
+                let built = build::build(transform, &cx, &mut state)?;
+                if let Some(manifest) = &self.site.manifest {
+                    restore::load(&mut state, &transform.uid, groups, manifest, &self.site.segments).await?;
+                }
+                (state, built)
+            }
+        };
+        if let Some(states) = self.site.manifest.as_ref().and_then(|m| m.operator_state.get(&transform.uid)) {
+            let states: Vec<serde_json::Value> = states.iter().map(|s| s.state.clone()).collect();
+            built.restore(&states)?;
+        }
+        Ok(Node::transform(transform.uid.clone(), built, state, watermark))
+    }
+
+    /// State of this task that is still in the process, rolled back. The transform itself is made anew: declared in the
+    /// same order, its tables have the same numbers.
+    fn survivor(&mut self, transform: &Transform, cx: &BuildContext<'_>) -> Result<Option<Built>, TaskError> {
+        let Some(mut state) = self.states.remove(&transform.uid) else { return Ok(None) };
+        let Some(manifest) = &self.site.manifest else { return Ok(None) };
+        let mut declared = State::default();
+        let built = build::build(transform, cx, &mut declared)?;
+        if !state.tables().eq(declared.tables()) {
+            return Ok(None);
+        }
+        state.roll_back(manifest.epoch)?;
+        Ok(Some((state, built)))
+    }
+
+    fn groups(&self) -> Range<u16> {
+        key_group_range(self.id.index, self.site.parallelism, self.site.max_parallelism)
+    }
+
+    /// A folder of its own for each state that is opened: an older one of the same task may still be going.
+    fn scratch(&self, transform: &Transform) -> StateConfig {
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let mut config = self.site.state_config.clone();
+        if let BackendConfig::Disk { dir } = &mut config.backend {
+            let number = OPENED.fetch_add(1, Ordering::Relaxed);
+            dir.push(format!("{}-{}-{number}", transform.id, self.id.index));
+        }
+        config
+    }
+}
+
+/// A transform and its state.
+type Built = (State, Box<dyn transform::Transform>);
+
+async fn blocking<T: Send + 'static>(io: &Handle, call: impl FnOnce() -> T + Send + 'static) -> Result<T, TaskError> {
+    io.spawn_blocking(call).await.map_err(|panic| TaskError::Bug { reason: panic.to_string() })
+}

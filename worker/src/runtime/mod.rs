@@ -1,0 +1,342 @@
+//! A worker: slots, an I/O runtime, and the conversation with the coordinator.
+//!
+//! Owns: threads, deployment and reset of tasks, the way of a snapshot's rows to the store. Does not own: what a task
+//! does (`task`), when a checkpoint happens or what follows from a failure (the coordinator).
+
+mod deploy;
+mod restore;
+mod transactions;
+mod wiring;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerCommand, WorkerReport};
+use millstream_api::ids::{Epoch, TaskId};
+use millstream_api::log::Manifest;
+use millstream_store::ObjectStore;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::element::{Barrier, Mutation};
+use crate::metrics::JobMetrics;
+use crate::slot::{SlotCommand, SlotHandle};
+use crate::snapshot::Segments;
+use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
+use restore::Survivors;
+
+/// Commands and reports that may wait. A few per task and epoch are under way at most.
+const MESSAGES_MAX: usize = 1_024;
+/// How long requests to the store or a broker may go on after the worker was closed.
+const IO_SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What a worker needs.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Threads that process rows; task i of every vertex runs on slot i modulo this.
+    pub slots: u32,
+    /// Where the job's objects are: `job_path` in `store`, without a slash at the end; empty: the root.
+    pub store: Arc<dyn ObjectStore>,
+    pub job_path: String,
+    pub backend: StateBackend,
+    /// Keyed state of all tasks together may take so much.
+    pub state_bytes_max: u64,
+    /// Pre-images of all tasks together, for roll back; past it a reset reads the store.
+    pub undo_bytes_max: u64,
+    /// Threads for network and store.
+    pub io_threads: usize,
+}
+
+/// Where keyed state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateBackend {
+    Memory,
+    /// Scratch space of this worker alone; nothing in it outlives the process.
+    Disk {
+        dir: PathBuf,
+    },
+}
+
+/// A running worker. It ends when `commands` is dropped, or told by `close`.
+#[derive(Debug)]
+pub struct Worker {
+    pub commands: mpsc::Sender<WorkerCommand>,
+    pub reports: mpsc::Receiver<WorkerReport>,
+    pub metrics: Arc<JobMetrics>,
+    pub thread: WorkerThread,
+}
+
+/// The thread that a worker's runtime lives on.
+#[derive(Debug)]
+pub struct WorkerThread(std::thread::JoinHandle<()>);
+
+/// A worker that cannot start.
+#[derive(Debug, Error)]
+#[error("failed to start a worker's threads: {0}")]
+pub struct SpawnError(#[from] std::io::Error);
+
+impl Worker {
+    /// Starts the threads of a worker. It runs nothing until it is told to.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread.
+    pub fn spawn(config: WorkerConfig) -> Result<Self, SpawnError> {
+        let io = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.io_threads.max(1))
+            .thread_name("io")
+            .enable_all()
+            .build()?;
+        let slots = (0..config.slots.max(1)).map(SlotHandle::spawn).collect::<Result<Vec<_>, _>>()?;
+        let (commands, commands_in) = mpsc::channel(MESSAGES_MAX);
+        let (reports_out, reports) = mpsc::channel(MESSAGES_MAX);
+        let (events_out, events) = mpsc::unbounded_channel();
+        let metrics = Arc::new(JobMetrics::default());
+        let mut runtime = Runtime {
+            segments: Segments::new(Arc::clone(&config.store), config.job_path.clone()),
+            config,
+            io: io.handle().clone(),
+            slots,
+            metrics: Arc::clone(&metrics),
+            reports: reports_out,
+            events: events_out,
+            attempt: Attempt::default(),
+            number: 0,
+            deployed: None,
+        };
+        let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
+            io.block_on(runtime.run(commands_in, events));
+            drop(runtime);
+            io.shutdown_timeout(IO_SHUTDOWN);
+        })?;
+        Ok(Self { commands, reports, metrics, thread: WorkerThread(thread) })
+    }
+
+    /// Ends all tasks and waits until every thread is gone.
+    pub fn close(self) {
+        drop(self.commands);
+        drop(self.reports);
+        self.thread.join();
+    }
+}
+
+impl WorkerThread {
+    /// Waits until the worker has ended. Its `commands` must have been dropped before.
+    pub fn join(self) {
+        // A panic there was already printed by the panic hook; there is nothing more to say about it.
+        let _ = self.0.join();
+    }
+}
+
+/// The state behind the conversation.
+struct Runtime {
+    config: WorkerConfig,
+    segments: Segments,
+    io: tokio::runtime::Handle,
+    slots: Vec<SlotHandle>,
+    metrics: Arc<JobMetrics>,
+    reports: mpsc::Sender<WorkerReport>,
+    events: mpsc::UnboundedSender<TaskEvent>,
+    /// The newest that the coordinator spoke in; older commands are dropped.
+    attempt: Attempt,
+    /// Counts sets of tasks, so that what an earlier set still says is recognised.
+    number: u64,
+    deployed: Option<Deployed>,
+}
+
+/// What runs, or waits for a reset.
+struct Deployed {
+    deployment: Deployment,
+    /// States of suspended tasks.
+    survivors: Survivors,
+}
+
+impl Runtime {
+    async fn run(
+        &mut self,
+        mut commands: mpsc::Receiver<WorkerCommand>,
+        mut events: mpsc::UnboundedReceiver<TaskEvent>,
+    ) {
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.on_command(command).await,
+                    None => break,
+                },
+                Some(event) = events.recv() => self.on_event(event).await,
+            }
+        }
+        self.cancel().await;
+    }
+
+    async fn on_command(&mut self, WorkerCommand { attempt, command }: WorkerCommand) {
+        if attempt < self.attempt {
+            tracing::debug!(?attempt, current = ?self.attempt, "dropped a command of an earlier attempt");
+            return;
+        }
+        self.attempt = attempt;
+        match command {
+            Command::FinishTransactions { graph, transactions } => {
+                self.answer(transactions::finish(graph, transactions, &self.io)).await;
+            }
+            Command::AbortTransactions { graph, transactions } => {
+                self.answer(transactions::abort(graph, transactions, &self.io)).await;
+            }
+            Command::FenceTransactions { graph, ids } => {
+                self.answer(transactions::fence(graph, ids, &self.io)).await;
+            }
+            Command::Suspend => self.suspend().await,
+            Command::Deploy(deployment) => self.deploy(*deployment).await,
+            Command::Reset { epoch, manifest } => self.reset(epoch, manifest).await,
+            Command::Start => self.broadcast(|| SlotCommand::Start),
+            Command::Trigger { epoch, stop } => {
+                let mutation = if stop { Mutation::Stop } else { Mutation::None };
+                self.broadcast(|| SlotCommand::Trigger(Barrier { epoch, mutation }));
+            }
+            Command::Sealed { epoch: _, manifest } => {
+                self.broadcast(|| SlotCommand::Sealed(Arc::clone(&manifest)));
+            }
+            Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
+            Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
+            Command::Cancel => self.cancel().await,
+        }
+    }
+
+    async fn on_event(&mut self, event: TaskEvent) {
+        let TaskEvent { deployment, task, kind } = event;
+        if deployment != self.number {
+            return;
+        }
+        let report = match kind {
+            TaskEventKind::Acknowledged(snapshot) => Report::Acknowledged(snapshot),
+            TaskEventKind::Declined { epoch, reason } => Report::Declined { task, epoch, reason },
+            TaskEventKind::Committed(epoch) => Report::Committed { task, epoch },
+            TaskEventKind::EndOfInput => Report::EndOfInput { task },
+            TaskEventKind::Failed { failure } => Report::TaskFailed { task, failure },
+            TaskEventKind::Write(request) => return self.write(task, request),
+            TaskEventKind::Merge(request) => return self.merge(task, *request),
+        };
+        self.report(report).await;
+    }
+
+    /// Writes a segment beside everything else, and tells the task.
+    fn write(&self, task: TaskId, request: WriteRequest) {
+        let (segments, deployment) = (self.segments.clone(), self.number);
+        let reply = self.slots[self.slot_of(task)].replies();
+        self.io.spawn(async move {
+            let WriteRequest { writer, uid, spec, changes, mut inline_bytes_left } = request;
+            let changes = changes.into_iter().map(|c| c.batch).collect();
+            let written = segments.write(&writer, &uid, &spec, changes, &mut inline_bytes_left).await;
+            let written = written.map(|table| (table, inline_bytes_left));
+            reply.send(SlotCommand::Written { deployment, task, epoch: writer.epoch, written });
+        });
+    }
+
+    /// Merges segments, the same way.
+    fn merge(&self, task: TaskId, request: MergeRequest) {
+        let (segments, deployment) = (self.segments.clone(), self.number);
+        let reply = self.slots[self.slot_of(task)].replies();
+        self.io.spawn(async move {
+            let MergeRequest { writer, table, spec, groups, plan, now_ms, mut inline_bytes_left } = request;
+            let merged = segments.merge(&writer, &table, &spec, &groups, plan, now_ms, &mut inline_bytes_left).await;
+            let answer = MergeAnswer { uid: table.uid, table: spec.name, merged };
+            reply.send(SlotCommand::Merged { deployment, task, answer });
+        });
+    }
+
+    async fn deploy(&mut self, deployment: Deployment) {
+        self.cancel().await;
+        let manifest = deployment.restore.clone();
+        self.deployed = Some(Deployed { deployment, survivors: Survivors::default() });
+        self.build(manifest).await;
+    }
+
+    async fn reset(&mut self, epoch: Epoch, manifest: Arc<Manifest>) {
+        self.suspend().await;
+        let Some(deployed) = &mut self.deployed else {
+            let reason = "it was told to reset, and nothing is deployed".to_owned();
+            return self.report(transactions::command_failed(reason)).await;
+        };
+        let ended = manifest.finished_at(deployed.deployment.parallelism, deployed.deployment.graph.hash());
+        deployed.deployment.tasks.retain(|task| !ended.contains(task));
+        debug_assert_eq!(epoch, manifest.epoch);
+        self.build(Some(manifest)).await;
+    }
+
+    /// Builds the tasks of the deployment from `manifest` and what survived, and puts them on their slots.
+    async fn build(&mut self, manifest: Option<Arc<Manifest>>) {
+        let Some(deployed) = &mut self.deployed else { return };
+        let blueprint = deploy::Blueprint {
+            deployment: &deployed.deployment,
+            manifest,
+            config: &self.config,
+            segments: &self.segments,
+            io: &self.io,
+            metrics: &self.metrics,
+            events: Events::new(self.number, self.events.clone()),
+            generation: self.attempt.generation,
+            wakes: self.slots.iter().map(|s| s.wake().clone()).collect(),
+        };
+        match blueprint.build(std::mem::take(&mut deployed.survivors)).await {
+            Ok(tasks) => {
+                self.metrics.retain(&deployed.deployment.tasks);
+                self.install(tasks);
+                self.report(Report::Deployed).await;
+            }
+            Err((task, error)) => self.report(Report::TaskFailed { task, failure: error.failure() }).await,
+        }
+    }
+
+    fn install(&self, tasks: Vec<Task>) {
+        let mut by_slot: Vec<Vec<Task>> = self.slots.iter().map(|_| Vec::new()).collect();
+        for task in tasks {
+            by_slot[self.slot_of(task.id())].push(task);
+        }
+        for (slot, tasks) in self.slots.iter().zip(by_slot) {
+            slot.send(SlotCommand::Install(tasks));
+        }
+    }
+
+    /// Takes the tasks from their slots, keeps their states, and lets go of everything else.
+    async fn suspend(&mut self) {
+        let tasks = self.take_tasks().await;
+        let states = tokio::task::spawn_blocking(move || restore::dismantle(tasks)).await;
+        if let (Some(deployed), Ok(states)) = (&mut self.deployed, states) {
+            deployed.survivors.extend(states);
+        }
+    }
+
+    async fn cancel(&mut self) {
+        let tasks = self.take_tasks().await;
+        let deployed = self.deployed.take();
+        // Clients of brokers say goodbye here, which takes its time.
+        let _ = tokio::task::spawn_blocking(move || drop((tasks, deployed))).await;
+    }
+
+    async fn take_tasks(&mut self) -> Vec<Task> {
+        // From here on, what these tasks said and nobody has heard yet is void.
+        self.number += 1;
+        let mut tasks = Vec::new();
+        for slot in &self.slots {
+            tasks.extend(slot.take_all().await);
+        }
+        tasks
+    }
+
+    async fn answer(&self, report: impl Future<Output = Report>) {
+        self.report(report.await).await;
+    }
+
+    /// Once the coordinator is gone, nobody hears it; the commands end then, too.
+    async fn report(&self, report: Report) {
+        let _ = self.reports.send(WorkerReport { attempt: self.attempt, report }).await;
+    }
+
+    fn broadcast(&self, command: impl Fn() -> SlotCommand) {
+        self.slots.iter().for_each(|slot| slot.send(command()));
+    }
+
+    fn slot_of(&self, task: TaskId) -> usize {
+        task.index as usize % self.slots.len()
+    }
+}

@@ -1,0 +1,271 @@
+//! Flink's `kafka` and `upsert-kafka` connectors, writing.
+//!
+//! Owns: encoding, partitions, the order of sending, flushing and committing (protocol section 4). Does not own: when
+//! an epoch ends and whether it was sealed. Nothing here blocks: librdkafka's blocking calls run on the producers' own
+//! threads, which wake the slot.
+//!
+//! Rows and barriers stand in one backlog, in order. It moves while a producer takes records; at a barrier it waits
+//! until the epoch's flush is done, so that nothing of epoch n + 1 is sent before.
+
+mod encode;
+mod pool;
+pub mod recovery;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use arrow_array::RecordBatch;
+use millstream_api::graph::{KafkaSink, SinkTransform, UpsertKafkaSink};
+use millstream_api::ids::{Epoch, TransformUid};
+use millstream_api::log::{PreparedTransaction, TransactionalIds};
+use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer};
+
+use self::encode::Encoder;
+use self::target::{Setup, Target};
+use super::{Sink, SinkContext, SinkError};
+use crate::source::kafka::connection::ConnectionError;
+
+/// Rows that wait for the producer: past it the task takes no more input.
+const BACKLOG_BYTES_MAX: usize = 16 << 20;
+/// Encoded records are handed to librdkafka when so many bytes, or so many records, are there, or nothing more comes.
+const HAND_OVER_BYTES: usize = 256 << 10;
+const HAND_OVER_RECORDS: usize = 8_192;
+
+/// Writes the rows of one task to one topic.
+pub struct KafkaSinkTask {
+    encoder: Encoder,
+    /// By partition.
+    buffers: Vec<RecordBuffer>,
+    buffered_records: usize,
+    backlog: VecDeque<Item>,
+    backlog_bytes: usize,
+    target: Target,
+    /// The last epoch whose rows were all sent.
+    ended: Option<Epoch>,
+    /// Sealed, and not committed yet.
+    committing: Option<Epoch>,
+    /// Committed, and not told yet.
+    committed: Option<Epoch>,
+    /// Found by a call that could not return it.
+    failure: Option<SinkError>,
+    uid: TransformUid,
+    index: u32,
+    topic: String,
+    ids: Option<TransactionalIds>,
+}
+
+/// What waits to be sent.
+enum Item {
+    Rows(RecordBatch),
+    Barrier(Epoch),
+}
+
+/// Opens the sink of one task of a `kafka` table. Blocks, within a minute.
+pub fn open(sink: &KafkaSink, _transform: &SinkTransform, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
+    let prefix = sink.transactional_id_prefix.as_deref();
+    let setup = Setup::new(&sink.topic, &sink.properties, sink.guarantee, prefix, &context)?;
+    let partitions = setup.partitions()?;
+    let encoder = Encoder::append(sink, &context.schema, &context.changelog, context.index, partitions)?;
+    KafkaSinkTask::open(setup, encoder, partitions, context)
+}
+
+/// Opens the sink of one task of an `upsert-kafka` table. Blocks, within a minute.
+pub fn open_upsert(
+    sink: &UpsertKafkaSink,
+    transform: &SinkTransform,
+    context: SinkContext,
+) -> Result<Box<dyn Sink>, SinkError> {
+    let prefix = sink.transactional_id_prefix.as_deref();
+    let setup = Setup::new(&sink.topic, &sink.properties, sink.guarantee, prefix, &context)?;
+    let partitions = setup.partitions()?;
+    let encoder = Encoder::upsert(sink, &transform.primary_key, &context.schema, &context.changelog, partitions)?;
+    KafkaSinkTask::open(setup, encoder, partitions, context)
+}
+
+impl KafkaSinkTask {
+    fn open(setup: Setup, encoder: Encoder, partitions: u32, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
+        let topic = setup.topic().to_owned();
+        let ids = setup.transactional_ids();
+        Ok(Box::new(Self {
+            encoder,
+            buffers: (0..partitions).map(|_| RecordBuffer::default()).collect(),
+            buffered_records: 0,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            target: setup.start()?,
+            ended: None,
+            committing: None,
+            committed: None,
+            failure: None,
+            uid: context.uid,
+            index: context.index,
+            topic,
+            ids,
+        }))
+    }
+
+    /// Moves everything as far as it goes now.
+    fn pump(&mut self) -> Result<(), SinkError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        if self.target.advance()?.committed {
+            millstream_fault::reach("after-commit");
+            self.committed = self.committing.take();
+        }
+        while !self.target.flushing() {
+            match self.backlog.pop_front() {
+                None => break,
+                Some(Item::Rows(batch)) => {
+                    if self.should_hand_over() && !self.hand_over()? {
+                        self.backlog.push_front(Item::Rows(batch));
+                        break;
+                    }
+                    self.backlog_bytes -= batch.get_array_memory_size();
+                    self.buffered_records += self.encoder.encode(&batch, &mut self.buffers);
+                }
+                Some(Item::Barrier(epoch)) => {
+                    if !self.hand_over()? {
+                        self.backlog.push_front(Item::Barrier(epoch));
+                        break;
+                    }
+                    self.target.end_epoch(epoch)?;
+                    self.ended = Some(epoch);
+                }
+            }
+        }
+        if self.should_hand_over() && !self.target.flushing() {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn should_hand_over(&self) -> bool {
+        self.buffered_records >= HAND_OVER_RECORDS
+            || self.buffers.iter().map(RecordBuffer::pending_bytes).sum::<usize>() >= HAND_OVER_BYTES
+    }
+
+    /// Gives what is encoded to the producer. False: it did not take everything; it wakes the slot when it can.
+    fn hand_over(&mut self) -> Result<bool, SinkError> {
+        if self.buffered_records == 0 {
+            return Ok(true);
+        }
+        let all = self.target.send(&mut self.buffers)?;
+        self.buffered_records = self.buffers.iter().map(RecordBuffer::pending_records).sum();
+        Ok(all)
+    }
+
+    /// For calls that cannot return an error: the next one that can will.
+    fn keep_failure(&mut self, result: Result<(), SinkError>) {
+        if let Err(failure) = result {
+            self.failure.get_or_insert(failure);
+        }
+    }
+}
+
+impl Sink for KafkaSinkTask {
+    fn ready(&mut self) -> bool {
+        let pumped = self.pump();
+        self.keep_failure(pumped);
+        self.backlog_bytes < BACKLOG_BYTES_MAX
+    }
+
+    fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
+        self.backlog_bytes += batch.get_array_memory_size();
+        self.backlog.push_back(Item::Rows(batch));
+        self.pump()
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        self.backlog.push_back(Item::Barrier(epoch));
+        self.pump()
+    }
+
+    fn poll_prepared(&mut self, epoch: Epoch) -> Result<Option<Vec<PreparedTransaction>>, SinkError> {
+        self.pump()?;
+        if self.ended < Some(epoch) || self.target.flushing() {
+            return Ok(None);
+        }
+        let Some(listed) = self.target.listed_in(epoch) else { return Ok(None) };
+        let prepared = listed.into_iter().map(|listed| PreparedTransaction {
+            epoch: listed.epoch,
+            uid: self.uid.clone(),
+            task: self.index,
+            transactional_id: listed.transactional_id,
+            producer_id: listed.identity.producer_id,
+            producer_epoch: listed.identity.producer_epoch,
+            topic: self.topic.clone(),
+        });
+        Ok(Some(prepared.collect()))
+    }
+
+    fn newest_manifest(&mut self, transactions: &[PreparedTransaction]) -> Result<(), SinkError> {
+        Ok(self.target.release(transactions)?)
+    }
+
+    fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        millstream_fault::reach("before-commit");
+        if self.target.commit(epoch)? {
+            self.committing = Some(epoch);
+        } else {
+            self.committed = Some(epoch);
+        }
+        self.pump()
+    }
+
+    fn aborted(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+        // A barrier that was not reached yet is not one any more: the rows before it belong to the next epoch.
+        self.backlog.retain(|item| !matches!(item, Item::Barrier(e) if *e == epoch));
+        self.target.abort(epoch);
+        self.pump()
+    }
+
+    fn poll_committed(&mut self) -> Result<Option<Epoch>, SinkError> {
+        self.pump()?;
+        Ok(self.committed.take())
+    }
+
+    fn transactional_ids(&self) -> Option<TransactionalIds> {
+        self.ids.clone()
+    }
+
+    fn idle(&self) -> bool {
+        self.backlog.is_empty()
+            && self.buffered_records == 0
+            && self.committing.is_none()
+            && self.committed.is_none()
+            && self.failure.is_none()
+            && self.target.idle()
+    }
+
+    fn flush_hint(&mut self) {
+        let mut flushed = self.pump();
+        if flushed.is_ok() && !self.target.flushing() {
+            flushed = self.hand_over().map(drop);
+        }
+        self.keep_failure(flushed);
+    }
+}
+
+/// What the caller of a sink must do about a failed call to Kafka.
+impl From<KafkaError> for SinkError {
+    fn from(error: KafkaError) -> Self {
+        let reason = error.to_string();
+        match error.kind() {
+            ErrorKind::UserData => SinkError::UserData { reason },
+            ErrorKind::User => SinkError::User { reason },
+            ErrorKind::Retry => SinkError::Transient { reason },
+            ErrorKind::Fenced => {
+                SinkError::Transient { reason: format!("{reason}; the job goes back to its last checkpoint") }
+            }
+        }
+    }
+}
+
+impl From<ConnectionError> for SinkError {
+    fn from(error: ConnectionError) -> Self {
+        SinkError::User { reason: error.to_string() }
+    }
+}

@@ -1,0 +1,176 @@
+//! The `filesystem` connector, reading: bounded JSON lines of a file or a folder.
+//!
+//! The files are listed once, when the job first starts; large files are cut into ranges. A split is a file or a range
+//! and belongs to the task that the hash of its name says, so the same splits find their tasks at any parallelism. Its
+//! position is the byte offset of the next line. Several splits are read in turn, so that their watermarks advance
+//! together. Owns: listing, lines, positions. Does not own: JSON (`format`), watermarks (the source task).
+
+mod lines;
+mod listing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow_schema::SchemaRef;
+use millstream_api::graph::{Field, FilesystemSource, Format, Schema, SourceTransform};
+use millstream_api::log::SplitState;
+
+use super::{Polled, SourceContext, SourceError, SourceReader, SplitRun};
+use crate::format::{DecodeReason, JsonDecoder};
+use lines::{LineReader, line_number};
+use listing::{FileSplit, Metadata};
+
+/// Files that are read in turn; further ones wait until one is done.
+const OPEN_FILES_MAX: usize = 32;
+
+/// Opens the reader of one task.
+pub fn open(
+    files: &FilesystemSource,
+    source: &SourceTransform,
+    cx: &SourceContext,
+) -> Result<Box<dyn SourceReader>, SourceError> {
+    let splits = match &cx.restored {
+        Some(restored) => restored.iter().map(FileSplit::restored).collect::<Result<Vec<_>, _>>()?,
+        None => listing::list(&files.path, &source.table)?,
+    };
+    let own = splits.into_iter().filter(|split| split.owner(cx.parallelism) == cx.index);
+    let Format::Json(options) = &files.format;
+    let metadata = source
+        .scan
+        .iter()
+        .map(|column| Metadata::of(column.metadata.as_deref(), &source.table))
+        .collect::<Result<Vec<_>, _>>()?;
+    let decoded: Vec<Field> =
+        source.scan.iter().filter(|c| c.metadata.is_none()).map(|column| column.field.clone()).collect();
+    let schema = Schema::new(source.scan.iter().map(|column| column.field.clone()).collect());
+    Ok(Box::new(FilesystemReader {
+        splits: own.map(|split| OwnSplit { split, lines: None, reported: false }).collect(),
+        turn: 0,
+        decoder: JsonDecoder::new(&decoded, options.clone()),
+        skip_errors: options.ignore_parse_errors,
+        schema: schema.arrow(),
+        metadata,
+        skipped: 0,
+    }))
+}
+
+struct FilesystemReader {
+    splits: Vec<OwnSplit>,
+    /// The split that is read next.
+    turn: usize,
+    decoder: JsonDecoder,
+    skip_errors: bool,
+    schema: SchemaRef,
+    /// By scan column; `None` for those that are decoded.
+    metadata: Vec<Option<Metadata>>,
+    skipped: u64,
+}
+
+struct OwnSplit {
+    split: FileSplit,
+    /// Open while its turns last.
+    lines: Option<LineReader>,
+    /// Whether its end was told by a poll.
+    reported: bool,
+}
+
+impl FilesystemReader {
+    /// The next split in turn that is not finished, among the first [`OPEN_FILES_MAX`] of these.
+    fn next_split(&mut self) -> Option<usize> {
+        let unfinished = || self.splits.iter().enumerate().filter(|(_, own)| !own.split.finished);
+        let window: Vec<usize> = unfinished().take(OPEN_FILES_MAX).map(|(index, _)| index).collect();
+        let chosen = window.iter().copied().find(|index| *index >= self.turn).or_else(|| window.first().copied())?;
+        self.turn = chosen + 1;
+        Some(chosen)
+    }
+
+    /// Decodes up to `max_rows` rows of a split.
+    fn read(&mut self, index: usize, max_rows: usize) -> Result<(), SourceError> {
+        let OwnSplit { split, lines, .. } = &mut self.splits[index];
+        let reader = match lines {
+            Some(reader) => reader,
+            None => lines.insert(LineReader::open(&split.file, split.start, split.offset)?),
+        };
+        while self.decoder.rows() < max_rows && !self.decoder.is_full() {
+            if reader.offset() >= split.end {
+                split.finished = true;
+                break;
+            }
+            let at = reader.offset();
+            let Some(line) = reader.next_line()? else {
+                let reason = format!("{} ends at byte {at}, before its end when the job started", split.file);
+                return Err(SourceError::User { reason: format!("{reason} ({}): it was cut", split.end) });
+            };
+            match self.decoder.decode(line) {
+                Ok(()) => {}
+                Err(_) if line.iter().all(u8::is_ascii_whitespace) => {}
+                Err(error) if error.reason == DecodeReason::BatchFull && self.decoder.rows() > 0 => break,
+                Err(_) if self.skip_errors => self.skipped += 1,
+                Err(error) => {
+                    let at = format!("{}:{}", split.file, line_number(&split.file, at)?);
+                    return Err(SourceError::Decode { at, reason: error.to_string() });
+                }
+            }
+            reader.consume();
+            split.offset = reader.offset();
+        }
+        split.finished |= reader.offset() >= split.end;
+        if split.finished {
+            *lines = None;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, index: usize, rows: usize) -> Result<RecordBatch, SourceError> {
+        let split = &self.splits[index].split;
+        let mut decoded = self.decoder.finish().into_iter();
+        let columns: Vec<ArrayRef> = self
+            .metadata
+            .iter()
+            .map(|metadata| match metadata {
+                Some(metadata) => Arc::new(StringArray::from(vec![metadata.value(split); rows])) as ArrayRef,
+                None => decoded.next().expect("one array per decoded column"),
+            })
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|e| SourceError::User { reason: format!("failed to read {}: {e}", split.file) })
+    }
+}
+
+impl SourceReader for FilesystemReader {
+    fn poll(&mut self, max_rows: usize) -> Result<Polled, SourceError> {
+        let mut polled = Polled::default();
+        match self.next_split() {
+            Some(index) => {
+                self.read(index, max_rows.max(1))?;
+                let rows = self.decoder.rows();
+                if rows > 0 {
+                    polled.batch = Some((self.batch(index, rows)?, vec![SplitRun { split: index, rows }]));
+                }
+            }
+            None => polled.drained = true,
+        }
+        for (index, own) in self.splits.iter_mut().enumerate() {
+            if own.split.finished && !own.reported {
+                own.reported = true;
+                polled.finished.push(index);
+            }
+        }
+        Ok(polled)
+    }
+
+    fn splits(&self) -> Vec<SplitState> {
+        self.splits.iter().map(|own| own.split.state()).collect()
+    }
+
+    fn finished(&self) -> bool {
+        self.splits.iter().all(|own| own.split.finished)
+    }
+
+    fn skipped_records(&self) -> u64 {
+        self.skipped
+    }
+}

@@ -1,0 +1,329 @@
+//! A coordinator without a log: it does what a test's script says, and keeps the last manifest in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerCommand, WorkerReport};
+use millstream_api::graph::JobGraph;
+use millstream_api::ids::{Epoch, Generation, TaskId};
+use millstream_api::log::{Manifest, OperatorState, TableManifest, TaskSnapshot};
+use millstream_store::{LocalStore, ObjectStore};
+use millstream_worker::metrics::TaskReadings;
+use millstream_worker::runtime::{StateBackend, Worker, WorkerConfig};
+
+/// No step of a script takes longer, also on a loaded machine.
+const STEP_TIME_MAX: Duration = Duration::from_secs(60);
+const MAX_PARALLELISM: u32 = 720;
+
+/// One job on one worker.
+pub struct Coordinator {
+    worker: Worker,
+    graph: Arc<JobGraph>,
+    parallelism: u32,
+    attempt: Attempt,
+    next_epoch: Epoch,
+    pub manifest: Option<Arc<Manifest>>,
+    running: BTreeSet<TaskId>,
+    ended: BTreeSet<TaskId>,
+    /// For waiting with a time-out.
+    clock: tokio::runtime::Runtime,
+}
+
+impl Coordinator {
+    /// A worker with one slot per task index; objects go to `dir`.
+    pub fn new(graph: &Arc<JobGraph>, parallelism: u32, dir: &Path, disk: bool) -> Self {
+        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
+        let backend = if disk { StateBackend::Disk { dir: dir.join("scratch") } } else { StateBackend::Memory };
+        let worker = Worker::spawn(WorkerConfig {
+            slots: parallelism,
+            store,
+            job_path: "job".to_owned(),
+            backend,
+            state_bytes_max: 256 << 20,
+            undo_bytes_max: 256 << 20,
+            io_threads: 2,
+        });
+        Self {
+            worker: worker.unwrap(),
+            graph: Arc::clone(graph),
+            parallelism,
+            attempt: Attempt { generation: Generation(1), number: 0 },
+            next_epoch: Epoch(0),
+            manifest: None,
+            running: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            clock: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
+        }
+    }
+
+    /// Deploys from the last manifest (of another process, too), seals the first epoch of a new job, and starts.
+    pub fn deploy(&mut self, restore: Option<Arc<Manifest>>) {
+        let vertices = self.graph.vertices();
+        let finished = restore.as_ref().map(|m| m.finished_at(self.parallelism, self.graph.hash())).unwrap_or_default();
+        let indexes = 0..self.parallelism;
+        let tasks: Vec<TaskId> = vertices
+            .iter()
+            .flat_map(|v| indexes.clone().map(|index| TaskId { vertex: v.id, index }))
+            .filter(|t| !finished.contains(t))
+            .collect();
+        self.running = tasks.iter().copied().collect();
+        self.next_epoch = restore.as_ref().map_or(Epoch(0), |m| m.epoch.next());
+        self.manifest = restore.clone();
+        self.attempt.number += 1;
+        self.send(Command::Deploy(Box::new(Deployment {
+            job: "test".to_owned(),
+            graph: Arc::clone(&self.graph),
+            parallelism: self.parallelism,
+            max_parallelism: MAX_PARALLELISM,
+            tasks,
+            restore,
+            job_uid: "test".to_owned(),
+            transaction_pool: 3,
+        })));
+        self.wait_for_deployed();
+        if self.manifest.is_none() {
+            self.checkpoint();
+        }
+        self.send(Command::Start);
+    }
+
+    /// Triggers an epoch, waits for all tasks, seals it and waits for the commits.
+    pub fn checkpoint(&mut self) {
+        let epoch = self.trigger(false);
+        let snapshots = self.wait_for_acknowledgements(epoch);
+        self.seal(epoch, snapshots);
+    }
+
+    /// Triggers an epoch and gives it up, at whatever point it is.
+    pub fn aborted_checkpoint(&mut self) {
+        let epoch = self.trigger(false);
+        self.send(Command::Aborted { epoch });
+    }
+
+    /// Triggers an epoch, waits for all tasks, and gives it up: the put failed for certain.
+    pub fn acknowledged_but_aborted_checkpoint(&mut self) {
+        let epoch = self.trigger(false);
+        let _ = self.wait_for_acknowledgements(epoch);
+        self.send(Command::Aborted { epoch });
+    }
+
+    /// A last checkpoint after which sources emit nothing.
+    pub fn stop(&mut self) {
+        let epoch = self.trigger(true);
+        let snapshots = self.wait_for_acknowledgements(epoch);
+        self.seal(epoch, snapshots);
+    }
+
+    /// Back to the last manifest with the tasks that are there.
+    pub fn reset(&mut self) {
+        self.attempt.number += 1;
+        let manifest = Arc::clone(self.manifest.as_ref().unwrap());
+        let finished = manifest.finished_at(self.parallelism, self.graph.hash());
+        self.running.retain(|t| !finished.contains(t));
+        self.ended.clear();
+        self.send(Command::Suspend);
+        self.send(Command::Reset { epoch: manifest.epoch, manifest });
+        self.wait_for_deployed();
+        self.send(Command::Start);
+    }
+
+    /// Waits until every task has read all its input, then seals that.
+    pub fn finish(mut self) {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        while self.ended != self.running {
+            let report = self.next_report(deadline);
+            self.note(&report);
+        }
+        self.checkpoint();
+        assert!(self.manifest.as_ref().unwrap().is_finished());
+        self.worker.close();
+    }
+
+    /// The process is gone: nothing is flushed, sealed or told.
+    pub fn kill(self) -> Option<Arc<Manifest>> {
+        self.worker.close();
+        self.manifest
+    }
+
+    /// Waits until the sources have read so many rows in this process.
+    pub fn wait_for_rows(&mut self, rows: u64) {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        let read = |readings: &[TaskReadings]| -> u64 {
+            readings.iter().filter(|r| r.role.has_source).map(|r| r.records_in).sum()
+        };
+        while read(&self.worker.metrics.read()) < rows {
+            assert!(Instant::now() < deadline, "the sources do not read: {:?}", self.worker.metrics.read());
+            // Counters wake nobody: a report, or the next look.
+            if let Some(report) = self.report_within(Duration::from_millis(1)) {
+                self.note(&report);
+            }
+        }
+    }
+
+    pub fn metrics(&self) -> Vec<TaskReadings> {
+        self.worker.metrics.read()
+    }
+
+    fn trigger(&mut self, stop: bool) -> Epoch {
+        let epoch = self.next_epoch;
+        self.next_epoch = epoch.next();
+        self.send(Command::Trigger { epoch, stop });
+        epoch
+    }
+
+    fn seal(&mut self, epoch: Epoch, snapshots: BTreeMap<TaskId, TaskSnapshot>) {
+        let manifest = Arc::new(self.merged(epoch, &snapshots));
+        self.manifest = Some(Arc::clone(&manifest));
+        self.send(Command::Sealed { epoch, manifest });
+        let vertices = self.graph.vertices();
+        let has_sink = |task: &TaskId| {
+            let transforms = &vertices[task.vertex.0 as usize].transforms;
+            transforms.iter().any(|t| self.graph.outputs_of(*t).next().is_none())
+        };
+        let mut committing: BTreeSet<TaskId> = snapshots.into_keys().filter(has_sink).collect();
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        while !committing.is_empty() {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            if let Report::Committed { task, epoch: committed } = report
+                && committed >= epoch
+            {
+                committing.remove(&task);
+            }
+        }
+        let finished = &self.manifest.as_ref().unwrap().finished_tasks;
+        self.running.retain(|t| !finished.contains(t));
+        self.ended.retain(|t| !finished.contains(t));
+    }
+
+    /// The next manifest: what the last one says of tasks that did not hand in anything stays.
+    fn merged(&self, epoch: Epoch, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -> Manifest {
+        let vertices = self.graph.vertices();
+        let mut manifest = self.manifest.as_deref().filter(|m| m.parallelism == self.parallelism).cloned();
+        let base = self.manifest.as_deref();
+        let manifest_tables = base.map(|m| m.tables.clone()).unwrap_or_default();
+        let mut next = manifest.take().unwrap_or_else(|| Manifest {
+            epoch,
+            parallelism: self.parallelism,
+            max_parallelism: MAX_PARALLELISM,
+            graph_hash: self.graph.hash(),
+            graph: Arc::clone(&self.graph),
+            tables: Vec::new(),
+            operator_state: BTreeMap::new(),
+            splits: BTreeMap::new(),
+            watermarks: BTreeMap::new(),
+            processing_time_max_ms: i64::MIN,
+            finished_tasks: base.map(|m| m.finished_at(self.parallelism, self.graph.hash())).unwrap_or_default(),
+            transactions: Vec::new(),
+            committed_through: None,
+            transactional_ids: BTreeMap::new(),
+            restored_from: None,
+        });
+        next.epoch = epoch;
+        next.tables = manifest_tables;
+        for snapshot in snapshots.values() {
+            add_tables(&mut next.tables, snapshot);
+            next.processing_time_max_ms = next.processing_time_max_ms.max(snapshot.processing_time_max_ms);
+            if snapshot.finished {
+                next.finished_tasks.insert(snapshot.task);
+            }
+        }
+        for vertex in &vertices {
+            let of_vertex: Vec<&TaskSnapshot> = snapshots.values().filter(|s| s.task.vertex == vertex.id).collect();
+            if of_vertex.len() < self.parallelism as usize {
+                // Finished tasks hand in nothing; these tests do not look at what they had.
+                continue;
+            }
+            let head = &self.graph.transform(vertex.head).uid;
+            next.watermarks.insert(head.clone(), of_vertex.iter().map(|s| s.watermark).collect());
+            for transform in &vertex.transforms {
+                let uid = &self.graph.transform(*transform).uid;
+                let states = of_vertex.iter().filter_map(|s| {
+                    let state = s.operator_state.get(uid)?.clone();
+                    Some(OperatorState { index: s.task.index, state })
+                });
+                next.operator_state.insert(uid.clone(), states.collect());
+                let splits = of_vertex.iter().filter_map(|s| s.splits.get(uid)).flatten().cloned();
+                let splits: Vec<_> = splits.collect();
+                if !splits.is_empty() {
+                    next.splits.insert(uid.clone(), splits);
+                }
+            }
+        }
+        next
+    }
+
+    fn wait_for_acknowledgements(&mut self, epoch: Epoch) -> BTreeMap<TaskId, TaskSnapshot> {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        let mut snapshots = BTreeMap::new();
+        while snapshots.len() < self.running.len() {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            match report {
+                Report::Acknowledged(snapshot) if snapshot.epoch == epoch => {
+                    snapshots.insert(snapshot.task, *snapshot);
+                }
+                Report::Declined { reason, .. } => panic!("an epoch was declined: {reason}"),
+                _ => {}
+            }
+        }
+        snapshots
+    }
+
+    fn wait_for_deployed(&mut self) {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        while self.next_report(deadline) != Report::Deployed {}
+    }
+
+    fn note(&mut self, report: &Report) {
+        if let Report::EndOfInput { task } = report {
+            self.ended.insert(*task);
+        }
+    }
+
+    /// The next report of the present attempt.
+    fn next_report(&mut self, deadline: Instant) -> Report {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no report in time: {:#?}", self.worker.metrics.read());
+            if let Some(report) = self.report_within(left) {
+                return report;
+            }
+        }
+    }
+
+    /// A failure ends the test.
+    fn report_within(&mut self, time: Duration) -> Option<Report> {
+        let reports = &mut self.worker.reports;
+        let received = self.clock.block_on(async { tokio::time::timeout(time, reports.recv()).await }).ok()?;
+        let WorkerReport { attempt, report } = received.expect("the worker is gone");
+        match report {
+            _ if attempt != self.attempt => None,
+            Report::TaskFailed { task, failure } => panic!("task {task} failed: {}", failure.message),
+            Report::CommandFailed { failure } => panic!("{}", failure.message),
+            report => Some(report),
+        }
+    }
+
+    fn send(&self, command: Command) {
+        self.worker.commands.blocking_send(WorkerCommand { attempt: self.attempt, command }).unwrap();
+    }
+}
+
+fn add_tables(tables: &mut Vec<TableManifest>, snapshot: &TaskSnapshot) {
+    for changed in &snapshot.tables {
+        let known = tables.iter_mut().find(|t| t.uid == changed.uid && t.table == changed.table);
+        match known {
+            Some(table) => table.segments.extend(changed.added.iter().cloned()),
+            None => tables.push(TableManifest {
+                uid: changed.uid.clone(),
+                table: changed.table.clone(),
+                key: changed.key.clone(),
+                value: changed.value.clone(),
+                segments: changed.added.clone(),
+            }),
+        }
+    }
+}
