@@ -30,7 +30,8 @@ impl LiveLine {
         let rows: u64 = tasks.iter().filter(|t| t.role.has_source).map(|t| t.records_in).sum();
         let written: u64 = tasks.iter().map(|t| t.sink_records).sum();
         self.measure(rows);
-        let mut parts = vec![state_text(status), format!("{}/s", count(self.rate as u64)), format!("{} rows in", count(rows))];
+        let mut parts =
+            vec![state_text(status), format!("{}/s", count(self.rate as u64)), format!("{} rows in", count(rows))];
         parts.push(format!("{} out", count(written)));
         if let Some(lag) = event_time_lag(tasks) {
             parts.push(format!("event time {} behind", HumanDuration(lag)));
@@ -43,11 +44,6 @@ impl LiveLine {
         }
         self.bar.set_message(parts.join(" · "));
         self.bar.tick();
-    }
-
-    /// Prints a line above the live one.
-    pub fn println(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
     }
 
     pub fn finish(&self) {

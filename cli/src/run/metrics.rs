@@ -40,10 +40,14 @@ const TASK_METRICS: &[TaskMetric] = &[
         t.role.has_source.then_some(t.skipped_records as f64)
     }),
     gauge("currentInputWatermark", "Watermark in milliseconds since the epoch", |t| t.watermark.map(|w| w as f64)),
-    gauge("pendingRecords", "Records between the reader and the end of its splits", |t| t.lag_records.map(|l| l as f64)),
+    gauge("pendingRecords", "Records between the reader and the end of its splits", |t| {
+        t.lag_records.map(|l| l as f64)
+    }),
     counter("accumulateBusyTimeMs", "Milliseconds of work", |t| Some(t.busy_ms as f64)),
     counter("accumulateIdleTimeMs", "Milliseconds without anything to do", |t| Some(t.idle_ms as f64)),
-    counter("accumulateBackPressuredTimeMs", "Milliseconds of waiting for room downstream", |t| Some(t.backpressured_ms as f64)),
+    counter("accumulateBackPressuredTimeMs", "Milliseconds of waiting for room downstream", |t| {
+        Some(t.backpressured_ms as f64)
+    }),
     gauge("checkpointAlignmentTimeMs", "Duration of the last alignment of barriers", |t| Some(t.alignment_ms as f64)),
 ];
 
@@ -65,7 +69,9 @@ pub fn render(job: &str, tasks: &[TaskReadings], status: &Status) -> String {
 fn transform_counters(page: &mut String, job: &str, tasks: &[TaskReadings]) {
     let all = || {
         tasks.iter().flat_map(|t| {
-            t.transforms.iter().flat_map(move |(uid, counters)| counters.iter().map(move |(name, value)| (t, uid, *name, *value)))
+            t.transforms
+                .iter()
+                .flat_map(move |(uid, counters)| counters.iter().map(move |(name, value)| (t, uid, *name, *value)))
         })
     };
     let mut names: Vec<&str> = all().map(|(_, _, name, _)| name).collect();
@@ -75,7 +81,13 @@ fn transform_counters(page: &mut String, job: &str, tasks: &[TaskReadings]) {
         let samples = all().filter(|(_, _, n, _)| *n == name).map(|(task, uid, _, value)| {
             (format!("{},operator_name=\"{}\"", task_labels(job, task), escaped(&uid.0)), value as f64)
         });
-        family(page, &format!("flink_taskmanager_job_task_operator_{name}"), "Kept by the transform", Kind::Counter, samples);
+        family(
+            page,
+            &format!("flink_taskmanager_job_task_operator_{name}"),
+            "Kept by the transform",
+            Kind::Counter,
+            samples,
+        );
     }
 }
 
@@ -86,9 +98,19 @@ fn job_metrics(page: &mut String, job: &str, status: &Status) {
     let rows: [(&str, &str, Kind, Option<f64>); 8] = [
         ("runningState", "1 while the job runs", Kind::Gauge, Some(running)),
         ("numRestarts", "Restarts in this process", Kind::Gauge, Some(status.restarts as f64)),
-        ("numberOfCompletedCheckpoints", "Completed checkpoints", Kind::Gauge, Some(status.checkpoints_completed as f64)),
+        (
+            "numberOfCompletedCheckpoints",
+            "Completed checkpoints",
+            Kind::Gauge,
+            Some(status.checkpoints_completed as f64),
+        ),
         ("numberOfFailedCheckpoints", "Failed checkpoints", Kind::Gauge, Some(status.checkpoints_failed as f64)),
-        ("lastCheckpointDuration", "Milliseconds from trigger to sealed", Kind::Gauge, last.map(|c| c.duration_ms as f64)),
+        (
+            "lastCheckpointDuration",
+            "Milliseconds from trigger to sealed",
+            Kind::Gauge,
+            last.map(|c| c.duration_ms as f64),
+        ),
         ("lastCheckpointSize", "Bytes written for the last checkpoint", Kind::Gauge, last.map(|c| c.bytes as f64)),
         ("lastCheckpointFullSize", "Bytes that a restore of it reads", Kind::Gauge, last.map(|c| c.state_bytes as f64)),
         ("lastCompletedCheckpointId", "Epoch of the last checkpoint", Kind::Gauge, last.map(|c| c.epoch as f64)),
@@ -108,7 +130,8 @@ fn family(page: &mut String, name: &str, help: &str, kind: Kind, samples: impl I
         Kind::Counter => ("counter", "_total"),
         Kind::Gauge => ("gauge", ""),
     };
-    let text = |page: &mut String, line: std::fmt::Arguments<'_>| page.write_fmt(line).expect("a string takes everything");
+    let text =
+        |page: &mut String, line: std::fmt::Arguments<'_>| page.write_fmt(line).expect("a string takes everything");
     text(page, format_args!("# HELP {name} {help}.\n# TYPE {name} {kind}\n"));
     for (labels, value) in samples {
         text(page, format_args!("{name}{suffix}{{{labels}}} {value}\n"));

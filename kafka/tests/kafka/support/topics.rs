@@ -35,7 +35,10 @@ impl TestTopic {
 
     #[allow(dead_code, reason = "the worker's scenarios, which share this file, add partitions")]
     pub fn grow_to(&self, partitions: i32) {
-        let topic = CreatePartitionsTopic::default().with_name(topic_name(&self.name)).with_count(partitions);
+        let topic = CreatePartitionsTopic::default()
+            .with_name(topic_name(&self.name))
+            .with_count(partitions)
+            .with_assignments(None);
         let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
         let response = call(&self.bootstrap, &request, 2);
         assert_eq!(response.results[0].error_code, 0, "grow {}", self.name);
