@@ -42,6 +42,8 @@ pub struct KafkaSinkTask {
     backlog: VecDeque<Item>,
     backlog_bytes: usize,
     target: Target,
+    /// What is encoded should go out at once: nothing more comes right now.
+    hurried: bool,
     /// The last epoch whose rows were all sent.
     ended: Option<Epoch>,
     /// Sealed, and not committed yet.
@@ -95,6 +97,7 @@ impl KafkaSinkTask {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             target: setup.start()?,
+            hurried: false,
             ended: None,
             committing: None,
             committed: None,
@@ -139,11 +142,13 @@ impl KafkaSinkTask {
         if self.should_hand_over() && !self.target.flushing() {
             self.hand_over()?;
         }
+        self.hurried &= self.buffered_records > 0 || !self.backlog.is_empty();
         Ok(())
     }
 
     fn should_hand_over(&self) -> bool {
-        self.buffered_records >= HAND_OVER_RECORDS
+        self.hurried
+            || self.buffered_records >= HAND_OVER_RECORDS
             || self.buffers.iter().map(RecordBuffer::pending_bytes).sum::<usize>() >= HAND_OVER_BYTES
     }
 
@@ -241,11 +246,9 @@ impl Sink for KafkaSinkTask {
     }
 
     fn flush_hint(&mut self) {
-        let mut flushed = self.pump();
-        if flushed.is_ok() && !self.target.flushing() {
-            flushed = self.hand_over().map(drop);
-        }
-        self.keep_failure(flushed);
+        self.hurried = true;
+        let pumped = self.pump();
+        self.keep_failure(pumped);
     }
 }
 
