@@ -15,7 +15,9 @@ pub fn state_directory() -> io::Result<PathBuf> {
     let directory = from("MILLSTREAM_STATE_DIR")
         .or_else(|| from("XDG_STATE_HOME").map(|d| d.join("millstream")))
         .or_else(|| from("HOME").map(|d| d.join(".local/state/millstream")))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "neither MILLSTREAM_STATE_DIR, XDG_STATE_HOME nor HOME is set"))?;
+        .ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "neither MILLSTREAM_STATE_DIR, XDG_STATE_HOME nor HOME is set")
+        })?;
     fs::create_dir_all(&directory)?;
     Ok(directory)
 }

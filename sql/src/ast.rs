@@ -122,8 +122,14 @@ pub(crate) struct Select {
 #[derive(Clone, Debug)]
 pub(crate) enum SelectItem {
     /// `*` or `t.*`
-    Wildcard { qualifier: Option<Ident>, position: Position },
-    Expr { expr: Expr, alias: Option<Ident> },
+    Wildcard {
+        qualifier: Option<Ident>,
+        position: Position,
+    },
+    Expr {
+        expr: Expr,
+        alias: Option<Ident>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -170,13 +176,29 @@ pub(crate) struct Expr {
 #[derive(Clone, Debug)]
 pub(crate) enum ExprKind {
     /// `c`, `t.c`
-    Column { qualifier: Option<Ident>, name: Ident },
+    Column {
+        qualifier: Option<Ident>,
+        name: Ident,
+    },
     Literal(Literal),
     /// Operators and functions by their name in the function list or an upper-case function name.
     Call(Call),
-    Cast { arg: Box<Expr>, ty: TypeDef, try_cast: bool },
-    Case { operand: Option<Box<Expr>>, branches: Vec<(Expr, Expr)>, otherwise: Option<Box<Expr>> },
-    Between { value: Box<Expr>, low: Box<Expr>, high: Box<Expr>, negated: bool },
+    Cast {
+        arg: Box<Expr>,
+        ty: TypeDef,
+        try_cast: bool,
+    },
+    Case {
+        operand: Option<Box<Expr>>,
+        branches: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+    },
+    Between {
+        value: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        negated: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -202,7 +224,12 @@ pub(crate) enum Literal {
     Date(String),
     Time(String),
     Timestamp(String),
-    Interval { value: String, from: TimeUnit, to: Option<TimeUnit>, negative: bool },
+    Interval {
+        value: String,
+        from: TimeUnit,
+        to: Option<TimeUnit>,
+        negative: bool,
+    },
     /// The unit of EXTRACT, FLOOR, TIMESTAMPADD.
     Unit(TimeUnit),
 }

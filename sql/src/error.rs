@@ -30,11 +30,13 @@ pub struct SqlError {
     pub column: u32,
     /// What the user can do, where that is not obvious from the message.
     pub hint: Option<String>,
+    /// It follows from an error that is reported at its own place: nothing to tell the user.
+    pub(crate) follows: bool,
 }
 
 impl SqlError {
     pub(crate) fn at(position: Position, message: impl Into<String>) -> Self {
-        Self { message: message.into(), line: position.line, column: position.column, hint: None }
+        Self { message: message.into(), line: position.line, column: position.column, hint: None, follows: false }
     }
 
     /// A construct of Flink SQL that this version does not run.
@@ -68,7 +70,7 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|c| (strsim::jaro_winkler(&lower, &c.to_lowercase()), c))
-        .filter(|(score, _)| *score > 0.8)
+        .filter(|(score, _)| *score > 0.85)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, c)| c)
 }

@@ -11,7 +11,10 @@ pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     /// An identifier or keyword; `quoted`: it stood in back-quotes and is no keyword.
-    Word { text: String, quoted: bool },
+    Word {
+        text: String,
+        quoted: bool,
+    },
     /// Digits, with an optional fraction and exponent.
     Number(String),
     /// '...' with the quotes removed.
@@ -31,14 +34,17 @@ pub(crate) struct Token {
 
 /// Longest first, so that the first match wins.
 const SYMBOLS: &[&str] = &[
-    "<>", "!=", "<=", ">=", "||", "=>", "::", "(", ")", ",", ";", ".", "=", "<", ">", "+", "-", "*", "/", "%", "[", "]", "{",
-    "}", ":", "?", "|", "^",
+    "<>", "!=", "<=", ">=", "||", "=>", "::", "(", ")", ",", ";", ".", "=", "<", ">", "+", "-", "*", "/", "%", "[",
+    "]", "{", "}", ":", "?", "|", "^",
 ];
 
 /// Splits the text. The last token is always `End`.
 pub(crate) fn tokenize(text: &str) -> Result<Vec<Token>> {
     if text.len() > TEXT_BYTES_MAX {
-        return Err(SqlError::at(Position::START, format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", text.len())));
+        return Err(SqlError::at(
+            Position::START,
+            format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", text.len()),
+        ));
     }
     let mut lexer = Lexer { chars: text.chars().collect(), at: 0, position: Position::START };
     let mut tokens = Vec::new();
@@ -101,7 +107,8 @@ impl Lexer {
     fn skip_block_comment(&mut self) -> Result<()> {
         let start = self.position;
         if self.starts_with("/*+") {
-            return Err(SqlError::unsupported(start, "a hint (/*+ ... */)").hint("put the options into the table's WITH clause"));
+            return Err(SqlError::unsupported(start, "a hint (/*+ ... */)")
+                .hint("put the options into the table's WITH clause"));
         }
         self.next();
         self.next();
@@ -130,7 +137,9 @@ impl Lexer {
             '"' => Err(SqlError::at(self.position, "unexpected \"")
                 .hint("strings stand in single quotes, identifiers in back-quotes")),
             'x' | 'X' if self.peek(1) == Some('\'') => self.bytes(),
-            c if c.is_ascii_digit() || (c == '.' && self.peek(1).is_some_and(|c| c.is_ascii_digit())) => Ok(self.number()),
+            c if c.is_ascii_digit() || (c == '.' && self.peek(1).is_some_and(|c| c.is_ascii_digit())) => {
+                Ok(self.number())
+            }
             c if c.is_alphabetic() || c == '_' || c == '$' => Ok(self.word()),
             c => self.symbol(c),
         }
@@ -203,8 +212,11 @@ impl Lexer {
         self.next();
         let text = self.quoted('\'', "binary literal")?;
         let bad = || SqlError::at(start, "a binary literal has an even number of hexadecimal digits: X'0aff'");
-        let digits: Vec<u8> =
-            text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>().ok_or_else(bad)?;
+        let digits: Vec<u8> = text
+            .chars()
+            .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+            .collect::<Option<_>>()
+            .ok_or_else(bad)?;
         if digits.len() % 2 != 0 {
             return Err(bad());
         }
@@ -234,13 +246,18 @@ mod tests {
     fn numbers_bytes_and_symbols() {
         assert_eq!(kinds("X'0aFF'")[0], TokenKind::Bytes(vec![0x0a, 0xff]));
         assert_eq!(kinds(".5 1e 2.")[0], TokenKind::Number(".5".into()));
-        assert_eq!(kinds("1e")[..2], [TokenKind::Number("1".into()), TokenKind::Word { text: "e".into(), quoted: false }]);
+        assert_eq!(
+            kinds("1e")[..2],
+            [TokenKind::Number("1".into()), TokenKind::Word { text: "e".into(), quoted: false }]
+        );
         assert_eq!(kinds("a=>b")[1], TokenKind::Symbol("=>"));
     }
 
     #[test]
     fn what_has_no_end_is_reported_where_it_begins() {
-        for (text, place) in [("a 'b", "1:3"), ("\n `b", "2:2"), ("/* x", "1:1"), ("\"x\"", "1:1"), ("X'0'", "1:1"), ("a \u{1}", "1:3")] {
+        for (text, place) in
+            [("a 'b", "1:3"), ("\n `b", "2:2"), ("/* x", "1:1"), ("\"x\"", "1:1"), ("X'0'", "1:1"), ("a \u{1}", "1:3")]
+        {
             assert_eq!(tokenize(text).unwrap_err().position().to_string(), place, "{text}");
         }
     }

@@ -4,7 +4,7 @@
 
 mod lookup;
 
-pub use lookup::{kafka, kafka_secure, kafka3, s3};
+pub use lookup::{kafka, kafka_secure, kafka3, s3, s3_tls};
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -21,9 +21,12 @@ pub struct Endpoints {
     /// One broker with secured listeners. `MILLSTREAM_TEST_KAFKA_SECURE` is this value as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka_secure: Option<SecureKafkaEndpoint>,
-    /// S3 servers. `MILLSTREAM_TEST_S3` is this list as JSON.
+    /// S3 servers by plain HTTP. `MILLSTREAM_TEST_S3` is this list as JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub s3: Vec<S3Endpoint>,
+    /// S3 server by HTTPS with a private authority. `MILLSTREAM_TEST_S3_TLS` is this value as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3_tls: Option<S3Endpoint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +75,7 @@ impl Endpoints {
         self.kafka3 = other.kafka3.or(self.kafka3.take());
         self.kafka_secure = other.kafka_secure.or(self.kafka_secure.take());
         self.s3.extend(other.s3);
+        self.s3_tls = other.s3_tls.or(self.s3_tls.take());
     }
 
     /// The environment variables of the services that run.
@@ -88,6 +92,9 @@ impl Endpoints {
         }
         if !self.s3.is_empty() {
             variables.push((lookup::S3, json_line(&self.s3)));
+        }
+        if let Some(server) = &self.s3_tls {
+            variables.push((lookup::S3_TLS, json_line(server)));
         }
         variables
     }

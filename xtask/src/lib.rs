@@ -2,10 +2,15 @@
 //!
 //! Owns: services for tests, the test run, the rules of the code base. Does not own: anything that the product runs.
 
+pub mod audit;
+pub mod bench;
 pub mod cache;
+pub mod demo;
 pub mod endpoints;
 pub mod services;
 mod subprocess;
+pub mod suites;
+pub mod tidy;
 
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,7 @@ mod run_folder;
 mod versitygw;
 
 use crate::endpoints::Endpoints;
-use crate::subprocess;
+use crate::subprocess::{self, pause};
 use anyhow::{Result, bail};
 use clap::{Subcommand, ValueEnum};
 use run_folder::RunFolder;
@@ -92,6 +92,9 @@ enum Service {
 }
 
 impl Name {
+    /// All but `All`.
+    pub const EACH: [Name; 5] = [Name::Kafka, Name::Kafka3, Name::KafkaSecure, Name::S3, Name::S3Strict];
+
     fn services(self) -> &'static [Service] {
         const ALL: [Service; 6] = [
             Service::Kafka(kafka::Kind::One),
@@ -166,6 +169,22 @@ pub fn up(run: PathBuf, names: &[Name], properties: &[(String, String)]) -> Resu
     RunFolder::open(run)?.up(&services, properties)
 }
 
+/// Stops all services in `run`.
+pub fn down(run: PathBuf) -> Result<()> {
+    RunFolder::open(run)?.down(Name::All.services())
+}
+
+/// Endpoints of what runs in `run`.
+pub fn endpoints(run: PathBuf) -> Result<Endpoints> {
+    RunFolder::open(run)?.endpoints()
+}
+
+/// The process of the single broker in `run`, for who measures it.
+pub fn broker_pid(run: &Path) -> Result<Option<i32>> {
+    let folder = run.canonicalize()?.join(Service::Kafka(kafka::Kind::One).name());
+    Ok(subprocess::service_processes(&folder)?.first().copied())
+}
+
 fn distinct(names: &[Name]) -> Vec<Service> {
     let mut services: Vec<Service> = Vec::new();
     for &service in names.iter().flat_map(|name| name.services()) {
@@ -215,10 +234,4 @@ fn wait_until_ready(what: &str, child: &mut Child, log: &Path, mut ready: impl F
         pause(POLL_INTERVAL);
     }
     Ok(())
-}
-
-/// There is no event to wait for: another process gets ready, or ends, when it does.
-fn pause(interval: Duration) {
-    #[allow(clippy::disallowed_methods, reason = "polls another process's state, which sends no event")]
-    std::thread::sleep(interval);
 }

@@ -8,10 +8,14 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Every process of a service carries this variable with the service's folder as value. So a service is found and
 /// stopped as a whole, also after its starter died, and nothing else ever is.
 const MARK: &str = "MILLSTREAM_SERVICE_FOLDER";
+
+/// A killed process is gone within milliseconds, one that waits for a disk within seconds.
+const KILL_ROUNDS_MAX: u32 = 1000;
 
 /// Lines of a log that an error shows.
 const LOG_LINES_SHOWN: usize = 15;
@@ -40,12 +44,10 @@ pub fn require(program: &str, debian_package: &str) -> Result<()> {
 /// Starts `command` as a process of the service in `folder`; it outlives this one. What it says goes to `log` there.
 pub fn start_service(command: &mut Command, folder: &Path, log: &str) -> Result<Child> {
     let log = File::create(folder.join(log)).context("failed to make a log file")?;
+    mark(command, folder);
     command
-        .env(MARK, folder)
-        .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .process_group(0)
         .spawn()
         .with_context(|| format!("failed to start `{}`", command.get_program().to_string_lossy()))
 }
@@ -67,12 +69,37 @@ pub fn service_processes(folder: &Path) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Kills all processes that carry the mark of `folder`.
+pub fn kill_marked(folder: &Path) -> Result<()> {
+    // Again while there are some: one of them may just have started another.
+    for _ in 0..KILL_ROUNDS_MAX {
+        let living = service_processes(folder)?;
+        if living.is_empty() {
+            return Ok(());
+        }
+        living.into_iter().for_each(|pid| signal(pid, libc::SIGKILL));
+        pause(Duration::from_millis(10));
+    }
+    bail!("processes of {} do not die", folder.display())
+}
+
+/// Marks `command` and what it starts as belonging to `folder`.
+pub fn mark(command: &mut Command, folder: &Path) {
+    command.env(MARK, folder).stdin(Stdio::null()).process_group(0);
+}
+
 /// Sends `signal` to a process of a service.
 pub fn signal(pid: i32, signal: i32) {
     // SAFETY: plain system call. The process may be gone: then there is nothing to do.
     unsafe {
         libc::kill(pid, signal);
     }
+}
+
+/// There is no event to wait for: another process gets ready, or ends, when it does.
+pub fn pause(interval: Duration) {
+    #[allow(clippy::disallowed_methods, reason = "polls another process's state, which sends no event")]
+    std::thread::sleep(interval);
 }
 
 /// The last lines of a log for a message.

@@ -14,6 +14,6 @@ mod corpus_tests;
 
 pub use checkpoint::{CheckpointSpec, S3Credentials, S3Spec};
 pub use duration::{Duration, DurationError};
-pub use parse::{ManifestError, parse};
+pub use parse::{ManifestError, check, parse};
 pub use restart::{ExpiredTransactions, RestartSpec, RestartStrategy, RestoreSpec};
 pub use spec::{API_VERSION, FlinkJob, FlinkJobSpec, KIND, Metadata, StateBackend, StateSpec};

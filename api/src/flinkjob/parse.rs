@@ -80,7 +80,9 @@ fn nearest_of_unknown(message: &str) -> Option<String> {
     (strsim::jaro_winkler(unknown, best) > 0.75).then(|| format!("; did you mean `{best}`?"))
 }
 
-fn check(job: &FlinkJob, text: &str) -> Vec<ManifestError> {
+/// Checks the values of a manifest whose shape is right. `text` is searched for their places.
+#[must_use]
+pub fn check(job: &FlinkJob, text: &str) -> Vec<ManifestError> {
     let mut errors = Vec::new();
     let mut fail = |path: &[&str], message: String| errors.push(ManifestError { message, at: find_key(text, path) });
     let spec = &job.spec;

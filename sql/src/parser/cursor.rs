@@ -9,13 +9,100 @@ pub(crate) const DEPTH_MAX: usize = 100;
 
 /// Words that are no names unless they stand in back-quotes: the grammar needs them.
 const RESERVED: &[&str] = &[
-    "ALL", "AND", "ANY", "ARRAY", "AS", "ASYMMETRIC", "BETWEEN", "BOTH", "BY", "CASE", "CAST", "CREATE", "CROSS", "CUBE", "DEFAULT",
-    "DELETE", "DISTINCT", "DROP", "ELSE", "END", "ESCAPE", "EXCEPT", "EXECUTE", "EXISTS", "FALSE", "FETCH", "FOR", "FROM", "FULL",
-    "GROUP", "GROUPING", "HAVING", "IN", "INNER", "INSERT", "INTERSECT", "INTERVAL", "INTO", "IS", "JOIN", "LATERAL", "LEFT", "LIKE",
-    "LIMIT", "MATCH_RECOGNIZE", "MERGE", "MINUS", "MULTISET", "NATURAL", "NOT", "NULL", "OFFSET", "ON", "OR", "ORDER", "OUTER", "OVER",
-    "PARTITION", "PIVOT", "PRIMARY", "QUALIFY", "RIGHT", "ROLLUP", "ROW", "SELECT", "SET", "SIMILAR", "SOME", "SYMMETRIC", "TABLE",
-    "TABLESAMPLE", "THEN", "TO", "TRAILING", "LEADING", "TRUE", "UNION", "UNIQUE", "UNKNOWN", "UNNEST", "UPDATE", "USING", "VALUES",
-    "WHEN", "WHERE", "WINDOW", "WITH", "WITHIN",
+    "ALL",
+    "AND",
+    "ANY",
+    "ARRAY",
+    "AS",
+    "ASYMMETRIC",
+    "BETWEEN",
+    "BOTH",
+    "BY",
+    "CASE",
+    "CAST",
+    "CREATE",
+    "CROSS",
+    "CUBE",
+    "DEFAULT",
+    "DELETE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "END",
+    "ESCAPE",
+    "EXCEPT",
+    "EXECUTE",
+    "EXISTS",
+    "FALSE",
+    "FETCH",
+    "FOR",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "GROUPING",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTERSECT",
+    "INTERVAL",
+    "INTO",
+    "IS",
+    "JOIN",
+    "LATERAL",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "MATCH_RECOGNIZE",
+    "MERGE",
+    "MINUS",
+    "MULTISET",
+    "NATURAL",
+    "NOT",
+    "NULL",
+    "OFFSET",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "OVER",
+    "PARTITION",
+    "PIVOT",
+    "PRIMARY",
+    "QUALIFY",
+    "RIGHT",
+    "ROLLUP",
+    "ROW",
+    "SELECT",
+    "SET",
+    "SIMILAR",
+    "SOME",
+    "SYMMETRIC",
+    "TABLE",
+    "TABLESAMPLE",
+    "THEN",
+    "TO",
+    "TRAILING",
+    "LEADING",
+    "TRUE",
+    "UNION",
+    "UNIQUE",
+    "UNKNOWN",
+    "UNNEST",
+    "UPDATE",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WINDOW",
+    "WITH",
+    "WITHIN",
+];
+
+/// Reserved words that begin or end a part of a query: where one is found, something is missing before it.
+const CLAUSES: &[&str] = &[
+    "AND", "AS", "BY", "ELSE", "END", "FROM", "GROUP", "HAVING", "INSERT", "INTO", "IS", "ON", "OR", "SELECT", "SET",
+    "THEN", "UNION", "WHEN", "WHERE", "WITH",
 ];
 
 pub(super) struct Cursor {
@@ -151,9 +238,12 @@ impl Cursor {
     pub fn ident(&mut self, what: &str) -> Result<Ident> {
         let position = self.position();
         if self.is_reserved() {
+            let error = self.expected(what);
             let word = self.keyword().unwrap_or_default();
-            return Err(SqlError::at(position, format!("expected {what}, found the keyword {word}"))
-                .hint(format!("a name that is a keyword stands in back-quotes: `{}`", word.to_lowercase())));
+            if CLAUSES.contains(&word.as_str()) {
+                return Err(error);
+            }
+            return Err(error.hint(format!("{word} is a keyword: as a name it stands in back-quotes")));
         }
         match self.peek().kind.clone() {
             TokenKind::Word { text, .. } => {

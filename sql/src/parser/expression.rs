@@ -1,7 +1,7 @@
 //! Scalar expressions, by precedence climbing.
 
 use super::cursor::{Cursor, DEPTH_MAX, too_deep};
-use crate::ast::{Call, Expr, ExprKind, Ident, Literal, TimeUnit};
+use crate::ast::{Call, Expr, ExprKind, Literal, TimeUnit};
 use crate::error::{Position, Result, SqlError};
 use crate::lexer::TokenKind;
 
@@ -15,8 +15,12 @@ const ADD: u8 = 6;
 const MULTIPLY: u8 = 7;
 const UNARY: u8 = 8;
 
+/// Names in the function list that have a syntax of their own and cannot be called by it.
+const INTERNAL: &[&str] = &["NEGATE", "FLOOR_TO", "CEIL_TO", "CURRENT_UNIX_TIMESTAMP", "AND", "OR", "IN", "LIKE"];
+
 /// Names of functions that Flink lets stand without parentheses.
-const WITHOUT_PARENTHESES: &[&str] = &["CURRENT_TIMESTAMP", "LOCALTIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME"];
+const WITHOUT_PARENTHESES: &[&str] =
+    &["CURRENT_TIMESTAMP", "LOCALTIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME"];
 
 /// What became of a left side at the token behind it.
 enum Infix {
@@ -71,12 +75,16 @@ impl Cursor {
             "OR" if least <= OR => self.chain(left, "OR", AND),
             "AND" if least <= AND => self.chain(left, "AND", NOT),
             "IS" if least <= IS => self.is(left),
-            "NOT" if least <= COMPARE && ["BETWEEN", "IN", "LIKE", "SIMILAR"].iter().any(|w| self.is_word_nth(1, w)) => {
+            "NOT"
+                if least <= COMPARE && ["BETWEEN", "IN", "LIKE", "SIMILAR"].iter().any(|w| self.is_word_nth(1, w)) =>
+            {
                 self.advance();
                 self.predicate(left, true)
             }
             "BETWEEN" | "IN" | "LIKE" | "SIMILAR" if least <= COMPARE => self.predicate(left, false),
-            "COLLATE" | "OVERLAPS" | "CONTAINS" | "PRECEDES" | "SUCCEEDS" | "RLIKE" | "ILIKE" | "MEMBER" if least <= COMPARE => {
+            "COLLATE" | "OVERLAPS" | "CONTAINS" | "PRECEDES" | "SUCCEEDS" | "RLIKE" | "ILIKE" | "MEMBER"
+                if least <= COMPARE =>
+            {
                 // A name in such a place is an alias unless an operand follows.
                 let operand = self.is_symbol_nth(1, "(") || matches!(self.peek_nth(1).kind, TokenKind::String(_));
                 if operand { Err(SqlError::unsupported(self.position(), word)) } else { return Ok(Infix::End(left)) }
@@ -134,7 +142,9 @@ impl Cursor {
             let name = if negated { "IS NOT DISTINCT FROM" } else { "IS DISTINCT FROM" };
             return self.call(left.position, name, vec![left, right]);
         }
-        let Some(word) = self.keyword() else { return Err(self.expected("NULL, TRUE, FALSE, UNKNOWN or DISTINCT FROM")) };
+        let Some(word) = self.keyword() else {
+            return Err(self.expected("NULL, TRUE, FALSE, UNKNOWN or DISTINCT FROM"));
+        };
         let name = match (word.as_str(), negated) {
             ("NULL" | "UNKNOWN", false) => "IS NULL",
             ("NULL" | "UNKNOWN", true) => "IS NOT NULL",
@@ -142,7 +152,9 @@ impl Cursor {
             ("TRUE", true) => "IS NOT TRUE",
             ("FALSE", false) => "IS FALSE",
             ("FALSE", true) => "IS NOT FALSE",
-            ("JSON" | "NORMALIZED" | "A", _) => return Err(SqlError::unsupported(self.position(), format!("IS {word}"))),
+            ("JSON" | "NORMALIZED" | "A", _) => {
+                return Err(SqlError::unsupported(self.position(), format!("IS {word}")));
+            }
             _ => return Err(self.expected("NULL, TRUE, FALSE, UNKNOWN or DISTINCT FROM")),
         };
         self.advance();
@@ -385,7 +397,9 @@ impl Cursor {
             "POSITION" => {
                 let needle = self.binding(ADD)?;
                 if self.is_symbol(",") {
-                    return Err(self.expected("IN").hint("POSITION(needle IN string); with commas use LOCATE(needle, string)"));
+                    return Err(self
+                        .expected("IN")
+                        .hint("POSITION(needle IN string); with commas use LOCATE(needle, string)"));
                 }
                 self.expect_word("IN")?;
                 let text = self.expression()?;
@@ -431,6 +445,9 @@ impl Cursor {
 
     /// Arguments with commas; also `SUBSTRING(s FROM a FOR b)`, `FLOOR(t TO unit)`, `COUNT(*)`, `COUNT(DISTINCT x)`.
     fn plain_function(&mut self, position: Position, name: String) -> Result<Expr> {
+        if INTERNAL.contains(&name.as_str()) {
+            return Err(SqlError::unsupported(position, format!("the function {name}")));
+        }
         let mut call = Call { name, args: Vec::new(), star: false, distinct: false, filter: None };
         if self.is_symbol(")") {
             return self.node(position, ExprKind::Call(call));
@@ -471,7 +488,9 @@ impl Cursor {
 
     /// FILTER (WHERE ...), and what is refused behind a call.
     fn after_function(&mut self, mut expr: Expr) -> Result<Expr> {
-        for (word, construct) in [("OVER", "OVER"), ("WITHIN", "WITHIN GROUP"), ("IGNORE", "IGNORE NULLS"), ("RESPECT", "RESPECT NULLS")] {
+        for (word, construct) in
+            [("OVER", "OVER"), ("WITHIN", "WITHIN GROUP"), ("IGNORE", "IGNORE NULLS"), ("RESPECT", "RESPECT NULLS")]
+        {
             let refused = match word {
                 "IGNORE" | "RESPECT" => self.is_words(&[word, "NULLS"]),
                 "WITHIN" => self.is_words(&[word, "GROUP"]),

@@ -21,7 +21,8 @@ impl Cursor {
             }
             loop {
                 let name = self.ident("the name of a common table expression")?;
-                let columns = if self.is_symbol("(") { self.parenthesised(|c| c.ident("a column"))? } else { Vec::new() };
+                let columns =
+                    if self.is_symbol("(") { self.parenthesised(|c| c.ident("a column"))? } else { Vec::new() };
                 self.expect_word("AS")?;
                 self.expect_symbol("(")?;
                 let query = self.query()?;
@@ -36,7 +37,8 @@ impl Cursor {
         while self.is_word("UNION") {
             let union = self.advance().position;
             if !self.take_word("ALL") {
-                return Err(SqlError::unsupported(union, "UNION without ALL").hint("use UNION ALL, and SELECT DISTINCT above it where rows repeat"));
+                return Err(SqlError::unsupported(union, "UNION without ALL")
+                    .hint("use UNION ALL, and SELECT DISTINCT above it where rows repeat"));
             }
             if inputs.len() >= UNION_INPUTS_MAX {
                 return Err(SqlError::at(union, format!("a UNION ALL has at most {UNION_INPUTS_MAX} inputs")));
@@ -70,7 +72,9 @@ impl Cursor {
                 Ok(Query { position, with: Vec::new(), body: QueryBody::Select(Box::new(select)) })
             }
             Some("VALUES") => Err(SqlError::unsupported(position, "VALUES")),
-            Some("TABLE") => Err(SqlError::unsupported(position, "TABLE as a query").hint("write SELECT * FROM <table>")),
+            Some("TABLE") => {
+                Err(SqlError::unsupported(position, "TABLE as a query").hint("write SELECT * FROM <table>"))
+            }
             _ => Err(self.expected("a query")),
         }
     }
@@ -233,8 +237,14 @@ impl Cursor {
         let (kind, names): (_, &[&str]) = match name.as_str() {
             "TUMBLE" => (WindowKind::Tumble, &["DATA", "TIMECOL", "SIZE", "OFFSET"]),
             "HOP" => (WindowKind::Hop, &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"]),
-            "CUMULATE" | "SESSION" => return Err(SqlError::unsupported(position, format!("the window function {name}"))),
-            _ => return Err(SqlError::unsupported(position, format!("the table function {name}")).hint("TUMBLE and HOP are")),
+            "CUMULATE" | "SESSION" => {
+                return Err(SqlError::unsupported(position, format!("the window function {name}")));
+            }
+            _ => {
+                return Err(
+                    SqlError::unsupported(position, format!("the table function {name}")).hint("TUMBLE and HOP are")
+                );
+            }
         };
         let mut args = WindowArguments::default();
         let mut place = 0;
@@ -245,10 +255,13 @@ impl Cursor {
                 let given = self.ident("a parameter")?.text.to_uppercase();
                 self.advance();
                 *names.iter().find(|n| **n == given).ok_or_else(|| {
-                    SqlError::at(at, format!("{name} has no parameter {given}")).hint(format!("it has {}", names.join(", ")))
+                    SqlError::at(at, format!("{name} has no parameter {given}"))
+                        .hint(format!("it has {}", names.join(", ")))
                 })?
             } else {
-                *names.get(place).ok_or_else(|| SqlError::at(at, format!("{name} takes at most {} arguments", names.len())))?
+                *names
+                    .get(place)
+                    .ok_or_else(|| SqlError::at(at, format!("{name} takes at most {} arguments", names.len())))?
             };
             place += 1;
             self.window_argument(&name, parameter, at, &mut args)?;
@@ -260,7 +273,13 @@ impl Cursor {
         args.finish(kind, &name, position)
     }
 
-    fn window_argument(&mut self, function: &str, parameter: &str, at: Position, args: &mut WindowArguments) -> Result<()> {
+    fn window_argument(
+        &mut self,
+        function: &str,
+        parameter: &str,
+        at: Position,
+        args: &mut WindowArguments,
+    ) -> Result<()> {
         let twice = || SqlError::at(at, format!("{function} got {parameter} twice"));
         match parameter {
             "DATA" => {
@@ -273,7 +292,8 @@ impl Cursor {
                 self.expect_word("DESCRIPTOR")?;
                 let mut columns = self.parenthesised(|c| c.ident("the event-time column"))?;
                 let column = columns.pop().filter(|_| columns.is_empty());
-                let column = column.ok_or_else(|| SqlError::at(at, format!("{function} takes one event-time column")))?;
+                let column =
+                    column.ok_or_else(|| SqlError::at(at, format!("{function} takes one event-time column")))?;
                 if args.time_column.replace(column).is_some() {
                     return Err(twice());
                 }

@@ -3,7 +3,8 @@
 use super::cursor::Cursor;
 use super::{ERRORS_MAX, Parser};
 use crate::ast::{
-    ColumnDef, ColumnKind, CreateTable, CreateView, Insert, OptionDef, PrimaryKeyDef, Statement, StatementKind, WatermarkDef,
+    ColumnDef, ColumnKind, CreateTable, CreateView, Insert, OptionDef, PrimaryKeyDef, Statement, StatementKind,
+    WatermarkDef,
 };
 use crate::error::{Position, Result, SqlError};
 
@@ -84,18 +85,19 @@ impl Cursor {
             Some("CREATE") => self.create(position),
             Some("INSERT") => self.insert(position),
             Some("SET") => self.set(position),
-            Some("SELECT" | "VALUES" | "WITH") => {
-                Err(SqlError::unsupported(position, "a query outside INSERT INTO").hint("write INSERT INTO <table> SELECT ..."))
-            }
+            Some("SELECT" | "VALUES" | "WITH") => Err(SqlError::unsupported(position, "a query outside INSERT INTO")
+                .hint("write INSERT INTO <table> SELECT ...")),
             Some(
-                word @ ("DROP" | "ALTER" | "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" | "USE" | "ANALYZE" | "DELETE" | "UPDATE" | "ADD"
-                | "REMOVE" | "RESET" | "CALL" | "LOAD" | "UNLOAD" | "TRUNCATE" | "MERGE" | "STOP" | "QUIT" | "CLEAR" | "COMPILE"
-                | "EXECUTE" | "BEGIN"),
+                word @ ("DROP" | "ALTER" | "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" | "USE" | "ANALYZE" | "DELETE"
+                | "UPDATE" | "ADD" | "REMOVE" | "RESET" | "CALL" | "LOAD" | "UNLOAD" | "TRUNCATE" | "MERGE"
+                | "STOP" | "QUIT" | "CLEAR" | "COMPILE" | "EXECUTE" | "BEGIN"),
             ) => {
                 let second = self.keyword_nth(1).map(|w| format!(" {w}")).unwrap_or_default();
                 Err(SqlError::unsupported(position, format!("{word}{second}")))
             }
-            _ => Err(self.expected("a statement (CREATE TABLE, CREATE VIEW, INSERT INTO, EXECUTE STATEMENT SET or SET)")),
+            _ => {
+                Err(self.expected("a statement (CREATE TABLE, CREATE VIEW, INSERT INTO, EXECUTE STATEMENT SET or SET)"))
+            }
         }
     }
 
@@ -150,7 +152,9 @@ impl Cursor {
             return Err(SqlError::unsupported(self.position(), "INSERT INTO with PARTITION"));
         }
         // `INSERT INTO t (SELECT ...)` has a query in parentheses, `INSERT INTO t (a, b) SELECT ...` a column list.
-        let list = self.is_symbol("(") && !["SELECT", "WITH", "VALUES"].iter().any(|w| self.is_word_nth(1, w)) && !self.is_symbol_nth(1, "(");
+        let list = self.is_symbol("(")
+            && !["SELECT", "WITH", "VALUES"].iter().any(|w| self.is_word_nth(1, w))
+            && !self.is_symbol_nth(1, "(");
         let columns = if list { Some(self.parenthesised(|c| c.ident("a column"))?) } else { None };
         Ok(StatementKind::Insert(Insert { table, columns, query: self.query()? }))
     }
@@ -228,7 +232,7 @@ impl Cursor {
         if self.is_word("UNIQUE") {
             return Err(SqlError::unsupported(position, "UNIQUE"));
         }
-        self.column(table)
+        self.column_def(table)
     }
 
     fn watermark(&mut self, table: &mut CreateTable) -> Result<()> {
@@ -252,10 +256,11 @@ impl Cursor {
         if self.take_words(&["NOT", "ENFORCED"]) {
             return Ok(());
         }
-        Err(SqlError::at(key, "a PRIMARY KEY must be NOT ENFORCED").hint("keys are taken on trust, as in Flink: PRIMARY KEY (..) NOT ENFORCED"))
+        Err(SqlError::at(key, "a PRIMARY KEY must be NOT ENFORCED")
+            .hint("keys are taken on trust, as in Flink: PRIMARY KEY (..) NOT ENFORCED"))
     }
 
-    fn column(&mut self, table: &mut CreateTable) -> Result<()> {
+    fn column_def(&mut self, table: &mut CreateTable) -> Result<()> {
         let name = self.ident("a column, WATERMARK or PRIMARY KEY")?;
         if self.take_word("AS") {
             let expr = self.expression()?;

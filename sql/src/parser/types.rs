@@ -49,7 +49,9 @@ impl Cursor {
             "VARCHAR" => SqlType::VarChar { length: self.number_in_parentheses("length", 1, LENGTH_MAX)?.unwrap_or(1) },
             "STRING" => SqlType::STRING,
             "BINARY" => SqlType::Binary { length: self.number_in_parentheses("length", 1, LENGTH_MAX)?.unwrap_or(1) },
-            "VARBINARY" => SqlType::VarBinary { length: self.number_in_parentheses("length", 1, LENGTH_MAX)?.unwrap_or(1) },
+            "VARBINARY" => {
+                SqlType::VarBinary { length: self.number_in_parentheses("length", 1, LENGTH_MAX)?.unwrap_or(1) }
+            }
             "BYTES" => SqlType::BYTES,
             "DATE" => SqlType::Date,
             "TIME" => {
@@ -117,14 +119,42 @@ impl Cursor {
 
 fn unknown_type(position: Position, word: &str) -> SqlError {
     const REFUSED: &[&str] = &[
-        "ARRAY", "MAP", "ROW", "MULTISET", "RAW", "VARIANT", "STRUCTURED", "INTERVAL", "BITMAP", "DESCRIPTOR", "NULL",
+        "ARRAY",
+        "MAP",
+        "ROW",
+        "MULTISET",
+        "RAW",
+        "VARIANT",
+        "STRUCTURED",
+        "INTERVAL",
+        "BITMAP",
+        "DESCRIPTOR",
+        "NULL",
     ];
     if REFUSED.contains(&word) {
         return SqlError::unsupported(position, format!("the type {word}"));
     }
     const KNOWN: &[&str] = &[
-        "BOOLEAN", "TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "CHAR", "VARCHAR",
-        "STRING", "BINARY", "VARBINARY", "BYTES", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_LTZ",
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INT",
+        "INTEGER",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "DECIMAL",
+        "NUMERIC",
+        "CHAR",
+        "VARCHAR",
+        "STRING",
+        "BINARY",
+        "VARBINARY",
+        "BYTES",
+        "DATE",
+        "TIME",
+        "TIMESTAMP",
+        "TIMESTAMP_LTZ",
     ];
     let hint = match word {
         "TEXT" | "LONGTEXT" => Some("use STRING".to_owned()),

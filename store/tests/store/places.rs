@@ -42,10 +42,17 @@ pub async fn s3(server: &S3Endpoint) -> Place {
     Place { store: millstream_store::open(&fresh_uri(server), &options(server)).await.unwrap(), _folder: None }
 }
 
+/// Every S3 server that runs, the one with TLS too.
+pub fn servers(test: &str) -> Vec<S3Endpoint> {
+    let mut servers = xtask::endpoints::s3(test).unwrap_or_default();
+    servers.extend(xtask::endpoints::s3_tls(test));
+    servers
+}
+
 /// A local directory and every S3 server that runs.
 pub async fn all(test: &str) -> Vec<Place> {
     let mut places = vec![local()];
-    for server in xtask::endpoints::s3(test).unwrap_or_default() {
+    for server in servers(test) {
         places.push(s3(&server).await);
     }
     places

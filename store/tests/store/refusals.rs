@@ -5,8 +5,7 @@ use millstream_store::{AccessKeys, Credentials, StoreError, StoreErrorKind, Stor
 use xtask::endpoints::S3Endpoint;
 
 fn strict_servers(test: &str) -> Vec<S3Endpoint> {
-    let servers = xtask::endpoints::s3(test).unwrap_or_default();
-    servers.into_iter().filter(|server| server.checks_credentials).collect()
+    places::servers(test).into_iter().filter(|server| server.checks_credentials).collect()
 }
 
 async fn refused(uri: &str, options: &StoreOptions) -> StoreError {
@@ -39,7 +38,7 @@ async fn wrong_credentials_are_named_as_such() {
 
 #[tokio::test]
 async fn a_missing_bucket_is_named() {
-    for server in xtask::endpoints::s3("store::bucket").unwrap_or_default() {
+    for server in places::servers("store::bucket") {
         let error = refused("s3://no-such-bucket-here/p", &places::options(&server)).await;
         let parts = ["the bucket `no-such-bucket-here` does not exist", server.endpoint.as_str()];
         assert_says(&error, StoreErrorKind::Configuration, &parts);
@@ -72,7 +71,7 @@ async fn an_endpoint_where_nothing_listens_is_named() {
 
 #[tokio::test]
 async fn an_unknown_authority_is_refused_and_a_bad_ca_file_is_named() {
-    for server in strict_servers("store::ca").into_iter().filter(|server| server.ca_file.is_some()) {
+    if let Some(server) = xtask::endpoints::s3_tls("store::ca") {
         let options = StoreOptions { ca_file: None, ..places::options(&server) };
         let error = refused(&places::fresh_uri(&server), &options).await;
         assert_says(&error, StoreErrorKind::Configuration, &["the TLS connection to", &server.endpoint, "CA file"]);

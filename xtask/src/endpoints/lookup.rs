@@ -8,6 +8,7 @@ pub(super) const KAFKA: &str = "MILLSTREAM_TEST_KAFKA";
 pub(super) const KAFKA3: &str = "MILLSTREAM_TEST_KAFKA3";
 pub(super) const KAFKA_SECURE: &str = "MILLSTREAM_TEST_KAFKA_SECURE";
 pub(super) const S3: &str = "MILLSTREAM_TEST_S3";
+pub(super) const S3_TLS: &str = "MILLSTREAM_TEST_S3_TLS";
 
 /// The bootstrap servers of one broker; `None` after the line that the test is skipped.
 ///
@@ -30,10 +31,16 @@ pub fn kafka_secure(test: &str) -> Option<SecureKafkaEndpoint> {
     or_skip(test, "kafka-secure", found)
 }
 
-/// All S3 servers that run; never empty.
+/// All S3 servers with plain HTTP that run; never empty.
 pub fn s3(test: &str) -> Option<Vec<S3Endpoint>> {
     let found = from_variable(S3).or_else(|| from_file().map(|endpoints| endpoints.s3));
     or_skip(test, "s3", found.filter(|servers: &Vec<S3Endpoint>| !servers.is_empty()))
+}
+
+/// The S3 server with HTTPS and a private authority.
+pub fn s3_tls(test: &str) -> Option<S3Endpoint> {
+    let found = from_variable(S3_TLS).or_else(|| from_file().and_then(|endpoints| endpoints.s3_tls));
+    or_skip(test, "s3-strict", found)
 }
 
 fn from_variable<T: DeserializeOwned>(name: &str) -> Option<T> {

@@ -157,6 +157,6 @@ fn kill(folder: &Path) -> Result<()> {
         if begin.elapsed() > STOP_PATIENCE {
             living.into_iter().for_each(|pid| subprocess::signal(pid, libc::SIGKILL));
         }
-        super::pause(POLL_INTERVAL);
+        subprocess::pause(POLL_INTERVAL);
     }
 }

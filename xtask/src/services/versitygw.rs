@@ -37,17 +37,19 @@ pub(super) fn start(folder: &Path, tls: bool) -> Result<Endpoints> {
     command.args(["posix", "--sidecar"]).arg(metadata).arg(data);
     let mut child = subprocess::start_service(&mut command, folder, "log")?;
     super::wait_until_ready("versitygw", &mut child, &folder.join("log"), || TcpStream::connect(&address).is_ok())?;
-    Ok(Endpoints {
-        s3: vec![S3Endpoint {
-            name: if tls { "versitygw-tls" } else { "versitygw" }.to_owned(),
-            endpoint: format!("{}://{address}", if tls { "https" } else { "http" }),
-            region: "us-east-1".to_owned(),
-            access_key_id: super::S3_ACCESS_KEY_ID.to_owned(),
-            secret_access_key: super::S3_SECRET_ACCESS_KEY.to_owned(),
-            bucket: super::S3_BUCKET.to_owned(),
-            ca_file: certificate.map(|made| made.authority),
-            checks_credentials: true,
-        }],
-        ..Endpoints::default()
+    let endpoint = S3Endpoint {
+        name: if tls { "versitygw-tls" } else { "versitygw" }.to_owned(),
+        endpoint: format!("{}://{address}", if tls { "https" } else { "http" }),
+        region: "us-east-1".to_owned(),
+        access_key_id: super::S3_ACCESS_KEY_ID.to_owned(),
+        secret_access_key: super::S3_SECRET_ACCESS_KEY.to_owned(),
+        bucket: super::S3_BUCKET.to_owned(),
+        ca_file: certificate.map(|made| made.authority),
+        checks_credentials: true,
+    };
+    Ok(if tls {
+        Endpoints { s3_tls: Some(endpoint), ..Endpoints::default() }
+    } else {
+        Endpoints { s3: vec![endpoint], ..Endpoints::default() }
     })
 }

@@ -1,0 +1,408 @@
+//! The connectors kafka and upsert-kafka.
+
+use std::collections::BTreeMap;
+
+use millstream_api::graph::kafka_properties::{self, KafkaClient, PropertyError};
+use millstream_api::graph::{
+    DeliveryGuarantee, Format, KafkaEnd, KafkaKey, KafkaPartitioner, KafkaSink, KafkaSource, KafkaStart,
+    UpsertKafkaSink,
+};
+
+use super::json;
+use super::options::{Options, bad_value};
+use crate::ast::{Ident, OptionDef};
+use crate::bind::{ColumnSource, TableColumn};
+use crate::error::{Position, Result, SqlError};
+
+/// Flink's default of `scan.topic-partition-discovery.interval`.
+const DISCOVERY_INTERVAL_MS: u64 = 5 * 60_000;
+/// Kafka's own limit.
+const TOPIC_CHARS_MAX: usize = 249;
+
+/// A kafka table, for reading and for writing.
+#[derive(Debug)]
+pub(crate) struct KafkaTable {
+    source: KafkaSource,
+    partitioner: KafkaPartitioner,
+    guarantee: DeliveryGuarantee,
+    transactional_id_prefix: Option<String>,
+    /// A property that only one of the clients refuses is an error for that use of the table.
+    refused_as_source: Option<SqlError>,
+    refused_as_sink: Option<SqlError>,
+    topic_position: Position,
+    /// `scan.startup.mode` = `group-offsets` without a group.
+    lacks_group: bool,
+}
+
+impl KafkaTable {
+    pub(super) fn parse(options: &mut Options<'_>, columns: &[TableColumn]) -> Result<Self> {
+        options.refuse("topic-pattern", "list the topics in 'topic', separated by ;")?;
+        options.require(&[&["topic"], &["properties.bootstrap.servers"], &["format", "value.format"]])?;
+        let position = options.position();
+        let (topics, topic_position) = topics(options)?;
+        let properties = properties(options, KafkaClient::Consumer)?;
+        let value_format = value_format(options)?;
+        let (key, value_includes_key) = key(options, columns)?;
+        if let (Some(key), false) = (&key, value_includes_key) {
+            let physical = columns.iter().filter(|c| c.source == ColumnSource::Physical);
+            if physical.count() == key.fields.len() {
+                return Err(
+                    SqlError::at(position, "no column is left for the value").hint("'value.fields-include' = 'ALL'")
+                );
+            }
+        }
+        let (startup, bounded) = (startup(options)?, bounded(options)?);
+        let lacks_group = startup == KafkaStart::GroupOffsets && !properties.values.contains_key("group.id");
+        let discovery =
+            options.duration_ms("scan.topic-partition-discovery.interval")?.unwrap_or(DISCOVERY_INTERVAL_MS);
+        let partitioner = partitioner(options, key.is_some())?;
+        let (guarantee, transactional_id_prefix) = delivery(options)?;
+        Ok(Self {
+            source: KafkaSource {
+                topics,
+                properties: properties.values,
+                startup,
+                // A bounded source ends at partitions that were there when it started.
+                discovery_interval_ms: Some(discovery).filter(|ms| *ms > 0 && bounded.is_none()),
+                bounded,
+                value_format,
+                key,
+                value_includes_key,
+            },
+            partitioner,
+            guarantee,
+            transactional_id_prefix,
+            refused_as_source: properties.refused_as_source,
+            refused_as_sink: properties.refused_as_sink,
+            topic_position,
+            lacks_group,
+        })
+    }
+
+    pub fn check_source(&self, name: &Ident) -> Result<()> {
+        if self.lacks_group {
+            let message =
+                format!("the table '{}' starts at group offsets and lacks the option 'properties.group.id'", name.text);
+            return Err(SqlError::at(name.position, message)
+                .hint("'group-offsets' is the default of 'scan.startup.mode'; another is 'earliest-offset'"));
+        }
+        self.refused_as_source.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn check_sink(&self, name: &Ident) -> Result<()> {
+        if self.source.topics.len() != 1 {
+            let message = format!(
+                "the table '{}' has {} topics: a table that is written has one",
+                name.text,
+                self.source.topics.len()
+            );
+            return Err(SqlError::at(self.topic_position, message));
+        }
+        self.refused_as_sink.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn source(&self) -> KafkaSource {
+        self.source.clone()
+    }
+
+    pub fn sink(&self) -> KafkaSink {
+        KafkaSink {
+            topic: self.source.topics[0].clone(),
+            properties: self.source.properties.clone(),
+            value_format: self.source.value_format.clone(),
+            key: self.source.key.clone(),
+            value_includes_key: self.source.value_includes_key,
+            partitioner: self.partitioner,
+            guarantee: self.guarantee,
+            transactional_id_prefix: self.transactional_id_prefix.clone(),
+        }
+    }
+}
+
+/// An upsert-kafka table, for writing.
+#[derive(Debug)]
+pub(crate) struct UpsertKafkaTable {
+    sink: UpsertKafkaSink,
+    pub value_includes_key: bool,
+}
+
+impl UpsertKafkaTable {
+    pub(super) fn parse(options: &mut Options<'_>) -> Result<Self> {
+        options.require(&[&["topic"], &["properties.bootstrap.servers"], &["key.format"], &["value.format"]])?;
+        let (mut topics, topic_position) = topics(options)?;
+        if topics.len() != 1 {
+            return Err(SqlError::at(topic_position, "the connector 'upsert-kafka' writes one topic"));
+        }
+        let properties = properties(options, KafkaClient::Producer)?;
+        if let Some(error) = properties.refused_as_sink {
+            return Err(error);
+        }
+        let position = options.position();
+        let lacking =
+            |key: &str| SqlError::at(position, format!("the connector 'upsert-kafka' lacks the option '{key}'"));
+        let key_format = json::format(options, "key.format", "key.")?.ok_or_else(|| lacking("key.format"))?;
+        let value_format = json::format(options, "value.format", "value.")?.ok_or_else(|| lacking("value.format"))?;
+        let value_includes_key = value_includes_key(options)?;
+        let key_prefix = options.text("key.fields-prefix").unwrap_or_default();
+        if !key_prefix.is_empty() && value_includes_key {
+            return Err(SqlError::at(position, "'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY'"));
+        }
+        for key in ["sink.buffer-flush.max-rows", "sink.buffer-flush.interval"] {
+            if let Some(option) = options.take(key)
+                && !option.value.trim().starts_with('0')
+            {
+                return Err(SqlError::unsupported(option.position, format!("the option '{key}'"))
+                    .hint("table.exec.mini-batch.* combines changes of a key before they are written"));
+            }
+        }
+        let (guarantee, transactional_id_prefix) = delivery(options)?;
+        let sink = UpsertKafkaSink {
+            topic: topics.remove(0),
+            properties: properties.values,
+            key_format,
+            key_prefix,
+            value_format,
+            value_includes_key,
+            guarantee,
+            transactional_id_prefix,
+        };
+        Ok(Self { sink, value_includes_key })
+    }
+
+    pub fn sink(&self) -> UpsertKafkaSink {
+        self.sink.clone()
+    }
+}
+
+fn topics(options: &mut Options<'_>) -> Result<(Vec<String>, Position)> {
+    let position = options.position();
+    let Some(option) = options.take("topic") else {
+        return Err(SqlError::at(position, "the option 'topic' is missing"));
+    };
+    let topics: Vec<String> = option.value.split(';').map(|t| t.trim().to_owned()).collect();
+    let legal = |t: &String| {
+        let chars = t.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        t.contains("${") || (!t.is_empty() && t.len() <= TOPIC_CHARS_MAX && chars && t != "." && t != "..")
+    };
+    if !topics.iter().all(legal) {
+        return Err(bad_value(option, "topics of letters, digits, '.', '_' and '-', separated by ;"));
+    }
+    Ok((topics, option.value_position))
+}
+
+struct Properties {
+    values: BTreeMap<String, String>,
+    refused_as_source: Option<SqlError>,
+    refused_as_sink: Option<SqlError>,
+}
+
+/// `properties.*`; what neither client can take, or what is no property at all, is an error at once.
+fn properties(options: &mut Options<'_>, first: KafkaClient) -> Result<Properties> {
+    let second = if first == KafkaClient::Consumer { KafkaClient::Producer } else { KafkaClient::Consumer };
+    let mut properties = Properties { values: BTreeMap::new(), refused_as_source: None, refused_as_sink: None };
+    let mut found = options.take_prefix("properties.");
+    found.sort_by_key(|(_, option)| option.position);
+    for (name, option) in found {
+        for client in [first, second] {
+            let Err(error) = kafka_properties::check(client, name, &option.value) else { continue };
+            let error = property_error(option, &error);
+            match client {
+                KafkaClient::Consumer if properties.refused_as_source.is_none() => {
+                    properties.refused_as_source = Some(error)
+                }
+                KafkaClient::Producer if properties.refused_as_sink.is_none() => {
+                    properties.refused_as_sink = Some(error)
+                }
+                _ => {}
+            }
+        }
+        if let (Some(error), Some(_)) = (&properties.refused_as_source, &properties.refused_as_sink) {
+            return Err(error.clone());
+        }
+        properties.values.insert(name.to_owned(), option.value.clone());
+    }
+    Ok(properties)
+}
+
+fn property_error(option: &OptionDef, error: &PropertyError) -> SqlError {
+    let position = match error {
+        PropertyError::BadValue { .. } => option.value_position,
+        _ => option.position,
+    };
+    SqlError::at(position, error.to_string())
+}
+
+fn value_format(options: &mut Options<'_>) -> Result<Format> {
+    let short = json::format(options, "format", "")?;
+    let position = options.position();
+    match (short, json::format(options, "value.format", "value.")?) {
+        (Some(_), Some(_)) => Err(SqlError::at(position, "'format' and 'value.format' cannot both be given")),
+        (Some(format), None) | (None, Some(format)) => Ok(format),
+        (None, None) => Err(SqlError::at(position, "the option 'format' is missing")),
+    }
+}
+
+fn value_includes_key(options: &mut Options<'_>) -> Result<bool> {
+    Ok(options.choice("value.fields-include", &[("ALL", true), ("EXCEPT_KEY", false)])?.unwrap_or(true))
+}
+
+/// `key.format`, `key.fields`, `key.fields-prefix`, `value.fields-include`.
+fn key(options: &mut Options<'_>, columns: &[TableColumn]) -> Result<(Option<KafkaKey>, bool)> {
+    let format = json::format(options, "key.format", "key.")?;
+    let fields = options.take("key.fields");
+    let prefix = options.take("key.fields-prefix");
+    let includes_key = value_includes_key(options)?;
+    let Some(format) = format else {
+        return match fields {
+            Some(option) => Err(SqlError::at(option.position, "'key.fields' needs 'key.format'")),
+            None => Ok((None, includes_key)),
+        };
+    };
+    let Some(option) = fields else {
+        return Err(SqlError::at(options.position(), "'key.format' needs 'key.fields'"));
+    };
+    let prefix_text = prefix.map(|p| p.value.clone()).unwrap_or_default();
+    if let (Some(prefix), false, true) = (prefix, prefix_text.is_empty(), includes_key) {
+        return Err(SqlError::at(prefix.position, "'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY'"));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in option.value.split(';').map(str::trim) {
+        let known = columns.iter().any(|c| c.name == name && c.source == ColumnSource::Physical);
+        if !known {
+            return Err(SqlError::at(
+                option.value_position,
+                format!("'key.fields' names '{name}', which is no physical column"),
+            ));
+        }
+        if !name.starts_with(&prefix_text) {
+            return Err(SqlError::at(
+                option.value_position,
+                format!("the key column '{name}' lacks the prefix '{prefix_text}'"),
+            ));
+        }
+        if names.iter().any(|n| n == name) {
+            return Err(SqlError::at(option.value_position, format!("'key.fields' names '{name}' twice")));
+        }
+        names.push(name.to_owned());
+    }
+    Ok((Some(KafkaKey { format, fields: names, prefix: prefix_text }), includes_key))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Offsets {
+    Earliest,
+    Latest,
+    Group,
+    Timestamp,
+    Specific,
+    Unbounded,
+}
+
+/// Options that belong to another mode than the one that is set.
+fn refuse_unused(options: &mut Options<'_>, mode: &str) -> Result<()> {
+    for (name, of) in [("timestamp-millis", "timestamp"), ("specific-offsets", "specific-offsets")] {
+        let key = format!("{mode}.{name}");
+        if let Some(option) = options.take_left(&key) {
+            let message = format!("the option '{key}' has no effect without '{mode}.mode' = '{of}'");
+            return Err(SqlError::at(option.position, message));
+        }
+    }
+    Ok(())
+}
+
+fn startup(options: &mut Options<'_>) -> Result<KafkaStart> {
+    let modes = [
+        ("earliest-offset", Offsets::Earliest),
+        ("latest-offset", Offsets::Latest),
+        ("group-offsets", Offsets::Group),
+        ("timestamp", Offsets::Timestamp),
+        ("specific-offsets", Offsets::Specific),
+    ];
+    let start = match options.choice("scan.startup.mode", &modes)? {
+        Some(Offsets::Earliest) => KafkaStart::EarliestOffset,
+        Some(Offsets::Latest) => KafkaStart::LatestOffset,
+        Some(Offsets::Timestamp) => KafkaStart::Timestamp { millis: millis(options, "scan.startup")? },
+        Some(Offsets::Specific) => KafkaStart::SpecificOffsets { offsets: specific(options, "scan.startup")? },
+        _ => KafkaStart::GroupOffsets,
+    };
+    refuse_unused(options, "scan.startup")?;
+    Ok(start)
+}
+
+fn bounded(options: &mut Options<'_>) -> Result<Option<KafkaEnd>> {
+    let modes = [
+        ("unbounded", Offsets::Unbounded),
+        ("latest-offset", Offsets::Latest),
+        ("group-offsets", Offsets::Group),
+        ("timestamp", Offsets::Timestamp),
+        ("specific-offsets", Offsets::Specific),
+    ];
+    let end = match options.choice("scan.bounded.mode", &modes)? {
+        Some(Offsets::Latest) => Some(KafkaEnd::LatestOffset),
+        Some(Offsets::Group) => Some(KafkaEnd::GroupOffsets),
+        Some(Offsets::Timestamp) => Some(KafkaEnd::Timestamp { millis: millis(options, "scan.bounded")? }),
+        Some(Offsets::Specific) => Some(KafkaEnd::SpecificOffsets { offsets: specific(options, "scan.bounded")? }),
+        _ => None,
+    };
+    refuse_unused(options, "scan.bounded")?;
+    Ok(end)
+}
+
+fn needed(options: &Options<'_>, mode: &str, key: &str) -> SqlError {
+    SqlError::at(options.position(), format!("'{mode}.mode' needs the option '{key}'"))
+}
+
+fn millis(options: &mut Options<'_>, mode: &str) -> Result<i64> {
+    let key = format!("{mode}.timestamp-millis");
+    options.number(&key, "milliseconds since 1970")?.ok_or_else(|| needed(options, mode, &key))
+}
+
+/// `partition:0,offset:42;partition:1,offset:300`
+fn specific(options: &mut Options<'_>, mode: &str) -> Result<BTreeMap<i32, i64>> {
+    let key = format!("{mode}.specific-offsets");
+    let parsed = options.typed(&key, "partition:0,offset:42;partition:1,offset:300", |text| {
+        let mut offsets = BTreeMap::new();
+        for pair in text.split(';').map(str::trim).filter(|p| !p.is_empty()) {
+            let (partition, offset) = pair.split_once(',')?;
+            let partition: i32 = partition.trim().strip_prefix("partition:")?.trim().parse().ok()?;
+            let offset: i64 = offset.trim().strip_prefix("offset:")?.trim().parse().ok()?;
+            if partition < 0 || offset < 0 || offsets.insert(partition, offset).is_some() {
+                return None;
+            }
+        }
+        (!offsets.is_empty()).then_some(offsets)
+    })?;
+    parsed.ok_or_else(|| needed(options, mode, &key))
+}
+
+fn partitioner(options: &mut Options<'_>, has_key: bool) -> Result<KafkaPartitioner> {
+    let Some(option) = options.take("sink.partitioner") else { return Ok(KafkaPartitioner::Default) };
+    match option.value.as_str() {
+        "default" => Ok(KafkaPartitioner::Default),
+        "fixed" => Ok(KafkaPartitioner::Fixed),
+        "round-robin" if has_key => Err(SqlError::at(
+            option.value_position,
+            "'round-robin' cannot be the partitioner of a table with 'key.fields'",
+        )),
+        "round-robin" => Ok(KafkaPartitioner::RoundRobin),
+        _ => Err(bad_value(option, "default, fixed or round-robin (partitioners of your own are not supported)")),
+    }
+}
+
+fn delivery(options: &mut Options<'_>) -> Result<(DeliveryGuarantee, Option<String>)> {
+    options.refuse("sink.semantic", "use 'sink.delivery-guarantee'")?;
+    let guarantees = [
+        ("none", DeliveryGuarantee::None),
+        ("at-least-once", DeliveryGuarantee::AtLeastOnce),
+        ("exactly-once", DeliveryGuarantee::ExactlyOnce),
+    ];
+    let guarantee = options.choice("sink.delivery-guarantee", &guarantees)?.unwrap_or_default();
+    // How Flink counts its transactional ids; ours are counted by the log.
+    options.choice("sink.transaction-naming-strategy", &[("INCREMENTING", ()), ("POOLING", ())])?;
+    let prefix = match options.take("sink.transactional-id-prefix") {
+        Some(option) if option.value.trim().is_empty() => return Err(bad_value(option, "a prefix that is not empty")),
+        Some(option) => Some(option.value.clone()),
+        None => None,
+    };
+    Ok((guarantee, prefix))
+}

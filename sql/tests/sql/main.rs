@@ -1,0 +1,6 @@
+//! The SQL front end through its front door: text in, graph or errors out.
+
+#![allow(clippy::unwrap_used)]
+
+mod golden;
+mod support;
