@@ -130,8 +130,8 @@ use Nulls::{AllArguments, Always, Never, Propagate};
 #[rustfmt::skip]
 pub const FUNCTIONS: &[ScalarFunction] = &[
     // Logic, three-valued.
-    f("AND", (2, ARGS_ANY), rules::booleans, Propagate, "a AND b", "FALSE if any argument is FALSE, else NULL if any is NULL, else TRUE; two or more arguments"),
-    f("OR", (2, ARGS_ANY), rules::booleans, Propagate, "a OR b", "TRUE if any argument is TRUE, else NULL if any is NULL, else FALSE; two or more arguments"),
+    f("AND", (2, ARGS_ANY), rules::booleans, Propagate, "a AND b", "FALSE if any argument is FALSE, else NULL if any is NULL, else TRUE; two or more arguments; rows where an argument is FALSE are not given to the arguments behind it (b <> 0 AND a / b > 1 does not fail)"),
+    f("OR", (2, ARGS_ANY), rules::booleans, Propagate, "a OR b", "TRUE if any argument is TRUE, else NULL if any is NULL, else FALSE; two or more arguments; rows where an argument is TRUE are not given to the arguments behind it"),
     f("NOT", (1, 1), rules::booleans, Propagate, "NOT a", "NULL for NULL"),
     f("IS TRUE", (1, 1), rules::booleans, Never, "a IS TRUE", "FALSE for NULL"),
     f("IS NOT TRUE", (1, 1), rules::booleans, Never, "a IS NOT TRUE", "TRUE for NULL"),

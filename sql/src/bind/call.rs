@@ -160,7 +160,9 @@ fn type_string_constants(args: Vec<Located>) -> Result<Vec<Located>> {
 }
 
 fn no_match(name: &str, function: &ScalarFunction, args: &[Located], position: Position) -> SqlError {
-    let types: Vec<String> = args.iter().map(|a| a.expr.ty.to_string()).collect();
+    let unit = matches!(name, "EXTRACT" | "FLOOR_TO" | "CEIL_TO" | "TIMESTAMPADD" | "TIMESTAMPDIFF");
+    let types: Vec<String> = args.iter().skip(usize::from(unit)).map(|a| a.expr.ty.to_string()).collect();
+    let name = name.strip_suffix("_TO").unwrap_or(name);
     let any = |is: fn(&SqlType) -> bool| args.iter().any(|a| is(&a.expr.ty));
     let hint = if name == "-" && args.iter().all(|a| a.expr.ty.is_timestamp()) {
         "use TIMESTAMPDIFF(unit, from, to)".to_owned()

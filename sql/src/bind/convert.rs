@@ -110,7 +110,7 @@ pub(super) fn string_constant_as(expr: Expr, ty: &SqlType, position: Position) -
     let ExprKind::Literal { value: Literal::String(text) } = &expr.kind else { return Ok(expr) };
     let literal = match ty {
         SqlType::Date => time_literal::date(text).map(|(days, _)| Literal::Date(days)),
-        SqlType::Time { .. } => time_literal::time(text).map(Literal::Time),
+        SqlType::Time { .. } => time_literal::time(text).map(|(millis, _)| Literal::Time(millis)),
         SqlType::Timestamp { precision } | SqlType::TimestampLtz { precision } => {
             time_literal::timestamp(text).and_then(|t| t.in_unit_of(*precision)).map(Literal::Timestamp)
         }

@@ -28,9 +28,14 @@ pub(super) fn bind(binder: &mut Binder, insert: &Insert) -> Result<BoundInsert> 
     if query.columns.len() != targets.len() {
         return Err(SqlError::at(
             insert.query.position,
-            format!("the query gives {} columns, '{}' takes {}", query.columns.len(), table.name, targets.len()),
-        )
-        .hint(format!("'{}' takes {}", table.name, names(&table, &targets))));
+            format!(
+                "the query gives {} column(s), '{}' takes {}: {}",
+                query.columns.len(),
+                table.name,
+                targets.len(),
+                names(&table, &targets)
+            ),
+        ));
     }
     let exprs = written
         .iter()
@@ -71,7 +76,11 @@ fn targets(insert: &Insert, table: &Table, written: &[usize]) -> Result<Vec<usiz
     let mut places: Vec<usize> = Vec::new();
     for name in list {
         let Some(index) = written.iter().copied().find(|i| table.columns[*i].name == name.text) else {
-            return Err(unknown("the column", name, written.iter().map(|i| table.columns[*i].name.as_str())));
+            return Err(unknown(
+                &format!("in '{}' the column", table.name),
+                name,
+                written.iter().map(|i| table.columns[*i].name.as_str()),
+            ));
         };
         if places.contains(&index) {
             return Err(SqlError::at(name.position, format!("the column '{}' is named twice", name.text)));

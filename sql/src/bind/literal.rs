@@ -40,7 +40,7 @@ pub(super) fn bind(literal: &Literal, position: Position) -> Result<Expr> {
             _ => return Err(bad("date", text, "DATE 'yyyy-MM-dd'")),
         },
         Literal::Time(text) => match time_literal::time(text) {
-            Some(millis) => constant(SqlType::Time { precision: 3 }, Value::Time(millis)),
+            Some((millis, digits)) => constant(SqlType::Time { precision: digits.min(3) }, Value::Time(millis)),
             None => return Err(bad("time", text, "TIME 'HH:mm:ss'")),
         },
         Literal::Timestamp(text) => {

@@ -17,6 +17,9 @@ mod table;
 mod time_literal;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use catalog::{Catalog, Column as TableColumn, ColumnSource, Table};
 pub(crate) use convert::fold_cast;
 pub(crate) use insert::BoundInsert;

@@ -198,7 +198,7 @@ pub(super) fn rename_columns(mut relation: Relation, names: &[Ident], what: &str
     if names.len() != relation.columns.len() {
         return Err(SqlError::at(
             first.position,
-            format!("{} names for {what} of {} columns", names.len(), relation.columns.len()),
+            format!("{} column name(s) for {what} of {} column(s)", names.len(), relation.columns.len()),
         ));
     }
     for (column, name) in relation.columns.iter_mut().zip(names) {
@@ -228,7 +228,7 @@ fn union_all(mut inputs: Vec<Relation>, positions: &[Position]) -> Result<Relati
         if input.columns.len() != columns.len() {
             return Err(SqlError::at(
                 *position,
-                format!("UNION ALL of {} and {} columns", columns.len(), input.columns.len()),
+                format!("UNION ALL of a query of {} column(s) and one of {}", columns.len(), input.columns.len()),
             ));
         }
         for (column, other) in columns.iter_mut().zip(&input.columns) {
@@ -250,7 +250,11 @@ fn union_all(mut inputs: Vec<Relation>, positions: &[Position]) -> Result<Relati
             column.window = None;
         }
     }
-    let updating = inputs.iter().any(|i| matches!(i.changes, Changes::Updating { .. }));
+    let is_updating = |i: &Relation| matches!(i.changes, Changes::Updating { .. });
+    let updating = inputs.iter().any(is_updating);
+    if let (true, Some(at)) = (updating, inputs.iter().position(|i| !is_updating(i))) {
+        return Err(SqlError::unsupported(positions[at], "UNION ALL of a result that is updated with one that is not"));
+    }
     let changes = if updating { Changes::Updating { key: None } } else { Changes::Append };
     let inputs = inputs
         .into_iter()

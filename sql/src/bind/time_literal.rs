@@ -88,10 +88,10 @@ fn fraction_nanos(digits: &str) -> Option<(u32, u8)> {
     Some((padded.parse().ok()?, u8::try_from(digits.len()).ok()?))
 }
 
-/// `HH:mm:ss[.fraction]`: milliseconds of the day.
-pub(super) fn time(text: &str) -> Option<i32> {
-    let (seconds, nanos, _) = clock(text.trim())?;
-    i32::try_from(u64::from(seconds) * 1000 + u64::from(nanos) / 1_000_000).ok()
+/// `HH:mm:ss[.fraction]`: milliseconds of the day, and digits of the fraction.
+pub(super) fn time(text: &str) -> Option<(i32, u8)> {
+    let (seconds, nanos, digits) = clock(text.trim())?;
+    Some((i32::try_from(u64::from(seconds) * 1000 + u64::from(nanos) / 1_000_000).ok()?, digits))
 }
 
 /// `yyyy-MM-dd[ HH:mm:ss[.fraction]]`
@@ -204,7 +204,7 @@ mod tests {
         let t = timestamp("1970-01-02 00:00:01.5").unwrap();
         assert_eq!((t.precision, t.in_unit_of(3), t.in_unit_of(6)), (1, Some(86_401_500), Some(86_401_500_000)));
         assert_eq!(timestamp("1970-01-02 24:00:00"), None);
-        assert_eq!(time("23:59:59.999"), Some(86_399_999));
+        assert_eq!(time("23:59:59.999"), Some((86_399_999, 3)));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn random(options: &mut Options<'_>, column: &TableColumn, key: &dyn Fn(&str) ->
         if !ty.is_numeric() {
             return Ok(None);
         }
-        let parsed = options.typed(&key(name), &format!("a {ty}"), |text| {
+        let parsed = options.typed(&key(name), &format!("a value of {ty}"), |text| {
             let fits = match ty {
                 SqlType::TinyInt => text.parse::<i8>().is_ok(),
                 SqlType::SmallInt => text.parse::<i16>().is_ok(),

@@ -298,6 +298,18 @@ enum Offsets {
     Unbounded,
 }
 
+/// Options that belong to another mode than the one that is set.
+fn refuse_unused(options: &mut Options<'_>, mode: &str) -> Result<()> {
+    for (name, of) in [("timestamp-millis", "timestamp"), ("specific-offsets", "specific-offsets")] {
+        let key = format!("{mode}.{name}");
+        if let Some(option) = options.take_left(&key) {
+            let message = format!("the option '{key}' has no effect without '{mode}.mode' = '{of}'");
+            return Err(SqlError::at(option.position, message));
+        }
+    }
+    Ok(())
+}
+
 fn startup(options: &mut Options<'_>) -> Result<KafkaStart> {
     let modes = [
         ("earliest-offset", Offsets::Earliest),
@@ -306,13 +318,15 @@ fn startup(options: &mut Options<'_>) -> Result<KafkaStart> {
         ("timestamp", Offsets::Timestamp),
         ("specific-offsets", Offsets::Specific),
     ];
-    Ok(match options.choice("scan.startup.mode", &modes)? {
+    let start = match options.choice("scan.startup.mode", &modes)? {
         Some(Offsets::Earliest) => KafkaStart::EarliestOffset,
         Some(Offsets::Latest) => KafkaStart::LatestOffset,
         Some(Offsets::Timestamp) => KafkaStart::Timestamp { millis: millis(options, "scan.startup")? },
         Some(Offsets::Specific) => KafkaStart::SpecificOffsets { offsets: specific(options, "scan.startup")? },
         _ => KafkaStart::GroupOffsets,
-    })
+    };
+    refuse_unused(options, "scan.startup")?;
+    Ok(start)
 }
 
 fn bounded(options: &mut Options<'_>) -> Result<Option<KafkaEnd>> {
@@ -323,13 +337,15 @@ fn bounded(options: &mut Options<'_>) -> Result<Option<KafkaEnd>> {
         ("timestamp", Offsets::Timestamp),
         ("specific-offsets", Offsets::Specific),
     ];
-    Ok(match options.choice("scan.bounded.mode", &modes)? {
+    let end = match options.choice("scan.bounded.mode", &modes)? {
         Some(Offsets::Latest) => Some(KafkaEnd::LatestOffset),
         Some(Offsets::Group) => Some(KafkaEnd::GroupOffsets),
         Some(Offsets::Timestamp) => Some(KafkaEnd::Timestamp { millis: millis(options, "scan.bounded")? }),
         Some(Offsets::Specific) => Some(KafkaEnd::SpecificOffsets { offsets: specific(options, "scan.bounded")? }),
         _ => None,
-    })
+    };
+    refuse_unused(options, "scan.bounded")?;
+    Ok(end)
 }
 
 fn needed(options: &Options<'_>, mode: &str, key: &str) -> SqlError {

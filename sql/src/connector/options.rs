@@ -43,6 +43,11 @@ impl<'a> Options<'a> {
         self.left.remove(key)
     }
 
+    /// The option, when nobody has taken it.
+    pub fn take_left(&mut self, key: &str) -> Option<&'a OptionDef> {
+        self.left.remove(key)
+    }
+
     pub fn text(&mut self, key: &str) -> Option<String> {
         self.take(key).map(|o| o.value.clone())
     }
@@ -59,12 +64,9 @@ impl<'a> Options<'a> {
 
     /// Fails when one of these is missing, and names all that are. A group stands for any one of its keys.
     pub fn require(&self, groups: &[&[&str]]) -> Result<()> {
-        let given = |key: &&str| self.left.contains_key(*key);
-        let missing: Vec<String> = groups
-            .iter()
-            .filter(|keys| !keys.iter().any(given))
-            .map(|keys| keys.iter().map(|k| format!("'{k}'")).collect::<Vec<_>>().join(" or "))
-            .collect();
+        let lacks = |keys: &&&[&str]| !keys.iter().any(|key| self.left.contains_key(*key));
+        let either = |keys: &&[&str]| keys.iter().map(|k| format!("'{k}'")).collect::<Vec<_>>().join(" or ");
+        let missing: Vec<String> = groups.iter().filter(lacks).map(either).collect();
         if missing.is_empty() {
             return Ok(());
         }

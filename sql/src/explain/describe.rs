@@ -19,8 +19,11 @@ pub(super) fn transform(graph: &JobGraph, transform: &Transform) -> String {
     let name = &transform.name;
     match &transform.kind {
         TransformKind::Source(source) => {
+            let scan: Vec<Field> = source.scan.iter().map(|c| c.field.clone()).collect();
+            let columns: Vec<String> =
+                source.projection.iter().zip(output).map(|(e, f)| aliased(&expression(e, &scan), &f.name)).collect();
             let mut parts = vec![format!("connector={}", source_connector(&source.connector))];
-            parts.push(format!("columns=[{}]", names(output)));
+            parts.push(format!("columns=[{}]", columns.join(", ")));
             if let Some(watermark) = &source.watermark {
                 parts.push(format!("watermark={}", expression(&watermark.expr, output)));
             }
@@ -84,7 +87,8 @@ pub(super) fn changelog(transform: &Transform) -> String {
         ChangelogMode::Append => "append".to_owned(),
         ChangelogMode::Retract { upsert_keys } => {
             let keys = upsert_keys.iter().filter_map(|i| transform.output.fields.get(*i)).map(|f| f.name.as_str());
-            format!("retract by [{}]", keys.collect::<Vec<_>>().join(", "))
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            if keys.is_empty() { "retract".to_owned() } else { format!("retract by [{keys}]") }
         }
     }
 }
@@ -175,7 +179,7 @@ fn calls(aggregates: &[AggregateCall], input: &[Field]) -> String {
 }
 
 /// An expression as SQL over named columns.
-pub(super) fn expression(expr: &Expr, input: &[Field]) -> String {
+pub(crate) fn expression(expr: &Expr, input: &[Field]) -> String {
     match &expr.kind {
         ExprKind::Column { index } => input.get(*index).map_or_else(|| format!("${index}"), |f| f.name.clone()),
         ExprKind::Literal { value } => literal(value, &expr.ty),
@@ -271,12 +275,51 @@ fn literal(value: &Literal, ty: &SqlType) -> String {
         },
         Literal::String(s) => format!("'{}'", s.replace('\'', "''")),
         Literal::Bytes(bytes) => format!("X'{}'", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
-        Literal::Date(days) => format!("DATE(day {days})"),
-        Literal::Time(millis) => format!("TIME({millis} ms)"),
-        Literal::Timestamp(value) => format!("{ty}({value})"),
+        Literal::Date(days) => format!("DATE '{}'", date(i64::from(*days))),
+        Literal::Time(millis) => format!("TIME '{}'", clock(i64::from(*millis), 1000)),
+        Literal::Timestamp(value) => timestamp(*value, ty),
         Literal::IntervalMillis(millis) => format!("INTERVAL {}", duration(*millis)),
-        Literal::IntervalMonths(months) => format!("INTERVAL {months} months"),
+        Literal::IntervalMonths(months) => format!("INTERVAL {months} month(s)"),
     }
+}
+
+/// The date of a day since 1970, proleptic Gregorian (Hinnant's algorithm).
+fn date(days: i64) -> String {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// `HH:mm:ss[.fraction]` of a time in units of which a second has `per_second`.
+fn clock(value: i64, per_second: i64) -> String {
+    let (seconds, fraction) = (value / per_second, value % per_second);
+    let text = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if fraction == 0 {
+        return text;
+    }
+    let digits = per_second.to_string().len() - 1;
+    format!("{text}.{}", format!("{fraction:0digits$}").trim_end_matches('0'))
+}
+
+fn timestamp(value: i64, ty: &SqlType) -> String {
+    let (name, precision) = match ty {
+        SqlType::TimestampLtz { precision } => ("TIMESTAMP_LTZ", *precision),
+        SqlType::Timestamp { precision } => ("TIMESTAMP", *precision),
+        _ => ("TIMESTAMP", 3),
+    };
+    let per_second = match precision {
+        0..=3 => 1000,
+        4..=6 => 1_000_000,
+        _ => 1_000_000_000,
+    };
+    let per_day = 86_400 * per_second;
+    format!("{name} '{} {}'", date(value.div_euclid(per_day)), clock(value.rem_euclid(per_day), per_second))
 }
 
 fn decimal(unscaled: &str, scale: usize) -> String {

@@ -1,6 +1,6 @@
 //! A graph for people and for tools.
 
-mod describe;
+pub(crate) mod describe;
 mod json;
 mod mermaid;
 mod text;

@@ -22,7 +22,8 @@ pub fn text(graph: &JobGraph) -> String {
     out.push_str("== Vertices ==\n");
     for vertex in graph.vertices() {
         let names: Vec<&str> = vertex.transforms.iter().map(|t| graph.transform(*t).uid.0.as_str()).collect();
-        let _ = writeln!(out, "{}: {}", vertex.id, names.join(" -> "));
+        let linear = vertex.transforms.windows(2).all(|pair| graph.outputs_of(pair[0]).any(|e| e.to == pair[1]));
+        let _ = writeln!(out, "{}: {}", vertex.id, names.join(if linear { " -> " } else { ", " }));
         for input in &vertex.inputs {
             let _ =
                 writeln!(out, "   from {} by {}", input.from_vertex, describe::edge(graph, input.from, &input.kind));

@@ -99,6 +99,12 @@ const RESERVED: &[&str] = &[
     "WITHIN",
 ];
 
+/// Reserved words that begin or end a part of a query: where one is found, something is missing before it.
+const CLAUSES: &[&str] = &[
+    "AND", "AS", "BY", "ELSE", "END", "FROM", "GROUP", "HAVING", "INSERT", "INTO", "IS", "ON", "OR", "SELECT", "SET",
+    "THEN", "UNION", "WHEN", "WHERE", "WITH",
+];
+
 pub(super) struct Cursor {
     tokens: Vec<Token>,
     at: usize,
@@ -232,9 +238,12 @@ impl Cursor {
     pub fn ident(&mut self, what: &str) -> Result<Ident> {
         let position = self.position();
         if self.is_reserved() {
+            let error = self.expected(what);
             let word = self.keyword().unwrap_or_default();
-            return Err(SqlError::at(position, format!("expected {what}, found the keyword {word}"))
-                .hint(format!("a name that is a keyword stands in back-quotes: `{}`", word.to_lowercase())));
+            if CLAUSES.contains(&word.as_str()) {
+                return Err(error);
+            }
+            return Err(error.hint(format!("{word} is a keyword: as a name it stands in back-quotes")));
         }
         match self.peek().kind.clone() {
             TokenKind::Word { text, .. } => {

@@ -9,9 +9,6 @@ mod query;
 mod statement;
 mod types;
 
-#[cfg(test)]
-mod tests;
-
 use crate::ast::Statement;
 use crate::error::SqlError;
 use crate::lexer;

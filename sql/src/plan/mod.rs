@@ -11,12 +11,15 @@ mod source;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use millstream_api::flinkjob::options::JobOptions;
-use millstream_api::graph::{Expr, JobGraph, MiniBatch, NotNullEnforcer, TransformKind};
+use millstream_api::graph::{
+    ChangelogMode, EdgeKind, Expr, ExprKind, JobGraph, MiniBatch, NotNullEnforcer, SqlType, TransformKind,
+};
 
 use crate::bind::BoundInsert;
-use crate::bind::relation::{Node, Relation, passed_through};
+use crate::bind::relation::{Node, Relation, WindowShape, passed_through};
 use crate::rewrite::replace_columns;
 use graph::GraphBuilder;
 use source::Sources;
@@ -83,16 +86,16 @@ impl Planner<'_> {
             Node::Project { input, exprs } => {
                 let below = self.lower(input, &needed::of_input(relation, needed));
                 let used = needed.iter().map(|i| &exprs[*i]);
-                let below = self.settle_shared(below, used);
+                let below = self.settle_shared(below, input, used);
                 let columns = (0..exprs.len()).map(|i| needed.contains(&i).then(|| below.replace(&exprs[i]))).collect();
                 Stream { columns, ..below }
             }
             Node::Filter { input, predicate } => {
                 let below = self.lower(input, &needed::of_input(relation, needed));
                 let passed: Vec<Expr> = needed.iter().map(|i| relation.columns[*i].expr(*i)).collect();
-                let mut below = self.settle_shared(below, passed.iter().chain([predicate]));
-                let predicate = below.replace(predicate);
-                below.filters.push(predicate);
+                let mut below = self.settle_shared(below, input, passed.iter().chain([predicate]));
+                let conditions: Vec<Expr> = conjuncts(predicate).iter().map(|c| below.replace(c)).collect();
+                below.filters.extend(conditions);
                 below
             }
             Node::Union { inputs } => self.union(relation, inputs, needed),
@@ -105,31 +108,23 @@ impl Planner<'_> {
         }
     }
 
-    fn pend_window(
-        &mut self,
-        below: Stream,
-        input: &Relation,
-        time_column: usize,
-        shape: &std::rc::Rc<crate::bind::relation::WindowShape>,
-    ) -> Stream {
+    fn pend_window(&mut self, below: Stream, input: &Relation, time_column: usize, shape: &Rc<WindowShape>) -> Stream {
         let time_of = |stream: &Stream| stream.columns[time_column].as_ref().and_then(passed_through);
         let below = if time_of(&below).is_some() { below } else { self.settle(below, &names(input)) };
         let time = time_of(&below).expect("a settled stream has plain columns, and the time column is needed");
         let width = below.width;
         let mut columns = below.columns.clone();
-        let window_types = [
-            millstream_api::graph::SqlType::Timestamp { precision: 3 },
-            millstream_api::graph::SqlType::Timestamp { precision: 3 },
-            stream::window_time_type(shape),
-        ];
+        let window_types =
+            [SqlType::Timestamp { precision: 3 }, SqlType::Timestamp { precision: 3 }, stream::window_time_type(shape)];
         columns.extend(window_types.into_iter().enumerate().map(|(i, ty)| Some(Expr::column(width + i, ty, false))));
-        Stream { columns, window: Some(PendingWindow { shape: std::rc::Rc::clone(shape), time }), ..below }
+        Stream { columns, window: Some(PendingWindow { shape: Rc::clone(shape), time }), ..below }
     }
 
     fn union(&mut self, relation: &Relation, inputs: &[Relation], needed: &BTreeSet<usize>) -> Stream {
+        let needed = &needed::of_input(relation, needed);
         let fields: Vec<_> = needed.iter().map(|i| relation.columns[*i].field()).collect();
         let mut from = Vec::new();
-        let mut changelog = millstream_api::graph::ChangelogMode::Append;
+        let mut changelog = ChangelogMode::Append;
         for input in inputs {
             let below = self.lower(input, needed);
             let exprs = needed.iter().map(|i| below.column(*i)).collect();
@@ -138,11 +133,12 @@ impl Planner<'_> {
             from.push(settled.id);
         }
         if !changelog.is_append() {
-            changelog = millstream_api::graph::ChangelogMode::Retract { upsert_keys: Vec::new() };
+            // All inputs are changelogs (the binder sees to it); their keys say nothing about one another.
+            changelog = ChangelogMode::Retract { upsert_keys: Vec::new() };
         }
         let id = self.builder.add("union", "Union".to_owned(), TransformKind::Union, fields, changelog.clone());
         for (input, from) in from.into_iter().enumerate() {
-            self.builder.connect(from, id, input, millstream_api::graph::EdgeKind::Forward);
+            self.builder.connect(from, id, input, EdgeKind::Forward);
         }
         let mut columns = vec![None; relation.columns.len()];
         for (place, i) in needed.iter().enumerate() {
@@ -152,19 +148,20 @@ impl Planner<'_> {
     }
 
     /// The stream, settled first where these expressions would compute one of its pending columns more than once.
-    fn settle_shared<'e>(&mut self, below: Stream, exprs: impl Iterator<Item = &'e Expr>) -> Stream {
+    fn settle_shared<'e>(&mut self, below: Stream, input: &Relation, exprs: impl Iterator<Item = &'e Expr>) -> Stream {
         let mut uses = vec![0u32; below.columns.len()];
         exprs.for_each(|e| e.visit_columns(&mut |i| uses[i] += 1));
-        let twice = below
-            .columns
-            .iter()
-            .zip(&uses)
-            .any(|(column, uses)| *uses > 1 && column.as_ref().is_some_and(|c| !is_trivial(c)));
-        if !twice {
-            return below;
-        }
-        let names: Vec<String> = (0..below.columns.len()).map(|i| format!("c{i}")).collect();
-        self.settle(below, &names)
+        let costs = |column: &Option<Expr>| column.as_ref().is_some_and(|c| !is_trivial(c));
+        let twice = below.columns.iter().zip(&uses).any(|(column, uses)| *uses > 1 && costs(column));
+        if twice { self.settle(below, &names(input)) } else { below }
+    }
+}
+
+/// The conditions that an AND holds together; an expression that is no AND is one condition.
+fn conjuncts(predicate: &Expr) -> &[Expr] {
+    match &predicate.kind {
+        ExprKind::Call { function, args } if function == "AND" => args,
+        _ => std::slice::from_ref(predicate),
     }
 }
 

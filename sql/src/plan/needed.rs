@@ -44,7 +44,13 @@ pub(super) fn of_input(relation: &Relation, needed: &BTreeSet<usize>) -> BTreeSe
             columns.extend(needed);
             reads_of(predicate, &mut columns);
         }
-        Node::Union { .. } => columns.extend(needed),
+        Node::Union { .. } => {
+            columns.extend(needed);
+            // Rows that are only counted still need a column to be rows of.
+            if columns.is_empty() {
+                columns.insert(0);
+            }
+        }
         Node::Window { input, time_column, .. } => {
             columns.extend(needed.iter().filter(|i| **i < input.columns.len()));
             columns.insert(*time_column);

@@ -2,10 +2,5 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod errors;
-mod explain;
-mod expressions;
-mod fuzz;
-mod graphs;
+mod golden;
 mod support;
-mod tables;

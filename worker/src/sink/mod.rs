@@ -12,7 +12,6 @@ use millstream_api::log::{PreparedTransaction, TransactionalIds};
 use thiserror::Error;
 
 use crate::source::SlotWaker;
-pub use open::open;
 
 /// What a connector is given to open its sink: `<connector>::open(&<Connector>Sink, &SinkTransform, SinkContext)
 /// -> Result<Box<dyn Sink>, SinkError>`. Called on an I/O thread: it may block, within a bounded time.

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use millstream_api::ids::TransformUid;
 use millstream_api::log::SplitState;
-pub use open::open;
 use thiserror::Error;
 
 /// What a connector is given to open its reader: `<connector>::open(&<Connector>Source, &SourceTransform, SourceContext)

@@ -235,7 +235,8 @@ fn run_transform(
             (transform.on_barrier(b.epoch, cx, emitted)?, Some(Element::Barrier(b)))
         }
         Work::Element(_, Element::EndOfInput) => (transform.on_end(cx, emitted)?, Some(Element::EndOfInput)),
-        Work::Element(_, Element::Idle(idle)) => (Emission::Done, Some(Element::Idle(idle))),
+        Work::Element(_, Element::Idle(true)) => (transform.on_idle(cx, emitted)?, Some(Element::Idle(true))),
+        Work::Element(_, Element::Idle(false)) => (Emission::Done, Some(Element::Idle(false))),
         Work::Resume(then) => (transform.resume(cx, emitted)?, then),
         Work::Timer => (transform.on_timer(cx, emitted)?, None),
     })

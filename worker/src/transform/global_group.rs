@@ -15,7 +15,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::ArrowError;
 use arrow_select::interleave::interleave;
 use arrow_select::take::take;
-use millstream_api::graph::{AggregateCall, Field, MiniBatch, RowKind, Schema, Transform};
+use millstream_api::graph::{AggregateCall, Field, MiniBatch, RowKind, Schema, SqlType, Transform};
 use millstream_api::ids::Epoch;
 
 use super::aggregate::results::results;
@@ -38,6 +38,8 @@ pub struct GlobalGroupAggregate {
     plan: Arc<AggregatePlan>,
     encoder: KeyEncoder,
     key_count: usize,
+    /// -0.0 and 0.0 are one key, whose rows must all look alike: a -U takes back what was emitted before.
+    normalises_keys: bool,
     value: Schema,
     table: TableId,
     max_parallelism: u32,
@@ -70,6 +72,7 @@ impl GlobalGroupAggregate {
             plan,
             encoder: KeyEncoder::new(keys).map_err(|e| refuse(e.to_string()))?,
             key_count: keys.len(),
+            normalises_keys: keys.iter().any(|key| matches!(key.ty, SqlType::Float | SqlType::Double)),
             value,
             table: state.state.register(spec)?,
             max_parallelism: state.max_parallelism,
@@ -102,22 +105,24 @@ impl GlobalGroupAggregate {
         })?;
         let old = results(&self.plan, &old.finish()).map_err(|e| self.output.bug(e))?;
         let new = results(&self.plan, &new.finish()).map_err(|e| self.output.bug(e))?;
-        if let Some(batch) = self.changes(&keys, &existed, &old, &new)? {
-            self.pieces.push(batch);
-        }
-        Ok(())
+        let keys = match self.normalises_keys {
+            true => self.encoder.decode(encoded.rows.iter().map(|row| row.data())),
+            false => Ok(keys),
+        };
+        let keys = keys.map_err(|e| self.output.bug(e.to_string()))?;
+        self.push_changes(&keys, &existed, &old, &new)
     }
 
-    /// The changelog of keys whose results went from `old` to `new`.
-    fn changes(
-        &self,
+    /// Puts the changelog of keys whose results went from `old` to `new` among the pieces.
+    fn push_changes(
+        &mut self,
         keys: &[ArrayRef],
         existed: &[bool],
         old: &[ArrayRef],
         new: &[ArrayRef],
-    ) -> Result<Option<RecordBatch>, TransformError> {
+    ) -> Result<(), TransformError> {
         let arrow = |e: ArrowError| self.output.arrow(&e);
-        let unchanged = if self.has_ttl { None } else { equal_rows(old, new, existed.len()).map_err(arrow)? };
+        let unchanged = if self.has_ttl { None } else { Some(equal_rows(old, new, existed.len()).map_err(arrow)?) };
         let rows_max = existed.len() * 2;
         let mut kinds: Vec<i8> = Vec::with_capacity(rows_max);
         let mut of_key: Vec<u32> = Vec::with_capacity(rows_max);
@@ -143,7 +148,7 @@ impl GlobalGroupAggregate {
         }
         let rows = kinds.len();
         if rows == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let of_key = UInt32Array::from(of_key);
         let mut columns = Vec::with_capacity(keys.len() + new.len() + 1);
@@ -153,8 +158,9 @@ impl GlobalGroupAggregate {
         for (old, new) in old.iter().zip(new) {
             columns.push(interleave(&[old, new], &of_result).map_err(arrow)?);
         }
-        columns.push(Arc::new(Int8Array::from(kinds)));
-        Ok(Some(self.output.batch(columns, rows)?))
+        columns.push(Arc::new(Int8Array::from(kinds.clone())));
+        self.pieces.push_changelog(&self.output.batch(columns, rows)?, &kinds);
+        Ok(())
     }
 
     fn flush(&mut self, cx: &mut TransformContext<'_>, out: &mut dyn Collector) -> Result<Emission, TransformError> {
@@ -163,13 +169,13 @@ impl GlobalGroupAggregate {
     }
 }
 
-/// Rows whose columns are all equal, NULL being equal to NULL; `None` when there are no columns to compare.
-fn equal_rows(a: &[ArrayRef], b: &[ArrayRef], rows: usize) -> Result<Option<BooleanBuffer>, ArrowError> {
+/// Rows whose columns are all equal, NULL being equal to NULL.
+fn equal_rows(a: &[ArrayRef], b: &[ArrayRef], rows: usize) -> Result<BooleanBuffer, ArrowError> {
     let mut equal = BooleanBuffer::new_set(rows);
     for (a, b) in a.iter().zip(b) {
         equal = &equal & arrow_ord::cmp::not_distinct(a, b)?.values();
     }
-    Ok(Some(equal))
+    Ok(equal)
 }
 
 impl super::Transform for GlobalGroupAggregate {

@@ -65,7 +65,7 @@ impl LocalGroupAggregate {
         }
         let (mut columns, accumulators) = self.held.drain().map_err(|e| self.output.arrow(&e))?;
         columns.extend(accumulators);
-        self.pieces.push(self.output.batch(columns, groups)?);
+        self.pieces.push(&self.output.batch(columns, groups)?);
         Ok(())
     }
 

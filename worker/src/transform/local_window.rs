@@ -160,7 +160,7 @@ impl LocalWindowAggregate {
     fn emit_piece(&mut self, out: &mut dyn Collector) -> Result<Emission, TransformError> {
         if let Some(slice) = self.closed.pop_front() {
             let batch = self.partials(slice)?;
-            self.pieces.push(batch);
+            self.pieces.push(&batch);
         }
         match self.pieces.emit_one(out) {
             Emission::Done if !self.closed.is_empty() => Ok(Emission::More),

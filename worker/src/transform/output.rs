@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
-use millstream_api::graph::Transform;
+use millstream_api::graph::{RowKind, Transform};
 
 use super::{Collector, Emission, TransformError};
 
@@ -79,15 +79,31 @@ pub struct Pieces {
 
 impl Pieces {
     /// Adds a batch of any length.
-    pub fn push(&mut self, batch: RecordBatch) {
+    pub fn push(&mut self, batch: &RecordBatch) {
+        self.push_cut(batch, |_| true);
+    }
+
+    /// Adds a changelog of any length; `kinds`: its row kinds. A -U stays with its +U.
+    pub fn push_changelog(&mut self, batch: &RecordBatch, kinds: &[i8]) {
+        self.push_cut(batch, |row| kinds[row - 1] != RowKind::UpdateBefore as i8);
+    }
+
+    /// `may_cut`: whether a piece may begin at this row. At least one of two neighbouring rows may.
+    fn push_cut(&mut self, batch: &RecordBatch, may_cut: impl Fn(usize) -> bool) {
         let rows = batch.num_rows();
-        if rows <= PIECE_ROWS {
-            self.queue.push_back(batch);
-            return;
-        }
+        let mut start = 0;
         // Slices share the buffers: a piece costs nothing until it is emitted.
-        for start in (0..rows).step_by(PIECE_ROWS) {
-            self.queue.push_back(batch.slice(start, PIECE_ROWS.min(rows - start)));
+        while start < rows {
+            let full = start + PIECE_ROWS;
+            let end = if full >= rows {
+                rows
+            } else if may_cut(full) {
+                full
+            } else {
+                full - 1
+            };
+            self.queue.push_back(batch.slice(start, end - start));
+            start = end;
         }
     }
 

@@ -61,7 +61,7 @@ impl Coordinator {
     /// Deploys from the last manifest (of another process, too), seals the first epoch of a new job, and starts.
     pub fn deploy(&mut self, restore: Option<Arc<Manifest>>) {
         let vertices = self.graph.vertices();
-        let finished = restore.as_ref().map(|m| m.finished_at(self.parallelism)).unwrap_or_default();
+        let finished = restore.as_ref().map(|m| m.finished_at(self.parallelism, self.graph.hash())).unwrap_or_default();
         let indexes = 0..self.parallelism;
         let tasks: Vec<TaskId> = vertices
             .iter()
@@ -120,7 +120,7 @@ impl Coordinator {
     pub fn reset(&mut self) {
         self.attempt.number += 1;
         let manifest = Arc::clone(self.manifest.as_ref().unwrap());
-        let finished = manifest.finished_at(self.parallelism);
+        let finished = manifest.finished_at(self.parallelism, self.graph.hash());
         self.running.retain(|t| !finished.contains(t));
         self.ended.clear();
         self.send(Command::Suspend);
@@ -215,7 +215,7 @@ impl Coordinator {
             splits: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             processing_time_max_ms: i64::MIN,
-            finished_tasks: base.map(|m| m.finished_at(self.parallelism)).unwrap_or_default(),
+            finished_tasks: base.map(|m| m.finished_at(self.parallelism, self.graph.hash())).unwrap_or_default(),
             transactions: Vec::new(),
             committed_through: None,
             transactional_ids: BTreeMap::new(),

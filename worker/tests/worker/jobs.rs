@@ -26,6 +26,11 @@ enum Expected {
     Last(BTreeMap<String, String>),
 }
 
+fn graph(sql: &str) -> Arc<JobGraph> {
+    let compiled = millstream_sql::compile(sql, &millstream_sql::CompileOptions::default());
+    Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors:#?}")).graph)
+}
+
 fn source() -> String {
     format!(
         "CREATE TABLE numbers (

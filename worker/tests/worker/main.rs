@@ -1,5 +1,7 @@
 //! Whole jobs on a worker, from SQL text to printed rows, with a scripted coordinator.
 
+#![allow(clippy::unwrap_used)]
+
 mod console;
 mod coordinator;
 mod jobs;

@@ -190,6 +190,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Steps over a value that nobody reads.
+    #[inline(always)]
+    pub fn skip_value(&mut self) -> Result<(), Fault> {
+        if self.peek() == Some(b'"') {
+            return self.text().map(|_| ());
+        }
+        if self.short_integer().is_some() {
+            return Ok(());
+        }
+        self.value().map(|_| ())
+    }
+
     fn word(&mut self, word: &'static [u8], token: Token<'a>) -> Result<Token<'a>, Fault> {
         if !self.bytes[self.at..].starts_with(word) {
             return Err(self.fault("expected a value"));

@@ -32,6 +32,8 @@ struct Outcome {
     surprised: bool,
     /// Values pushed, a key that came twice counted once.
     filled: usize,
+    /// The first 64 columns that have their value.
+    seen: u64,
 }
 
 impl JsonDecoder {
@@ -84,7 +86,7 @@ impl JsonDecoder {
     #[inline(always)]
     fn read_record(&mut self, record: &[u8]) -> Result<Outcome, DecodeError> {
         let mut cursor = Cursor::new(record);
-        let mut outcome = Outcome { surprised: false, filled: 0 };
+        let mut outcome = Outcome { surprised: false, filled: 0, seen: 0 };
         let mut next_slot = 0;
         loop {
             if let Some(slot) = self.template.slot(next_slot)
@@ -93,7 +95,7 @@ impl JsonDecoder {
                 cursor.at += length;
                 next_slot += 1;
                 let column = slot.column;
-                outcome.filled += self.read_value(&mut cursor, column)?;
+                self.read_value(&mut cursor, column, &mut outcome)?;
                 continue;
             }
             // The usual end.
@@ -103,7 +105,7 @@ impl JsonDecoder {
             match self.read_key(&mut cursor, &mut next_slot)? {
                 Some(column) => {
                     outcome.surprised = true;
-                    outcome.filled += self.read_value(&mut cursor, column)?;
+                    self.read_value(&mut cursor, column, &mut outcome)?;
                 }
                 None => return Ok(outcome),
             }
@@ -145,22 +147,29 @@ impl JsonDecoder {
         Ok(Some(column))
     }
 
-    /// Reads the value at the cursor. The number of columns that have one more value now.
+    /// Reads the value at the cursor.
     #[inline(always)]
-    fn read_value(&mut self, cursor: &mut Cursor<'_>, column: Option<usize>) -> Result<usize, DecodeError> {
+    fn read_value(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        column: Option<usize>,
+        outcome: &mut Outcome,
+    ) -> Result<(), DecodeError> {
         let Some(index) = column else {
-            cursor.value()?;
-            return Ok(0);
+            return Ok(cursor.skip_value()?);
         };
         let column = &mut self.columns[index];
-        let repeated = column.rows() > self.rows;
-        if repeated {
+        let bit = 1u64.checked_shl(index as u32).unwrap_or(0);
+        if outcome.seen & bit != 0 || (bit == 0 && column.rows() > self.rows) {
             column.truncate(self.rows);
+        } else {
+            outcome.filled += 1;
         }
-        if !push_expected(column, cursor, self.options.timestamp_format) {
-            self.read_unexpected(cursor, index)?;
+        outcome.seen |= bit;
+        if push_expected(column, cursor, self.options.timestamp_format) {
+            return Ok(());
         }
-        Ok(usize::from(!repeated))
+        self.read_unexpected(cursor, index)
     }
 
     /// A value of another form than the usual one of its column.

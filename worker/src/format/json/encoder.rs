@@ -18,7 +18,7 @@ use super::column::ticks_per_second;
 use super::cursor::write_escaped;
 use crate::format::text::decimal::{write_plain, write_scientific};
 use crate::format::text::number::JavaFloat;
-use crate::format::text::time::{DayTime, write_date, write_time};
+use crate::format::text::time::{write_clock, write_date, write_time};
 
 /// What the objects look like: the columns that go in, and their keys.
 #[derive(Clone, Debug)]
@@ -33,9 +33,28 @@ pub struct JsonEncoder {
 struct Key {
     /// Position in the batch.
     column: usize,
-    /// `"key":`, escaped.
-    literal: Box<[u8]>,
+    /// `,"key":`, escaped.
+    literal: Literal,
     ty: SqlType,
+}
+
+/// Constant text.
+#[derive(Clone, Debug)]
+struct Literal {
+    text: Box<[u8]>,
+    /// The text and its length, where it has at most 16 bytes.
+    short: Option<([u8; 16], usize)>,
+}
+
+impl Literal {
+    fn new(text: Vec<u8>) -> Self {
+        let short = (text.len() <= 16).then(|| {
+            let mut bytes = [0; 16];
+            bytes[..text.len()].copy_from_slice(&text);
+            (bytes, text.len())
+        });
+        Self { text: text.into(), short }
+    }
 }
 
 impl JsonEncoder {
@@ -54,10 +73,10 @@ impl JsonEncoder {
         options: JsonOptions,
     ) -> Self {
         let key = |(column, name): (usize, String)| {
-            let mut literal = vec![b'"'];
+            let mut literal = vec![b',', b'"'];
             write_escaped(name.as_bytes(), &mut literal);
             literal.extend_from_slice(b"\":");
-            Key { column, literal: literal.into(), ty: schema.fields[column].ty.clone() }
+            Key { column, literal: Literal::new(literal), ty: schema.fields[column].ty.clone() }
         };
         Self {
             columns: columns.into_iter().map(key).collect(),
@@ -76,7 +95,7 @@ impl JsonEncoder {
         let columns = self
             .columns
             .iter()
-            .map(|key| (&*key.literal, Values::of(batch.column(key.column).as_ref(), &key.ty, self)))
+            .map(|key| (&key.literal, Values::of(batch.column(key.column).as_ref(), &key.ty, self)))
             .collect();
         BoundEncoder { columns, ignore_null_fields: self.ignore_null_fields }
     }
@@ -84,32 +103,45 @@ impl JsonEncoder {
 
 /// An encoder that knows its batch.
 pub struct BoundEncoder<'a> {
-    columns: Vec<(&'a [u8], Values<'a>)>,
+    columns: Vec<(&'a Literal, Values<'a>)>,
     ignore_null_fields: bool,
 }
 
 impl BoundEncoder<'_> {
     /// Appends the row as one JSON object.
     pub fn encode(&self, row: usize, out: &mut Vec<u8>) {
-        out.push(b'{');
-        let mut first = true;
+        let start = out.len();
         for (key, values) in &self.columns {
             let null = values.is_null(row);
             if null && self.ignore_null_fields {
                 continue;
             }
-            if !first {
-                out.push(b',');
-            }
-            first = false;
-            out.extend_from_slice(key);
+            push_key(out, key);
             if null {
                 out.extend_from_slice(b"null");
             } else {
                 values.write(row, out);
             }
         }
+        // The comma of the first key is where the object opens.
+        match out.get_mut(start) {
+            Some(first) => *first = b'{',
+            None => out.push(b'{'),
+        }
         out.push(b'}');
+    }
+}
+
+/// Appends a key's literal: by a copy of constant size, which needs no call, where it is short.
+#[inline(always)]
+fn push_key(out: &mut Vec<u8>, key: &Literal) {
+    let start = out.len();
+    match &key.short {
+        Some((bytes, length)) => {
+            out.extend_from_slice(bytes);
+            out.truncate(start + length);
+        }
+        None => out.extend_from_slice(&key.text),
     }
 }
 
@@ -137,6 +169,8 @@ struct Times<'a> {
     array: &'a dyn Array,
     ticks: &'a [i64],
     ticks_per_second: i64,
+    /// Digits of a second's fraction.
+    fraction_digits: usize,
     separator: u8,
     zoned: bool,
     day: Cell<i64>,
@@ -170,6 +204,7 @@ impl<'a> Values<'a> {
                 array,
                 ticks: timestamp_ticks(array),
                 ticks_per_second: ticks_per_second(array.data_type()),
+                fraction_digits: ticks_per_second(array.data_type()).ilog10() as usize,
                 separator: encoder.timestamp_separator,
                 zoned: matches!(ty, SqlType::TimestampLtz { .. }),
                 day: Cell::new(i64::MIN),
@@ -271,15 +306,17 @@ fn timestamp_ticks(array: &dyn Array) -> &[i64] {
 impl Times<'_> {
     #[inline(always)]
     fn write(&self, row: usize, out: &mut Vec<u8>) {
-        let at = DayTime::from_ticks(self.ticks[row], self.ticks_per_second);
+        let per_day = 86_400 * self.ticks_per_second;
+        let (days, ticks) = (self.ticks[row].div_euclid(per_day), self.ticks[row].rem_euclid(per_day) as u64);
+        let per_second = self.ticks_per_second as u64;
         out.push(b'"');
-        if at.days == self.day.get() {
+        if days == self.day.get() {
             out.extend_from_slice(&self.day_text.get());
         } else {
-            self.write_day(at.days, out);
+            self.write_day(days, out);
         }
         out.push(self.separator);
-        write_time(out, at.nanos_of_day, 0);
+        write_clock(out, (ticks / per_second) as u32, (ticks % per_second) as u32, self.fraction_digits, 0);
         out.extend_from_slice(if self.zoned { b"Z\"" } else { b"\"" });
     }
 

@@ -80,7 +80,7 @@ fn push_usual_timestamp(times: &mut Times, cursor: &mut Cursor<'_>, format: Time
         return false;
     };
     let separator = separator(format);
-    if text[0] != b'"' || text[11] != separator || text[14] != b':' || text[17] != b':' {
+    if text[0] != b'"' || text[11] != separator {
         return false;
     }
     if text[1..11] != times.day_text {
@@ -93,14 +93,9 @@ fn push_usual_timestamp(times: &mut Times, cursor: &mut Cursor<'_>, format: Time
         times.day_text.copy_from_slice(&text[1..11]);
         times.day_ticks = ticks;
     }
-    let digit = |at: usize| i64::from(text[at].wrapping_sub(b'0'));
-    let two = |at: usize| digit(at) * 10 + digit(at + 1);
-    let (hour, minute, second) = (two(12), two(15), two(18));
-    // A byte that is no digit is at least 10 here; 10 * anything above 9 or 9 + anything above 9 must not look valid.
-    let all_digits = [12, 13, 15, 16, 18, 19].iter().fold(true, |ok, at| ok & (digit(*at) <= 9));
-    if !all_digits || hour > 23 || minute > 59 || second > 59 {
+    let Some(seconds) = clock_seconds(text) else {
         return false;
-    }
+    };
     let (fraction, mut at) = fraction_ticks(rest, 20, times.ticks_per_second);
     if times.zoned {
         if rest.get(at) != Some(&b'Z') {
@@ -111,7 +106,6 @@ fn push_usual_timestamp(times: &mut Times, cursor: &mut Cursor<'_>, format: Time
     if rest.get(at) != Some(&b'"') {
         return false;
     }
-    let seconds = (hour * 60 + minute) * 60 + second;
     let Some(ticks) = times.day_ticks.checked_add(seconds * times.ticks_per_second + fraction) else {
         return false;
     };
@@ -120,11 +114,34 @@ fn push_usual_timestamp(times: &mut Times, cursor: &mut Cursor<'_>, format: Time
     true
 }
 
+/// Seconds of the day of the `HH:mm:ss` at position 12, all digits at once.
+#[inline(always)]
+fn clock_seconds(text: &[u8; 20]) -> Option<i64> {
+    const COLONS: u64 = 0x0000_3a00_003a_0000;
+    const PLACES: u64 = 0x0f0f_000f_0f00_0f0f;
+    let clock: [u8; 8] = text[12..].try_into().expect("eight of twenty bytes");
+    // Digits become their values, colons zero; any other byte sets a bit outside of 0 to 15 or is caught below.
+    let word = u64::from_le_bytes(clock) ^ (COLONS | 0x3030_0030_3000_3030);
+    if word & !PLACES != 0 || (word + 0x0606_0006_0600_0606) & !PLACES != 0 {
+        return None;
+    }
+    let two = |shift: u32| ((word >> shift) & 0xff) * 10 + ((word >> (shift + 8)) & 0xff);
+    let (hour, minute, second) = (two(0), two(24), two(48));
+    (hour < 24 && minute < 60 && second < 60).then_some(((hour * 60 + minute) * 60 + second) as i64)
+}
+
 /// Ticks of an optional `.digits` at `at`, and the position behind it.
 #[inline(always)]
 fn fraction_ticks(text: &[u8], at: usize, ticks_per_second: i64) -> (i64, usize) {
     if text.get(at) != Some(&b'.') {
         return (0, at);
+    }
+    // Milliseconds, the usual form.
+    if let Some([a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', end]) = text.get(at + 1..at + 5)
+        && !end.is_ascii_digit()
+    {
+        let millis = i64::from(a - b'0') * 100 + i64::from(b - b'0') * 10 + i64::from(c - b'0');
+        return (millis * (ticks_per_second / 1_000), at + 4);
     }
     let mut weight = 1_000_000_000;
     let (mut nanos, mut end) = (0i64, at + 1);

@@ -26,35 +26,34 @@ pub fn write_date(out: &mut Vec<u8>, days: i64) {
 }
 
 /// Appends `HH:mm:ss` and the fraction with at least `fraction_min` digits, further ones without trailing zeros.
-#[inline]
 pub fn write_time(out: &mut Vec<u8>, nanos_of_day: i64, fraction_min: usize) {
-    let seconds = nanos_of_day / NANOS_PER_SECOND;
-    let nanos = nanos_of_day % NANOS_PER_SECOND;
-    push_two(out, seconds / 3600);
-    out.push(b':');
-    push_two(out, seconds / 60 % 60);
-    out.push(b':');
-    push_two(out, seconds % 60);
-    if nanos != 0 || fraction_min > 0 {
-        write_fraction(out, nanos, fraction_min);
-    }
+    let (seconds, nanos) = (nanos_of_day / NANOS_PER_SECOND, nanos_of_day % NANOS_PER_SECOND);
+    write_clock(out, seconds as u32, nanos as u32, 9, fraction_min);
 }
 
-fn write_fraction(out: &mut Vec<u8>, nanos: i64, fraction_min: usize) {
-    let mut digits = [b'0'; 9];
-    let mut rest = nanos;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
+/// [`write_time`] where the fraction is already there, as a number of `width` digits.
+#[inline]
+pub fn write_clock(out: &mut Vec<u8>, seconds_of_day: u32, fraction: u32, width: usize, fraction_min: usize) {
+    let mut text = *b"00:00:00.000000000";
+    let mut put = |at: usize, value: u32| {
+        text[at] = b'0' + (value / 10) as u8;
+        text[at + 1] = b'0' + (value % 10) as u8;
+    };
+    put(0, seconds_of_day / 3600);
+    put(3, seconds_of_day / 60 % 60);
+    put(6, seconds_of_day % 60);
+    let mut length = 9 + fraction_min;
+    let mut rest = fraction;
+    for at in (9..9 + width).rev() {
+        let digit = (rest % 10) as u8;
+        text[at] = b'0' + digit;
+        if digit != 0 {
+            length = length.max(at + 1);
+        }
         rest /= 10;
     }
-    let mut length = 9;
-    while length > fraction_min && digits[length - 1] == b'0' {
-        length -= 1;
-    }
-    if length > 0 {
-        out.push(b'.');
-        out.extend_from_slice(&digits[..length]);
-    }
+    // Without a digit there is no point.
+    out.extend_from_slice(&text[..if length == 9 { 8 } else { length }]);
 }
 
 /// Appends `yyyy-MM-dd<separator>HH:mm:ss[.fraction]`.

@@ -11,6 +11,8 @@ mod encode;
 mod pool;
 pub mod recovery;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

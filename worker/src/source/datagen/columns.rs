@@ -308,7 +308,7 @@ fn uniform_i64(draw: u64, min: i64, max: i64) -> i64 {
 fn uniform_i128(draw: u64, min: i128, max: i128) -> i128 {
     let span = max.wrapping_sub(min) as u128;
     let wide = (u128::from(draw) << 64) | u128::from(mix(draw));
-    min.wrapping_add((wide % span.checked_add(1).unwrap_or(u128::MAX)) as i128)
+    min.wrapping_add((wide % span.saturating_add(1)) as i128)
 }
 
 /// Random hexadecimal digits, as Flink's random strings are.

@@ -11,6 +11,10 @@ pub(crate) mod connection;
 mod rows;
 mod split;
 mod start;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

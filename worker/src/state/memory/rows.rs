@@ -6,14 +6,13 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
-
 use super::super::StateError;
 use super::super::changes::ChangeBuilder;
 use super::super::row::{HEAP_BYTES_MAX, Heap, RowMut, RowRef, move_reference, set_reference};
 use super::super::table::{Moment, TableDef};
 use super::super::versions::Version;
 use super::super::{Change, row};
+use super::index::Index;
 
 /// Marks the stamp of a deleted row.
 const DEAD: u32 = 1 << 31;
@@ -27,8 +26,6 @@ const HEADER_BYTES: usize = 8;
 const KEY_REFERENCE_BYTES: usize = 8;
 /// A table starts with room for so many rows.
 const FIRST_SLOTS: usize = 4;
-/// What hashbrown takes per bucket: a u32 and a control byte.
-const INDEX_BUCKET_BYTES: usize = 5;
 
 /// How the slots of a table are laid out.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +49,7 @@ pub(super) struct RowTable {
     shape: SlotShape,
     /// Slots, `shape.stride` bytes each.
     slab: Vec<u8>,
-    index: HashTable<u32>,
+    index: Index,
     free: Vec<u32>,
     heap: Heap,
     live: usize,
@@ -110,7 +107,7 @@ impl RowTable {
         Self {
             shape,
             slab: Vec::new(),
-            index: HashTable::new(),
+            index: Index::default(),
             free: Vec::new(),
             heap: Heap::default(),
             live: 0,
@@ -131,7 +128,7 @@ impl RowTable {
         size_of::<Self>()
             + self.slab.capacity()
             + self.heap.bytes.capacity()
-            + self.index.num_buckets() * INDEX_BUCKET_BYTES
+            + self.index.bytes()
             + self.free.capacity() * 4
     }
 
@@ -438,11 +435,22 @@ impl RowTable {
 
     #[inline]
     fn find(&self, short: u32, key: &[u8]) -> Option<usize> {
-        let found = self.index.find(spread(short), |&slot| {
-            let start = slot as usize * self.shape.stride;
-            word(&self.slab, start) == short && self.key_at(start) == key
-        });
-        found.map(|slot| *slot as usize)
+        let is_key = |slot: u32| self.key_at(slot as usize * self.shape.stride) == key;
+        self.index.find(short, is_key).map(|slot| slot as usize)
+    }
+
+    /// The slot where the key of this hash most likely is. Reads the index, not the slot.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<u32> {
+        self.index.candidate(short_hash(hash))
+    }
+
+    /// Reads a slot's first bytes, so that they are near when they are needed.
+    #[inline]
+    pub fn touch(&self, slot: u32) -> u8 {
+        let start = slot as usize * self.shape.stride;
+        // A slot may lie across two cache lines.
+        self.slab[start] ^ self.slab[start + self.shape.stride - 1]
     }
 
     /// A new slot with a blank row.
@@ -474,8 +482,7 @@ impl RowTable {
         }
         let cells = start + shape.cells_at;
         self.slab[cells..cells + table.layout.len()].copy_from_slice(&table.layout.blank);
-        let slab = &self.slab;
-        self.index.insert_unique(spread(short), slot as u32, |&slot| spread(word(slab, slot as usize * shape.stride)));
+        self.index.insert(short, slot as u32);
         self.set_stamp(slot, DEAD);
         Ok(slot)
     }
@@ -484,9 +491,7 @@ impl RowTable {
     fn release(&mut self, table: &TableDef, slot: usize) {
         let start = slot * self.shape.stride;
         let short = word(&self.slab, start);
-        if let Ok(entry) = self.index.find_entry(spread(short), |&other| other as usize == slot) {
-            entry.remove();
-        }
+        self.index.remove(short, slot as u32);
         let cells = start + self.shape.cells_at;
         table.layout.reset(&mut self.slab[cells..cells + table.layout.len()], &mut self.heap);
         if self.shape.key_len.is_none() {
@@ -630,12 +635,6 @@ fn image<'a>(layer: &'a UndoLayer, record: &UndoRecord, table: &TableDef) -> &'a
 #[inline]
 fn short_hash(hash: u64) -> u32 {
     (hash.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32) as u32
-}
-
-/// The index wants 64 bits, the highest seven and the lowest ones above all.
-#[inline]
-fn spread(short: u32) -> u64 {
-    u64::from(short).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(short)
 }
 
 #[inline]

@@ -73,6 +73,11 @@ impl GroupTable {
         }
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Memory of the keys, about; capacity that is kept for reuse does not count.
     #[must_use]
     pub fn bytes(&self) -> usize {

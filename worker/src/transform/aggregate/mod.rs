@@ -139,7 +139,8 @@ pub fn take_feeds(feeds: &[Feed], indices: &UInt32Array) -> Result<Vec<Feed>, Ar
 }
 
 fn valid_bits(array: &ArrayRef) -> Option<BooleanBuffer> {
-    array.nulls().filter(|n| n.null_count() > 0).map(|n| n.inner().clone())
+    // An array of the type of a bare NULL has no buffer that says so.
+    array.logical_nulls().filter(|n| n.null_count() > 0).map(|n| n.inner().clone())
 }
 
 /// Rows where a BOOLEAN is TRUE: neither FALSE nor NULL.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int8Type;
 use millstream_api::graph::{
     AggregateCall, ChangelogMode, Edge, EdgeKind, Field, JobGraph, MiniBatch, Schema, SinkConnector, SinkTransform,
     TransformKind, UpsertKafkaSink,
@@ -180,4 +182,29 @@ fn an_upsert_sink_gets_no_update_before() {
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     phases.rows(0, batch(&[of_key(1, Some(1))]));
     assert_eq!(phases.lines().len(), 3);
+}
+
+#[test]
+fn long_changelogs_go_in_pieces_that_keep_each_update_together() {
+    let mut phases = TwoPhases::new(graph(&[K1], &count_of_int(), None, None), 1, 1, Backend::Memory);
+    let keys = |range: std::ops::Range<i64>| batch(&range.map(|key| of_key(key, Some(1))).collect::<Vec<_>>());
+    phases.rows(0, keys(0..10_000));
+    // One new key first: every pair of an update begins at an odd row.
+    phases.rows(0, keys(-1..10_000));
+    let sizes: Vec<usize> = phases.output.iter().map(|b| b.num_rows()).collect();
+    assert_eq!(sizes, [8192, 1808, 8191, 8192, 3618]);
+    for batch in &phases.output {
+        let kinds = batch.column(batch.num_columns() - 1).as_primitive::<Int8Type>().values();
+        assert_ne!(kinds[0], 2, "a piece begins with +U");
+        assert_ne!(kinds[kinds.len() - 1], 1, "a piece ends with -U");
+    }
+}
+
+#[test]
+fn zero_and_negative_zero_are_one_key_whose_rows_look_alike() {
+    let key = |double: f64| batch(&[TestRow { double: Some(double), ..of_key(1, Some(1)) }]);
+    let mut phases = TwoPhases::new(graph(&[4], &count_of_int(), None, None), 1, 1, Backend::Memory);
+    phases.rows(0, key(0.0));
+    phases.rows(0, key(-0.0));
+    assert_eq!(phases.lines(), ["+I[0.0, 0, 1]", "-U[0.0, 0, 1]", "+U[0.0, 0, 2]"]);
 }
