@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use millstream_api::control::FailureKind;
+use millstream_api::control::{Command, FailureKind};
 use millstream_api::flinkjob::{Duration, ExpiredTransactions, RestartSpec, RestoreSpec};
-use millstream_api::ids::Epoch;
+use millstream_api::ids::{Epoch, Generation};
 use millstream_api::log::{Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction};
 use millstream_coordinator::job::{
     CheckpointConfig, Core, Event, JobConfig, Limits, Millis, Notice, Outcome, ProcessState, Random, WorkerId,
@@ -106,6 +106,8 @@ struct World {
     started: u32,
     objects: Objects,
     audited: usize,
+    /// The newest term, and when it began.
+    term: (Generation, Millis),
     broker: Broker,
     store_away_until: Millis,
     uploads_fail_until: Millis,
@@ -137,6 +139,7 @@ impl World {
             started: 0,
             objects: Objects::default(),
             audited: 0,
+            term: (Generation(0), 0),
             store_away_until: 0,
             uploads_fail_until: 0,
             may_repeat: false,
@@ -320,6 +323,11 @@ impl World {
             let holder = tail.start.as_ref().map(|s| ProcessId(s.address.process_id));
             let alive = holder.is_some_and(|holder| self.processes.contains_key(&holder));
             *previous = if alive { ProcessState::Alive } else { ProcessState::Gone };
+        }
+        if let Input::Worker(command) = &input
+            && command.command == Command::Start
+        {
+            self.check_readers(command.attempt.generation)?;
         }
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         if self.trace && !matches!(input, Input::Step | Input::Answer { .. } | Input::Core(Event::Tick)) {
@@ -594,6 +602,7 @@ impl World {
             self.audited += 1;
             self.say(|| format!("log: {} {}", entry.seq, crate::process::kind_name(&entry)));
             match &entry.kind {
+                EntryKind::Start(_) => self.term = (entry.generation, self.now),
                 EntryKind::Void { epoch } => {
                     let (of, before) = self.manifest_and_before(*epoch)?;
                     let new = of.transactions.iter().filter(|t| !before.contains(t));
@@ -615,6 +624,20 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// When a term runs, no transaction of an earlier one is open: a reader waits no longer than the restart.
+    fn check_readers(&self, generation: Generation) -> Result<(), String> {
+        let (newest, began) = self.term;
+        if generation != newest {
+            return Ok(());
+        }
+        let is_earlier =
+            |id: &str| id.split('-').nth(2).and_then(|g| g.parse().ok()).is_some_and(|g: u64| g < newest.0);
+        match self.broker.open().find(|(id, since)| is_earlier(id) && *since < began) {
+            Some((id, since)) => Err(format!("{id} is open since {since} and holds readers back after the restart")),
+            None => Ok(()),
+        }
     }
 
     /// What is recorded as committed is committed. What a later manifest, given up since, no longer named was recorded
