@@ -17,7 +17,7 @@ use crate::source::SlotWaker;
 use crate::source::kafka::connection::Connection;
 
 /// For all questions at a start together: longer than a broker's restart.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// As long as brokers allow unless they are told otherwise (`transaction.max.timeout.ms`).
 const TRANSACTION_TIMEOUT_MS: u32 = 900_000;
 /// One is written, one waits for its manifest, one is being committed.
