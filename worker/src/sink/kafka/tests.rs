@@ -1,5 +1,7 @@
 //! The sinks against a real broker: the life of epochs, and what is left of them by a process that dies.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
