@@ -49,7 +49,7 @@ pub enum Command {
     /// worker may not have heard `Sealed` for it; then this says so too. Tasks that ended since run again.
     /// Answer: `Deployed`; a worker that cannot (layer gone, task broken) restores that task from the store.
     Reset { epoch: Epoch, manifest: Arc<Manifest> },
-    /// Run what is deployed. Until then no source reads.
+    /// Run what is deployed. Until then no source reads, but barriers flow.
     Start,
     /// Sources: emit this barrier. `stop`: nothing after it.
     Trigger { epoch: Epoch, stop: bool },

@@ -95,7 +95,7 @@ fn unknown_options_name_the_nearest_known_one() {
 #[test]
 fn a_missing_column_and_a_wrong_type_are_named_with_their_place() {
     let sql = format!("{TABLES}INSERT INTO t SELECT c FROM s;");
-    assert_refused(&validate(&manifest(&sql)), INVALID_JOB, &["job.yaml:11:22", "c"]);
+    assert_refused(&validate(&manifest(&sql)), INVALID_JOB, &["job.yaml:11:26", "c"]);
     let sql = format!("{TABLES}INSERT INTO t SELECT b FROM s;");
     assert_refused(&validate(&manifest(&sql)), INVALID_JOB, &["job.yaml:11:", "STRING", "INT"]);
 }
