@@ -214,11 +214,19 @@ impl Target {
         }
     }
 
-    /// Begins to commit what the epoch's manifest names. False: there is nothing to commit.
-    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<bool, KafkaError> {
+    /// The epoch's acknowledgement listed something.
+    pub(super) fn lists(&self, epoch: Epoch) -> bool {
+        match self {
+            Self::Pool(pool) => pool.lists(epoch),
+            Self::Plain { .. } => false,
+        }
+    }
+
+    /// Begins to commit what the epoch's acknowledgement listed.
+    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
         match self {
             Self::Pool(pool) => pool.commit(epoch),
-            Self::Plain { .. } => Ok(false),
+            Self::Plain { .. } => Ok(()),
         }
     }
 

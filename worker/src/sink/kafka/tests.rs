@@ -214,6 +214,21 @@ fn aborted_epochs_stay_listed_until_a_manifest_covers_them() {
 }
 
 #[test]
+fn an_empty_epoch_is_not_committed_before_the_one_before_it() {
+    let Some(fixture) = Fixture::new("an_empty_epoch_is_not_committed") else { return };
+    let mut sink = fixture.open();
+    sink.write(rows(0..1)).unwrap();
+    let prepared = fixture.prepare(sink.as_mut(), 1);
+    sink.newest_manifest(&prepared).unwrap();
+    sink.sealed(Epoch(1)).unwrap();
+    assert_eq!(fixture.prepare(sink.as_mut(), 2), []);
+    sink.newest_manifest(&prepared).unwrap();
+    sink.sealed(Epoch(2)).unwrap();
+    fixture.parked.wait_for(|| sink.poll_committed().unwrap().filter(|e| *e == Epoch(2)));
+    assert_eq!(fixture.numbers(1), [0]);
+}
+
+#[test]
 fn what_a_dead_process_prepared_is_finished_and_the_rest_is_aborted() {
     let Some(fixture) = Fixture::new("what_a_dead_process_prepared_is_finished") else { return };
     let mut sink = fixture.open();
