@@ -39,7 +39,6 @@ pub(crate) struct Retries {
 
 impl Retries {
     /// Waits before the next try. False: the deadline has passed, do not try again.
-    #[expect(clippy::disallowed_methods, reason = "a broker is polled: it does not tell when it is ready again")]
     pub(crate) fn wait(&mut self) -> bool {
         let remaining = self.deadline.remaining();
         if remaining.is_zero() {
