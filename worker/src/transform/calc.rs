@@ -1,13 +1,17 @@
 //! Filter and projection.
 //!
-//! The filter looks at rows one by one, also on a changelog; the row-kind column passes through. Only columns that the
-//! projection reads are filtered. Owns: which rows and columns go on. Does not own: what an expression means (`expr`).
+//! The filter looks at rows one by one, also on a changelog; the row-kind column passes through, but for pairs that the
+//! filter parts: a -U whose +U does not pass deletes its row, a +U whose -U does not pass inserts its own (`parted`).
+//! Only columns that the projection reads are filtered. Owns: which rows and columns go on. Does not own: what an expression means (`expr`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int8Type;
+use arrow_array::{ArrayRef, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions};
 use arrow_select::filter::{FilterBuilder, filter_record_batch};
-use millstream_api::graph::{Expr, ExprKind, Schema, Transform};
+use millstream_api::graph::{Expr, ExprKind, RowKind, Schema, Transform};
 
 use super::aggregate::true_bits;
 use super::build::BuildError;
@@ -111,6 +115,9 @@ impl super::Transform for Calc {
         }
         let mut reduced = batch.project(&wanted).map_err(arrow)?;
         if let Some(kept) = &kept {
+            if row_kind.is_some() {
+                reduced = with_parted_kinds(&reduced, kept).map_err(arrow)?;
+            }
             reduced = filtered(&reduced, kept, rows).map_err(arrow)?;
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len() + 1);
@@ -125,6 +132,31 @@ impl super::Transform for Calc {
     }
 }
 
+/// The batch with the row kinds, its last column, as they are once only the rows `kept` are left.
+fn with_parted_kinds(batch: &RecordBatch, kept: &BooleanArray) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let mut columns = batch.columns().to_vec();
+    let kinds = columns.last_mut().expect("a changelog has a row-kind column");
+    *kinds = Arc::new(Int8Array::from(parted(kinds.as_primitive::<Int8Type>().values(), kept)));
+    RecordBatch::try_new(batch.schema(), columns)
+}
+
+/// A -U stands right before its +U. Where only one of the two is kept, a sink by key would take the -U for overwritten
+/// and leave a row behind that no longer passes; so the one that is left says what it does: delete, or insert.
+fn parted(kinds: &[i8], kept: &BooleanArray) -> Vec<i8> {
+    let mut kinds = kinds.to_vec();
+    for row in 1..kinds.len() {
+        if kinds[row - 1] != RowKind::UpdateBefore as i8 || kinds[row] != RowKind::UpdateAfter as i8 {
+            continue;
+        }
+        match (kept.value(row - 1), kept.value(row)) {
+            (true, false) => kinds[row - 1] = RowKind::Delete as i8,
+            (false, true) => kinds[row] = RowKind::Insert as i8,
+            _ => {}
+        }
+    }
+    kinds
+}
+
 /// Also right for a batch without columns, which has nothing but its number of rows.
 fn filtered(batch: &RecordBatch, kept: &BooleanArray, rows: usize) -> Result<RecordBatch, arrow_schema::ArrowError> {
     if batch.num_columns() == 0 {
@@ -136,4 +168,17 @@ fn filtered(batch: &RecordBatch, kept: &BooleanArray, rows: usize) -> Result<Rec
     }
     // The selection is worked out once for all columns.
     FilterBuilder::new(kept).optimize().build().filter_record_batch(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_that_the_filter_parts_becomes_a_delete_or_an_insert() {
+        // +I, then -U +U three times, then -D: both pass, only the old passes, only the new passes.
+        let kinds = [0, 1, 2, 1, 2, 1, 2, 3];
+        let kept = BooleanArray::from(vec![true, true, true, true, false, false, true, true]);
+        assert_eq!(parted(&kinds, &kept), [0, 1, 2, 3, 2, 1, 0, 3]);
+    }
 }
