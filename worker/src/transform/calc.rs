@@ -1,7 +1,8 @@
 //! Filter and projection.
 //!
 //! The filter looks at rows one by one. On a changelog an update of which it keeps only one half is no update any more:
-//! the old row alone is a deletion, the new row alone an insertion. Only columns that the projection reads are filtered. Owns: which rows and columns go on. Does not own: what an expression means (`expr`).
+//! the old row alone is a deletion, the new row alone an insertion. Only columns that the projection reads are filtered.
+//! Owns: which rows and columns go on. Does not own: what an expression means (`expr`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
