@@ -58,6 +58,13 @@ impl Checkpoints {
         }
     }
 
+    /// The tasks are new: merges that nobody handed in are lost.
+    pub fn forget_merges(&mut self) {
+        if let Self::Stored(stored) = self {
+            stored.merged.clear();
+        }
+    }
+
     pub fn merge(&mut self, first: usize, parallelism: u32, now_ms: i64) {
         if let Self::Stored(stored) = self {
             stored.merge(first, parallelism, now_ms);
