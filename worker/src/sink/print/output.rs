@@ -32,9 +32,10 @@ pub fn redirect(stream: Stream, writer: Option<Box<dyn Write + Send>>) {
 }
 
 /// The writer thread's queue.
-#[derive(Debug)]
 pub struct Printer {
     queue: Sender<Message>,
+    /// Those who found the queue full. None of the messages in it need be theirs, so they are woken when there is room.
+    refused: Arc<Mutex<Vec<SlotWaker>>>,
 }
 
 /// Text to be written.
@@ -71,22 +72,35 @@ impl Printer {
     pub(super) fn of_process() -> Result<&'static Self, String> {
         let start = || {
             let (queue, messages) = bounded(QUEUE_MESSAGES);
-            let thread = std::thread::Builder::new().name("print".to_owned()).spawn(move || write_all(&messages));
-            thread.map(|_| Self { queue }).map_err(|e| format!("failed to start the thread that prints: {e}"))
+            let refused = Arc::new(Mutex::new(Vec::new()));
+            let to_wake = Arc::clone(&refused);
+            let thread = std::thread::Builder::new().name("print".to_owned());
+            let started = thread.spawn(move || write_all(&messages, &to_wake));
+            started.map(|_| Self { queue, refused }).map_err(|e| format!("failed to start the thread that prints: {e}"))
         };
         PRINTER.get_or_init(start).as_ref().map_err(Clone::clone)
     }
 
-    /// Gives the message back when the queue is full.
+    /// Gives the message back when the queue is full; its waker is called when there is room again.
     pub(super) fn try_send(&self, message: Message) -> Result<(), Message> {
-        self.queue.try_send(message).map_err(|e| match e {
-            TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
-        })
+        let refused = |e: TrySendError<Message>| e.into_inner();
+        let Err(message) = self.queue.try_send(message).map_err(refused) else { return Ok(()) };
+        let mut waiting = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once per slot, however often it asks while the terminal stalls.
+        if !waiting.iter().any(|waker| Arc::ptr_eq(waker, &message.waker)) {
+            waiting.push(message.waker.clone());
+        }
+        drop(waiting);
+        // Once more: the writer may have made room, and looked for whom to wake, in between.
+        self.queue.try_send(message).map_err(refused)
     }
 }
 
-fn write_all(messages: &Receiver<Message>) {
+fn write_all(messages: &Receiver<Message>, refused: &Mutex<Vec<SlotWaker>>) {
     for message in messages {
+        // Taking the message made room.
+        let to_wake = std::mem::take(&mut *refused.lock().unwrap_or_else(PoisonError::into_inner));
+        to_wake.iter().for_each(|waker| waker());
         if let Err(error) = write_one(&message) {
             // The first failure counts; a sink that was told is not told again.
             let _ = message.progress.failure.set(format!("failed to print: {error}"));
