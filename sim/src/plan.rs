@@ -5,7 +5,9 @@ use millstream_api::flinkjob::ExpiredTransactions;
 use millstream_coordinator::job::{Millis, Random};
 
 /// Faults come until here; then everything works and the job must finish.
-pub const CALM_AT_MS: Millis = 4_000;
+pub const CALM_AT_MS: Millis = 6_000;
+/// They begin within the time that an undisturbed run takes, more or less.
+const FAULTS_BEGIN_WITHIN_MS: Millis = 2_200;
 /// A job that is not finished by then is stuck.
 pub const STUCK_AT_MS: Millis = 60_000;
 
@@ -104,7 +106,7 @@ impl Plan {
         };
         let mut plan = Self {
             splits: 1 + below(5) as u32,
-            records_per_split: 5 + below(30),
+            records_per_split: 10 + below(60),
             keys: 1 + below(12) as u32,
             parallelism,
             max_parallelism: 8,
@@ -117,9 +119,9 @@ impl Plan {
             unavailable_rate,
             late_rate,
         };
-        let count = below(6);
+        let count = below(9);
         for _ in 0..count {
-            let at = random.next_u64() % (CALM_AT_MS * 3 / 4);
+            let at = random.next_u64() % FAULTS_BEGIN_WITHIN_MS;
             let fault = draw_fault(random, plan.transaction_timeout_ms);
             plan.faults.push((at, fault));
         }

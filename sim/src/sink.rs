@@ -63,6 +63,7 @@ pub struct Sink {
     uncovered: Vec<(usize, PreparedTransaction)>,
     /// The newest sealed epoch whose commits are not reported.
     to_report: Option<Epoch>,
+    just_prepared: Vec<Identity>,
     pub seen: Vec<Seen>,
 }
 
@@ -82,6 +83,7 @@ impl Sink {
             preparing: None,
             uncovered: Vec::new(),
             to_report: None,
+            just_prepared: Vec::new(),
             seen: Vec::new(),
         }
     }
@@ -144,6 +146,9 @@ impl Sink {
             producer_epoch: producer.who.producer_epoch,
             topic: "out".to_owned(),
         };
+        if !self.rules.commit_after_seal {
+            self.just_prepared.push(producer.who.clone());
+        }
         self.uncovered.push((at, transaction));
     }
 
@@ -202,9 +207,9 @@ impl Sink {
         commits
     }
 
-    /// For the broken rule: what is prepared is committed at once.
+    /// For the broken rule: what was prepared since the last time, to be committed at once.
     pub fn commit_early(&mut self) -> Vec<Identity> {
-        self.uncovered.iter().map(|(at, _)| self.producers[*at].who.clone()).collect()
+        std::mem::take(&mut self.just_prepared)
     }
 
     pub fn committed(&mut self, producer: usize) {
