@@ -572,6 +572,8 @@ fn times_are_cut_and_moved() {
             (&[s("WEEK"), i(1), date("2026-01-01")], "2026-01-08"),
             (&[s("HOUR"), i(1), date("2026-01-01")], "2026-01-01 01:00:00.000"),
             (&[s("YEAR"), l(i64::MAX), ts("2026-01-01")], "Errbeyond the range"),
+            (&[s("YEAR"), l(i64::MAX / 12), date("2026-01-01")], "Errbeyond the range"),
+            (&[s("DAY"), l(i64::MIN), date("2026-01-01")], "Errbeyond the range"),
         ],
     );
     check(

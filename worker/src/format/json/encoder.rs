@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use millstream_api::graph::{JsonOptions, Schema, SqlType, TimestampFormat};
 
 use super::column::ticks_per_second;
-use super::cursor::write_escaped;
+use super::strings::write_escaped;
 use crate::format::text::decimal::{write_plain, write_scientific};
 use crate::format::text::number::JavaFloat;
 use crate::format::text::time::{write_clock, write_date, write_time};

@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use millstream_api::graph::TimestampFormat;
 
 use super::column::{Bytes, Column, Data, Full, Times};
-use super::cursor::{Cursor, Fault, RawText, Token, write_compact};
+use super::cursor::{Cursor, Fault, RawText, Token};
 use super::error::{DecodeError, DecodeReason};
+use super::strings::write_compact;
 use crate::format::text::decimal;
 use crate::format::text::number::{read_double, read_long, read_single};
 use crate::format::text::time::{DayTime, read_iso_date, read_time, read_timestamp};

@@ -4,7 +4,7 @@
 //! terminal (a live line) or looks at the output (a test) puts its own writer in place with [`redirect`].
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -32,10 +32,40 @@ pub fn redirect(stream: Stream, writer: Option<Box<dyn Write + Send>>) {
 }
 
 /// The writer thread's queue.
+#[derive(Debug)]
 pub struct Printer {
     queue: Sender<Message>,
-    /// Those who found the queue full. None of the messages in it need be theirs, so they are woken when there is room.
-    refused: Arc<Mutex<Vec<SlotWaker>>>,
+    refused: Arc<Refused>,
+}
+
+/// Sinks that found the queue full, to be woken when it no longer is: other sinks may have filled it, and then nothing
+/// of their own is on its way that would wake them.
+#[derive(Default)]
+struct Refused {
+    waiting: Mutex<Vec<(Progress, SlotWaker)>>,
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refused").finish_non_exhaustive()
+    }
+}
+
+impl Refused {
+    fn add(&self, message: &Message) {
+        if !message.progress.waits.swap(true, Ordering::AcqRel) {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push((message.progress.clone(), message.waker.clone()));
+        }
+    }
+
+    fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for (progress, waker) in waiting {
+            progress.waits.store(false, Ordering::Release);
+            waker();
+        }
+    }
 }
 
 /// Text to be written.
@@ -53,6 +83,8 @@ pub(super) struct Message {
 pub(super) struct Progress {
     handled: Arc<AtomicU64>,
     failure: Arc<OnceLock<String>>,
+    /// The sink is among those that wait for room.
+    waits: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -72,35 +104,34 @@ impl Printer {
     pub(super) fn of_process() -> Result<&'static Self, String> {
         let start = || {
             let (queue, messages) = bounded(QUEUE_MESSAGES);
-            let refused = Arc::new(Mutex::new(Vec::new()));
-            let to_wake = Arc::clone(&refused);
+            let refused = Arc::new(Refused::default());
+            let waiting = Arc::clone(&refused);
             let thread = std::thread::Builder::new().name("print".to_owned());
-            let started = thread.spawn(move || write_all(&messages, &to_wake));
-            started.map(|_| Self { queue, refused }).map_err(|e| format!("failed to start the thread that prints: {e}"))
+            let thread = thread.spawn(move || write_all(&messages, &waiting));
+            thread.map(|_| Self { queue, refused }).map_err(|e| format!("failed to start the thread that prints: {e}"))
         };
         PRINTER.get_or_init(start).as_ref().map_err(Clone::clone)
     }
 
-    /// Gives the message back when the queue is full; its waker is called when there is room again.
+    /// Gives the message back when the queue is full; its sink is woken when there is room.
     pub(super) fn try_send(&self, message: Message) -> Result<(), Message> {
-        let refused = |e: TrySendError<Message>| e.into_inner();
-        let Err(message) = self.queue.try_send(message).map_err(refused) else { return Ok(()) };
-        let mut waiting = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        // Once per slot, however often it asks while the terminal stalls.
-        if !waiting.iter().any(|waker| Arc::ptr_eq(waker, &message.waker)) {
-            waiting.push(message.waker.clone());
-        }
-        drop(waiting);
-        // Once more: the writer may have made room, and looked for whom to wake, in between.
-        self.queue.try_send(message).map_err(refused)
+        self.send(message).or_else(|message| {
+            self.refused.add(&message);
+            // Once more: the writer may have made room before it could know who waits.
+            self.send(message)
+        })
+    }
+
+    fn send(&self, message: Message) -> Result<(), Message> {
+        self.queue.try_send(message).map_err(|e| match e {
+            TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
+        })
     }
 }
 
-fn write_all(messages: &Receiver<Message>, refused: &Mutex<Vec<SlotWaker>>) {
+fn write_all(messages: &Receiver<Message>, refused: &Refused) {
     for message in messages {
-        // Taking the message made room.
-        let to_wake = std::mem::take(&mut *refused.lock().unwrap_or_else(PoisonError::into_inner));
-        to_wake.iter().for_each(|waker| waker());
+        refused.wake_all();
         if let Err(error) = write_one(&message) {
             // The first failure counts; a sink that was told is not told again.
             let _ = message.progress.failure.set(format!("failed to print: {error}"));
