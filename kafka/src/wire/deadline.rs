@@ -44,6 +44,7 @@ impl Retries {
         if remaining.is_zero() {
             return false;
         }
+        #[allow(clippy::disallowed_methods, reason = "a broker that says `retry` sends no event when it is ready")]
         std::thread::sleep(self.pause.min(remaining));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true

@@ -1,6 +1,7 @@
 //! The jobs of the scenarios, as SQL text, and what they must print, computed apart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_api::graph::JobGraph;
@@ -101,6 +102,23 @@ pub fn union(identifier: &str) -> Job {
     let low = (0..100).map(|n| format!("+I[{n}, {}]", n % KEYS));
     let seventh = (0..ROWS).filter(|n| n % KEYS == 7).map(|n| format!("+I[{}, 7]", n + 1_000_000));
     let rows = low.chain(seventh).collect();
+    Job { graph: graph(&sql), identifier: identifier.to_owned(), expected: Expected::Rows(rows) }
+}
+
+/// The generator beside a file that is soon read, in one stream.
+pub fn short_beside_long(identifier: &str, file: &Path) -> Job {
+    let sql = format!(
+        "{} {}
+         CREATE TABLE short (n BIGINT, k BIGINT)
+         WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
+         INSERT INTO printed SELECT n + 1000000, k FROM short UNION ALL SELECT n, k FROM numbers WHERE k = 3;",
+        source(),
+        print_table("n BIGINT, k BIGINT", identifier),
+        file.display()
+    );
+    let short = (0..10).map(|n| format!("+I[{}, {n}]", n + 1_000_000));
+    let third = (0..ROWS).filter(|n| n % KEYS == 3).map(|n| format!("+I[{n}, 3]"));
+    let rows = short.chain(third).collect();
     Job { graph: graph(&sql), identifier: identifier.to_owned(), expected: Expected::Rows(rows) }
 }
 
