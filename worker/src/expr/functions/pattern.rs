@@ -55,6 +55,15 @@ enum Item {
     OptionalEnd,
 }
 
+/// Whose pattern it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// DATE_FORMAT and TO_TIMESTAMP.
+    DateTimeFormatter,
+    /// UNIX_TIMESTAMP, FROM_UNIXTIME and TO_DATE. Has no optional parts, and `u` is the day of the week.
+    SimpleDateFormat,
+}
+
 /// A parsed pattern.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -63,13 +72,15 @@ pub struct Pattern {
 
 impl Pattern {
     /// Parses a pattern; the error says what it has that is not supported.
-    pub fn parse(pattern: &str) -> Result<Self, String> {
+    pub fn parse(pattern: &str, dialect: Dialect) -> Result<Self, String> {
+        let simple = dialect == Dialect::SimpleDateFormat;
         let mut items = Vec::new();
         let mut chars = pattern.chars().peekable();
         let mut depth = 0i32;
         while let Some(c) = chars.next() {
             match c {
                 '\'' => push_text(&mut items, &quoted(&mut chars, pattern)?),
+                '[' | ']' | '{' | '}' | '#' if simple => push_text(&mut items, c.encode_utf8(&mut [0; 4])),
                 '[' => {
                     depth += 1;
                     items.push(Item::OptionalStart);
@@ -80,6 +91,11 @@ impl Pattern {
                 }
                 ']' | '{' | '}' | '#' => {
                     return Err(format!("the date pattern '{pattern}' has a reserved character '{c}'"));
+                }
+                'u' if simple => {
+                    return Err(format!(
+                        "the date pattern '{pattern}' has the letter 'u', which is not supported here"
+                    ));
                 }
                 c if c.is_ascii_alphabetic() => {
                     let mut count = 1;
@@ -222,7 +238,7 @@ mod tests {
     fn writes_javas_letters() {
         let write = |pattern: &str| {
             let mut out = String::new();
-            Pattern::parse(pattern).unwrap().write(AT, &mut out);
+            Pattern::parse(pattern, Dialect::DateTimeFormatter).unwrap().write(AT, &mut out);
             out
         };
         assert_eq!(write("yyyy-MM-dd HH:mm:ss.SSS"), "2026-11-21 15:04:05.067");
@@ -233,13 +249,15 @@ mod tests {
         assert_eq!(write("kk KK hh"), "15 03 03");
         assert_eq!(write("yyyy年"), "2026年");
         for bad in ["yyyy-ww", "x", "'open", "[yyyy", "{", "SSSSSSSSSS"] {
-            assert!(Pattern::parse(bad).is_err(), "{bad}");
+            assert!(Pattern::parse(bad, Dialect::DateTimeFormatter).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn the_strict_reader_wants_the_pattern() {
-        let ms = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().read_strict(text)?.ticks(1000);
+        let ms = |pattern: &str, text: &str| {
+            Pattern::parse(pattern, Dialect::DateTimeFormatter).unwrap().read_strict(text)?.ticks(1000)
+        };
         let midnight = 20_778 * 86_400_000;
         assert_eq!(ms("yyyy-MM-dd", "2026-11-21"), Some(midnight));
         assert_eq!(ms("yyyyMMdd", "20261121"), Some(midnight));
@@ -250,11 +268,13 @@ mod tests {
         assert_eq!(ms("yyyy-MM-dd[ HH:mm]", "2026-11-21 01:00"), Some(midnight + 3_600_000));
         assert_eq!(ms("yyyy-MM-dd", "2023-02-31"), ms("yyyy-MM-dd", "2023-02-28"));
         assert_eq!(ms("HH:mm", "01:00"), Some(3_600_000));
+        assert_eq!(ms("HH:mm", "24:00"), Some(0));
+        assert_eq!(ms("yyyy-MM-dd HH:mm", "2026-11-20 24:00"), Some(midnight));
         for (pattern, text) in [
             ("yyyy-MM-dd", "2026-11-21 "),
             ("yyyy-MM-dd", "2026-1-21"),
             ("yyyy-MM-dd", "2026-13-21"),
-            ("HH:mm", "24:00"),
+            ("HH:mm", "24:01"),
             ("dd MMM yyyy", "21 nov 2026"),
             ("yyyy", ""),
         ] {
@@ -264,7 +284,9 @@ mod tests {
 
     #[test]
     fn the_lenient_reader_carries_and_ignores_the_rest() {
-        let ms = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().read_lenient(text)?.ticks(1000);
+        let ms = |pattern: &str, text: &str| {
+            Pattern::parse(pattern, Dialect::SimpleDateFormat).unwrap().read_lenient(text)?.ticks(1000)
+        };
         assert_eq!(ms("yyyy-MM-dd", "2026-01-32 and more"), ms("yyyy-MM-dd", "2026-2-1"));
         assert_eq!(ms("yyyy-MM-dd", "2026-14-01"), ms("yyyy-MM-dd", "2027-02-01"));
         assert_eq!(ms("yyyyMMdd", "20261121"), Some(20_778 * 86_400_000));

@@ -72,11 +72,16 @@ pub fn write_compact(container: &[u8], out: &mut Vec<u8>) {
                     scratch.clear();
                     text.unescape(&mut scratch);
                     out.push(b'"');
-                    write_escaped(&scratch, out);
+                    // A tree is printed as characters: only what JSON demands is escaped.
+                    match scan::needs_escape(&scratch, 0) {
+                        None => out.extend_from_slice(&scratch),
+                        Some(first) => write_escapes(&scratch, first, false, out),
+                    }
                     out.push(b'"');
                 }
                 Token::Number { raw, float: true } => {
-                    read_double(raw).expect("JSON's numbers are Java's").write_java(out);
+                    let value = read_double(raw).expect("JSON's numbers are Java's");
+                    write_float(out, value, value.is_finite());
                 }
                 Token::Number { raw: b"-0", .. } => out.push(b'0'),
                 Token::Number { raw, .. } => out.extend_from_slice(raw),
@@ -89,22 +94,23 @@ pub fn write_compact(container: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the text with JSON's escapes, as Jackson chooses them.
+/// Appends UTF-8 text with JSON's escapes, as Jackson chooses them for bytes: what lies beyond the basic plane becomes two
+/// escapes.
 #[inline(always)]
 pub fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     match scan::needs_escape(text, 0) {
         None => out.extend_from_slice(text),
-        Some(first) => write_escapes(text, first, out),
+        Some(first) => write_escapes(text, first, true, out),
     }
 }
 
 #[inline(never)]
-fn write_escapes(text: &[u8], first: usize, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+fn write_escapes(text: &[u8], first: usize, basic_plane_only: bool, out: &mut Vec<u8>) {
     let mut from = 0;
     let mut next = Some(first);
     while let Some(at) = next {
         out.extend_from_slice(&text[from..at]);
+        from = at + 1;
         match text[at] {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -113,15 +119,40 @@ fn write_escapes(text: &[u8], first: usize, out: &mut Vec<u8>) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            control => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(control >> 4)], HEX[usize::from(control & 15)]]);
+            control @ ..0x20 => write_unit(out, u16::from(control)),
+            _ => {
+                from = at + 4;
+                let character = &text[at..from];
+                if basic_plane_only {
+                    let c = std::str::from_utf8(character).ok().and_then(|c| c.chars().next());
+                    let c = c.expect("UTF-8 text has four bytes behind such a first one");
+                    c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write_unit(out, *unit));
+                } else {
+                    out.extend_from_slice(character);
+                }
             }
         }
-        from = at + 1;
         next = scan::needs_escape(text, from);
     }
     out.extend_from_slice(&text[from..]);
+}
+
+/// Appends a number; what JSON has no number for is a string, Jackson's default.
+pub fn write_float<T: JavaFloat>(out: &mut Vec<u8>, value: T, finite: bool) {
+    if finite {
+        value.write_java(out);
+    } else {
+        out.push(b'"');
+        value.write_java(out);
+        out.push(b'"');
+    }
+}
+
+/// Appends `\uXXXX`.
+fn write_unit(out: &mut Vec<u8>, unit: u16) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(b"\\u");
+    out.extend([12, 8, 4, 0].map(|shift| HEX[usize::from(unit >> shift & 15)]));
 }
 
 #[cfg(test)]
@@ -139,8 +170,10 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(
-            compact(r#" { "a" : [ 1 , 2.50 , -0, "x\u00e9\/\u0001" ] , "b" : { } , "c":[ ] , "d": null }"#.trim()),
-            r#"{"a":[1,2.5,0,"xé/\u0001"],"b":{},"c":[],"d":null}"#
+            compact(
+                r#" { "a" : [ 1 , 2.50 , -0, 1e400, "😀x\u00e9\/\u0001" ] , "b" : { } , "c":[ ] , "d": null }"#.trim()
+            ),
+            r#"{"a":[1,2.5,0,"Infinity","😀xé/\u0001"],"b":{},"c":[],"d":null}"#
         );
         for bad in
             ["[1,]", "{\"a\"}", "{\"a\":1,}", "[1 2]", "[", "{\"a\":[}", "[01]", "[1.]", "[\"\\x\"]", "[nul]", "{1:2}"]

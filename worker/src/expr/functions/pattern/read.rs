@@ -73,6 +73,12 @@ impl Fields {
         self.hour.or_else(|| Some(self.hour_of_half? + if self.afternoon? { 12 } else { 0 }))
     }
 
+    /// 24:00:00.
+    fn is_end_of_day(&self) -> bool {
+        let zero = |value: Option<i64>| value.is_none_or(|v| v == 0);
+        self.hour == Some(24) && zero(self.minute) && zero(self.second) && zero(self.nanos)
+    }
+
     /// Every field in its range, the day cut to the month's last one; 1970-01-01 00:00:00 for what was not read.
     fn resolve_strict(&self) -> Option<DayTime> {
         let (year, month, day) = (self.year.unwrap_or(1970), self.month.unwrap_or(1), self.day.unwrap_or(1));
@@ -80,7 +86,7 @@ impl Fields {
         let valid = in_range(self.month, 1, 12)
             && in_range(self.day, 1, 31)
             && in_range(self.day_of_year, 1, 366)
-            && in_range(self.hour, 0, 23)
+            && (in_range(self.hour, 0, 23) || self.is_end_of_day())
             && in_range(self.hour_of_half, 0, 11)
             && in_range(self.minute, 0, 59)
             && in_range(self.second, 0, 59);
@@ -91,6 +97,11 @@ impl Fields {
             Some(n) if self.year.is_some() && self.month.is_none() => days_from_civil(year, 1, 1) + n - 1,
             _ => days_from_civil(year, month, day.min(days_in_month(year, month))),
         };
+        if self.is_end_of_day() {
+            // Without a date there is no day to go on to.
+            let next = i64::from(self.year.is_some() && self.month.is_some() && self.day.is_some());
+            return Some(DayTime { days: days + next, nanos_of_day: 0 });
+        }
         let seconds = (self.hour_of_day().unwrap_or(0) * 60 + self.minute.unwrap_or(0)) * 60 + self.second.unwrap_or(0);
         Some(DayTime { days, nanos_of_day: seconds * NANOS_PER_SECOND + self.nanos.unwrap_or(0) })
     }
