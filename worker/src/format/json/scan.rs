@@ -30,7 +30,7 @@ pub fn needs_escape(bytes: &[u8], from: usize) -> Option<usize> {
 
 #[inline(always)]
 fn stops<const WRITE: bool>(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || (WRITE && (byte < 0x20 || byte >= BEYOND_BASIC_PLANE))
+    byte == b'"' || byte == b'\\' || (WRITE && !(0x20..BEYOND_BASIC_PLANE).contains(&byte))
 }
 
 #[inline(always)]
@@ -178,7 +178,7 @@ mod tests {
                     seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     let pick = (seed >> 33) as usize;
                     // Mostly plain text, so that scans get far.
-                    if pick % 9 == 0 { alphabet[(pick / 9) % alphabet.len()] } else { b'x' }
+                    if pick.is_multiple_of(9) { alphabet[(pick / 9) % alphabet.len()] } else { b'x' }
                 })
                 .collect();
             for from in 0..=bytes.len() + 1 {

@@ -268,7 +268,7 @@ fn integer(token: Token<'_>, text: &[u8]) -> Option<i64> {
     match token {
         Token::Number { float: true, .. } => {
             let value = read_double(text)?;
-            (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&value).then_some(value as i64)
+            (i64::MIN as f64..=i64::MAX as f64).contains(&value).then_some(value as i64)
         }
         _ => read_long(text),
     }
