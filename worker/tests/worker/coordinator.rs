@@ -291,7 +291,10 @@ impl Coordinator {
                 Report::Acknowledged(snapshot) if snapshot.epoch == epoch => {
                     snapshots.insert(snapshot.task, *snapshot);
                 }
-                Report::Declined { reason, .. } => panic!("an epoch was declined: {reason}"),
+                // A second task may still decline an epoch that was given up.
+                Report::Declined { epoch: declined, reason, .. } if declined == epoch => {
+                    panic!("epoch {epoch} was declined: {reason}")
+                }
                 _ => {}
             }
         }
