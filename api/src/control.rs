@@ -165,8 +165,18 @@ pub enum FailureKind {
     User,
     /// Restart by the strategy.
     Transient,
+    /// The stored state does not fit what is to run (another graph, another owner, a topic made again): stop.
+    State,
     /// A stored object is not what was written: stop, never fall back in silence.
     Corrupt,
     /// A defect: restart by the strategy, loudly.
     Bug,
+}
+
+impl FailureKind {
+    /// The same would happen again: no restarts.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::UserData | Self::User | Self::State | Self::Corrupt)
+    }
 }

@@ -24,7 +24,8 @@ pub(super) fn check(files: &[&SourceFile], findings: &mut Findings) -> String {
     let mut sizes = Vec::new();
     for file in files {
         check_name(&file.path, findings);
-        if !tests_of_parent(&file.path) && !opens_with_its_purpose(&file.text) {
+        // The name of a scenario's file is a sentence, and `foo/tests.rs` is about `foo`: no head is needed there.
+        if !is_test(&file.path) && !opens_with_its_purpose(&file.text) {
             findings.broken(&file.path, 1, "does not open with `//!`: what it owns, and what it does not");
         }
         if is_test(&file.path) {
@@ -62,11 +63,6 @@ fn check_name(path: &Path, findings: &mut Findings) {
     if bad(path.file_stem()) || bad(of_folder) {
         findings.broken(path, 1, "is a catch-all by its name: name the concept, or put the code where it is used");
     }
-}
-
-/// `foo/tests.rs` belongs to `foo.rs`, which says what it is about.
-fn tests_of_parent(path: &Path) -> bool {
-    is_test(path) && path.components().any(|part| part.as_os_str() == "src")
 }
 
 /// Attributes may stand before the head; code may not.

@@ -13,6 +13,7 @@ pub mod recovery;
 mod target;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,7 @@ use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer};
 
 use self::encode::Encoder;
 use self::target::{Setup, Target};
+use self::under_way::CommitUnderWay;
 use super::{Sink, SinkContext, SinkError};
 use crate::source::kafka::connection::ConnectionError;
 
@@ -47,7 +49,7 @@ pub struct KafkaSinkTask {
     /// The last epoch whose rows were all sent.
     ended: Option<Epoch>,
     /// Sealed, and not committed yet.
-    committing: Option<Epoch>,
+    committing: Option<(Epoch, CommitUnderWay)>,
     /// Committed, and not told yet.
     committed: Option<Epoch>,
     /// Found by a call that could not return it.
@@ -114,9 +116,11 @@ impl KafkaSinkTask {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        if self.target.advance()?.committed {
-            millstream_fault::reach("after-commit");
-            self.committed = self.committing.take();
+        if self.target.advance()?.committed
+            && let Some((epoch, under_way)) = self.committing.take()
+        {
+            under_way.done();
+            self.committed = Some(epoch);
         }
         while !self.target.flushing() {
             match self.backlog.pop_front() {
@@ -211,9 +215,14 @@ impl Sink for KafkaSinkTask {
     }
 
     fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        millstream_fault::reach("before-commit");
-        if self.target.commit(epoch)? {
-            self.committing = Some(epoch);
+        // An epoch counts as committed when those before it are.
+        let under_way = self.committing.take().map(|(_, under_way)| under_way);
+        if self.target.lists(epoch) {
+            let under_way = under_way.unwrap_or_else(CommitUnderWay::begin);
+            self.target.commit(epoch)?;
+            self.committing = Some((epoch, under_way));
+        } else if let Some(under_way) = under_way {
+            self.committing = Some((epoch, under_way));
         } else {
             self.committed = Some(epoch);
         }
