@@ -49,7 +49,7 @@ pub enum Command {
     /// worker may not have heard `Sealed` for it; then this says so too. Tasks that ended since run again.
     /// Answer: `Deployed`; a worker that cannot (layer gone, task broken) restores that task from the store.
     Reset { epoch: Epoch, manifest: Arc<Manifest> },
-    /// Run what is deployed. Until then no source reads.
+    /// Run what is deployed. Until then no source reads, but barriers flow.
     Start,
     /// Sources: emit this barrier. `stop`: nothing after it.
     Trigger { epoch: Epoch, stop: bool },
@@ -74,7 +74,7 @@ pub struct Deployment {
     pub tasks: Vec<TaskId>,
     /// The manifest to restore; `None`: from nothing.
     pub restore: Option<Arc<Manifest>>,
-    /// Namespace of transactional ids: unique to the job's log.
+    /// Namespace of transactional ids: unique to the job's log and the coordinator's term.
     pub job_uid: String,
     /// Transactional pool per sink task: 3, plus one for each tolerable failed checkpoint (bounded).
     pub transaction_pool: u32,
@@ -165,8 +165,18 @@ pub enum FailureKind {
     User,
     /// Restart by the strategy.
     Transient,
+    /// The stored state does not fit what is to run (another graph, another owner, a topic made again): stop.
+    State,
     /// A stored object is not what was written: stop, never fall back in silence.
     Corrupt,
     /// A defect: restart by the strategy, loudly.
     Bug,
+}
+
+impl FailureKind {
+    /// The same would happen again: no restarts.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::UserData | Self::User | Self::State | Self::Corrupt)
+    }
 }

@@ -38,7 +38,7 @@ impl From<FailureKind> for Exit {
             FailureKind::UserData => Exit::Data,
             FailureKind::User => Exit::Environment,
             FailureKind::Transient => Exit::RestartsExhausted,
-            FailureKind::Corrupt => Exit::State,
+            FailureKind::State | FailureKind::Corrupt => Exit::State,
             FailureKind::Bug => Exit::Defect,
         }
     }

@@ -1,1 +1,23 @@
-//! sim
+//! Deterministic simulation of a job: the real job master and the real log code, with a simulated worker, store and broker.
+//!
+//! Owns: virtual time, faults, and the one oracle: what a `read_committed` reader of the output sees equals the reference.
+//! Does not own: any rule of the protocol; those are in `millstream_coordinator`, and in the model of the worker here where
+//! the real one has them in its tasks and sinks. One seed is one run, the same on every machine.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod broker;
+pub mod coverage;
+pub mod job;
+pub mod net;
+pub mod plan;
+pub mod process;
+pub mod sink;
+pub mod store;
+pub mod task;
+pub mod worker;
+pub mod world;
+
+pub use coverage::Coverage;
+pub use plan::Rules;
+pub use world::{Verdict, simulate};

@@ -11,6 +11,8 @@
 mod ast;
 mod bind;
 mod connector;
+#[cfg(test)]
+mod documented;
 mod error;
 pub mod explain;
 mod lexer;

@@ -4,6 +4,8 @@
 //! `runtime`; `state` and `snapshot` stand beside it. Owns: records and their processing. Does not own: when a
 //! checkpoint happens or what a failure means for the job; that is the coordinator's.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod element;
 pub mod exchange;
 pub mod expr;

@@ -52,6 +52,16 @@ pub fn as_decimal(ty: &SqlType) -> Option<SqlType> {
     exact(ty).map(|(p, s)| decimal(p, s))
 }
 
+/// Whether no cast from `from` to `to` meets a value with too many digits. Such a value becomes NULL, as in Flink, so the
+/// result of a cast to a DECIMAL that does not fit is nullable. Other types than DECIMAL always fit in this sense.
+#[must_use]
+pub fn fits_decimal(from: &SqlType, to: &SqlType) -> bool {
+    let SqlType::Decimal { precision, scale } = to else { return true };
+    // One digit more where digits behind the point go: rounding may carry.
+    let needs = |(p, s): (u32, u32)| p - s + u32::from(s > u32::from(*scale));
+    exact(from).is_some_and(|from| needs(from) <= u32::from(precision - scale))
+}
+
 /// Result type of arithmetic on exact numbers of which at least one is a DECIMAL.
 #[must_use]
 pub fn decimal_result(op: DecimalOp, left: &SqlType, right: &SqlType) -> Option<SqlType> {
@@ -216,11 +226,10 @@ pub fn assignable(from: &SqlType, to: &SqlType) -> bool {
             (Some(from), Some(to)) => from <= to,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (None, None) => match (a, b) {
-                (SqlType::Double, SqlType::Float) => false,
-                (SqlType::Float | SqlType::Double, SqlType::Decimal { .. }) => false,
-                _ => true,
-            },
+            (None, None) => !matches!(
+                (a, b),
+                (SqlType::Double, SqlType::Float) | (SqlType::Float | SqlType::Double, SqlType::Decimal { .. })
+            ),
         },
         (Date, Timestamp { .. } | TimestampLtz { .. }) => true,
         (Time { .. }, Time { .. }) => true,

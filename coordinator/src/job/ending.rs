@@ -109,7 +109,8 @@ impl Core {
         if self.ending.is_some() {
             return self.fail_while_ending(now, failure, restoring);
         }
-        let fatal = matches!(failure.kind, FailureKind::UserData | FailureKind::User | FailureKind::Corrupt);
+        let failure = self.as_seen_by_a_first_run(failure);
+        let fatal = failure.kind.is_final();
         let delay_ms = if fatal { None } else { self.restarts.after_failure(now, &mut self.random) };
         let Some(delay_ms) = delay_ms else {
             let failure = if fatal { failure } else { self.used_up(failure) };
@@ -295,5 +296,14 @@ impl Core {
         self.checkpoint = None;
         self.ending = None;
         self.out.push(Command::End(outcome));
+    }
+
+    /// A job that never sealed anything has nothing to protect, and somebody is watching: what may pass by itself is
+    /// told at once, as something to put right, instead of being tried again without end.
+    fn as_seen_by_a_first_run(&self, failure: Failure) -> Failure {
+        match failure.kind {
+            FailureKind::Transient if self.view.tip().is_none() => Failure { kind: FailureKind::User, ..failure },
+            _ => failure,
+        }
     }
 }

@@ -40,7 +40,7 @@ impl Core {
         let owner = &self.config.owner;
         let take_over = self.config.restore.take_over.as_deref();
         if let Err(message) = claim::check(&self.view, owner, previous, take_over) {
-            return self.end_failed(Failure { kind: FailureKind::User, message });
+            return self.end_failed(Failure { kind: FailureKind::State, message });
         }
         let restores = match self.restore_target() {
             Ok(restores) => restores,
@@ -78,7 +78,7 @@ impl Core {
 
     /// The manifest that this term goes on from, checked against the job.
     fn restore_target(&self) -> Result<Option<Sealed>, Failure> {
-        let user = |message| Failure { kind: FailureKind::User, message };
+        let user = |message| Failure { kind: FailureKind::State, message };
         let named = self.config.restore.from.map(Seq);
         // A checkpoint that a user named counts once: what descends from it is newer than it.
         let already = self.view.tip().map(|t| t.manifest.restored_from).unwrap_or_default();

@@ -126,8 +126,11 @@ impl<'a> Grouping<'a> {
             let given = arg.map_or_else(|| "*".to_owned(), |a| a.ty.to_string());
             return Err(SqlError::at(position, format!("{} cannot be applied to ({given})", c.name)));
         };
+        // A sum of DECIMALs that outgrows its type is NULL.
+        let overflows = matches!(ty, SqlType::Decimal { .. })
+            && !matches!(function, AggregateFunction::Min | AggregateFunction::Max);
         let nullable = function != AggregateFunction::Count
-            && (self.keys.is_empty() || filter.is_some() || arg.as_ref().is_none_or(|a| a.nullable));
+            && (overflows || self.keys.is_empty() || filter.is_some() || arg.as_ref().is_none_or(|a| a.nullable));
         // The name plays no part in what is the same aggregate.
         let call = AggregateExpr { function, arg, filter, output: Field::new("", ty, nullable) };
         let same = |a: &AggregateExpr| (a.function, &a.arg, &a.filter) == (call.function, &call.arg, &call.filter);

@@ -74,7 +74,7 @@ fn decimal_within(unscaled: i128, precision: u8) -> Option<Literal> {
 }
 
 pub(super) fn cast(expr: Expr, ty: SqlType, try_cast: bool) -> Expr {
-    let nullable = expr.nullable || try_cast;
+    let nullable = expr.nullable || try_cast || !promotion::fits_decimal(&expr.ty, &ty);
     Expr { ty, nullable, kind: ExprKind::Cast { arg: Box::new(expr), try_cast } }
 }
 

@@ -161,8 +161,7 @@ fn day_time_millis(text: &str, from: TimeUnit, to: TimeUnit) -> Option<i64> {
     let last = UNITS.iter().position(|u| *u == to)?;
     let mut rest = text;
     let mut total = 0i64;
-    for at in first..=last {
-        let unit = UNITS[at];
+    for (at, unit) in UNITS.into_iter().enumerate().take(last + 1).skip(first) {
         let part = if at == last {
             std::mem::take(&mut rest)
         } else {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use millstream_api::graph::kafka_properties::{self, KafkaClient, PropertyError};
 use millstream_api::graph::{
-    DeliveryGuarantee, Format, KafkaEnd, KafkaKey, KafkaPartitioner, KafkaSink, KafkaSource, KafkaStart,
-    UpsertKafkaSink,
+    DeliveryGuarantee, Format, KafkaKey, KafkaPartitioner, KafkaSink, KafkaSource, KafkaStart, UpsertKafkaSink,
 };
 
-use super::json;
 use super::options::{Options, bad_value};
+use super::{json, offsets};
 use crate::ast::{Ident, OptionDef};
 use crate::bind::{ColumnSource, TableColumn};
 use crate::error::{Position, Result, SqlError};
@@ -51,7 +50,7 @@ impl KafkaTable {
                 );
             }
         }
-        let (startup, bounded) = (startup(options)?, bounded(options)?);
+        let (startup, bounded) = (offsets::startup(options)?, offsets::bounded(options)?);
         let lacks_group = startup == KafkaStart::GroupOffsets && !properties.values.contains_key("group.id");
         let discovery =
             options.duration_ms("scan.topic-partition-discovery.interval")?.unwrap_or(DISCOVERY_INTERVAL_MS);
@@ -286,93 +285,6 @@ fn key(options: &mut Options<'_>, columns: &[TableColumn]) -> Result<(Option<Kaf
         names.push(name.to_owned());
     }
     Ok((Some(KafkaKey { format, fields: names, prefix: prefix_text }), includes_key))
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Offsets {
-    Earliest,
-    Latest,
-    Group,
-    Timestamp,
-    Specific,
-    Unbounded,
-}
-
-/// Options that belong to another mode than the one that is set.
-fn refuse_unused(options: &mut Options<'_>, mode: &str) -> Result<()> {
-    for (name, of) in [("timestamp-millis", "timestamp"), ("specific-offsets", "specific-offsets")] {
-        let key = format!("{mode}.{name}");
-        if let Some(option) = options.take_left(&key) {
-            let message = format!("the option '{key}' has no effect without '{mode}.mode' = '{of}'");
-            return Err(SqlError::at(option.position, message));
-        }
-    }
-    Ok(())
-}
-
-fn startup(options: &mut Options<'_>) -> Result<KafkaStart> {
-    let modes = [
-        ("earliest-offset", Offsets::Earliest),
-        ("latest-offset", Offsets::Latest),
-        ("group-offsets", Offsets::Group),
-        ("timestamp", Offsets::Timestamp),
-        ("specific-offsets", Offsets::Specific),
-    ];
-    let start = match options.choice("scan.startup.mode", &modes)? {
-        Some(Offsets::Earliest) => KafkaStart::EarliestOffset,
-        Some(Offsets::Latest) => KafkaStart::LatestOffset,
-        Some(Offsets::Timestamp) => KafkaStart::Timestamp { millis: millis(options, "scan.startup")? },
-        Some(Offsets::Specific) => KafkaStart::SpecificOffsets { offsets: specific(options, "scan.startup")? },
-        _ => KafkaStart::GroupOffsets,
-    };
-    refuse_unused(options, "scan.startup")?;
-    Ok(start)
-}
-
-fn bounded(options: &mut Options<'_>) -> Result<Option<KafkaEnd>> {
-    let modes = [
-        ("unbounded", Offsets::Unbounded),
-        ("latest-offset", Offsets::Latest),
-        ("group-offsets", Offsets::Group),
-        ("timestamp", Offsets::Timestamp),
-        ("specific-offsets", Offsets::Specific),
-    ];
-    let end = match options.choice("scan.bounded.mode", &modes)? {
-        Some(Offsets::Latest) => Some(KafkaEnd::LatestOffset),
-        Some(Offsets::Group) => Some(KafkaEnd::GroupOffsets),
-        Some(Offsets::Timestamp) => Some(KafkaEnd::Timestamp { millis: millis(options, "scan.bounded")? }),
-        Some(Offsets::Specific) => Some(KafkaEnd::SpecificOffsets { offsets: specific(options, "scan.bounded")? }),
-        _ => None,
-    };
-    refuse_unused(options, "scan.bounded")?;
-    Ok(end)
-}
-
-fn needed(options: &Options<'_>, mode: &str, key: &str) -> SqlError {
-    SqlError::at(options.position(), format!("'{mode}.mode' needs the option '{key}'"))
-}
-
-fn millis(options: &mut Options<'_>, mode: &str) -> Result<i64> {
-    let key = format!("{mode}.timestamp-millis");
-    options.number(&key, "milliseconds since 1970")?.ok_or_else(|| needed(options, mode, &key))
-}
-
-/// `partition:0,offset:42;partition:1,offset:300`
-fn specific(options: &mut Options<'_>, mode: &str) -> Result<BTreeMap<i32, i64>> {
-    let key = format!("{mode}.specific-offsets");
-    let parsed = options.typed(&key, "partition:0,offset:42;partition:1,offset:300", |text| {
-        let mut offsets = BTreeMap::new();
-        for pair in text.split(';').map(str::trim).filter(|p| !p.is_empty()) {
-            let (partition, offset) = pair.split_once(',')?;
-            let partition: i32 = partition.trim().strip_prefix("partition:")?.trim().parse().ok()?;
-            let offset: i64 = offset.trim().strip_prefix("offset:")?.trim().parse().ok()?;
-            if partition < 0 || offset < 0 || offsets.insert(partition, offset).is_some() {
-                return None;
-            }
-        }
-        (!offsets.is_empty()).then_some(offsets)
-    })?;
-    parsed.ok_or_else(|| needed(options, mode, &key))
 }
 
 fn partitioner(options: &mut Options<'_>, has_key: bool) -> Result<KafkaPartitioner> {

@@ -3,11 +3,12 @@
 //! Owns: Flink's grammar, as far as this version runs it. What Flink has and we do not is recognised here and refused by
 //! its name; nothing is skipped in silence. Does not own: names and types (`bind`).
 
+mod call;
 mod cursor;
 mod expression;
 mod query;
 mod statement;
-mod types;
+mod type_name;
 
 use crate::ast::Statement;
 use crate::error::SqlError;

@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fuzz;
 mod golden;
+mod scripts;
 mod support;

@@ -10,6 +10,7 @@ mod listing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
@@ -45,9 +46,13 @@ pub fn open(
     let decoded: Vec<Field> =
         source.scan.iter().filter(|c| c.metadata.is_none()).map(|column| column.field.clone()).collect();
     let schema = Schema::new(source.scan.iter().map(|column| column.field.clone()).collect());
+    let splits: Vec<OwnSplit> = own.map(|split| OwnSplit { split, lines: None }).collect();
+    let (ended, waiting): (Vec<usize>, Vec<usize>) = (0..splits.len()).partition(|index| splits[*index].split.finished);
     Ok(Box::new(FilesystemReader {
-        splits: own.map(|split| OwnSplit { split, lines: None, reported: false }).collect(),
-        turn: 0,
+        splits,
+        turns: VecDeque::new(),
+        waiting: waiting.into(),
+        ended,
         decoder: JsonDecoder::new(&decoded, options.clone()),
         skip_errors: options.ignore_parse_errors,
         schema: schema.arrow(),
@@ -58,8 +63,12 @@ pub fn open(
 
 struct FilesystemReader {
     splits: Vec<OwnSplit>,
-    /// The split that is read next.
-    turn: usize,
+    /// Splits that are read in turn, the next one first.
+    turns: VecDeque<usize>,
+    /// Splits that were not begun, or not since a restore.
+    waiting: VecDeque<usize>,
+    /// Splits whose end no poll has told yet.
+    ended: Vec<usize>,
     decoder: JsonDecoder,
     skip_errors: bool,
     schema: SchemaRef,
@@ -72,18 +81,17 @@ struct OwnSplit {
     split: FileSplit,
     /// Open while its turns last.
     lines: Option<LineReader>,
-    /// Whether its end was told by a poll.
-    reported: bool,
 }
 
 impl FilesystemReader {
-    /// The next split in turn that is not finished, among the first [`OPEN_FILES_MAX`] of these.
+    /// The next split in turn that is not finished.
     fn next_split(&mut self) -> Option<usize> {
-        let unfinished = || self.splits.iter().enumerate().filter(|(_, own)| !own.split.finished);
-        let window: Vec<usize> = unfinished().take(OPEN_FILES_MAX).map(|(index, _)| index).collect();
-        let chosen = window.iter().copied().find(|index| *index >= self.turn).or_else(|| window.first().copied())?;
-        self.turn = chosen + 1;
-        Some(chosen)
+        while self.turns.len() < OPEN_FILES_MAX
+            && let Some(index) = self.waiting.pop_front()
+        {
+            self.turns.push_back(index);
+        }
+        self.turns.pop_front()
     }
 
     /// Decodes up to `max_rows` rows of a split.
@@ -146,6 +154,11 @@ impl SourceReader for FilesystemReader {
         match self.next_split() {
             Some(index) => {
                 self.read(index, max_rows.max(1))?;
+                if self.splits[index].split.finished {
+                    self.ended.push(index);
+                } else {
+                    self.turns.push_back(index);
+                }
                 let rows = self.decoder.rows();
                 if rows > 0 {
                     polled.batch = Some((self.batch(index, rows)?, vec![SplitRun { split: index, rows }]));
@@ -153,12 +166,7 @@ impl SourceReader for FilesystemReader {
             }
             None => polled.drained = true,
         }
-        for (index, own) in self.splits.iter_mut().enumerate() {
-            if own.split.finished && !own.reported {
-                own.reported = true;
-                polled.finished.push(index);
-            }
-        }
+        polled.finished = std::mem::take(&mut self.ended);
         Ok(polled)
     }
 
@@ -167,7 +175,7 @@ impl SourceReader for FilesystemReader {
     }
 
     fn finished(&self) -> bool {
-        self.splits.iter().all(|own| own.split.finished)
+        self.turns.is_empty() && self.waiting.is_empty()
     }
 
     fn skipped_records(&self) -> u64 {

@@ -96,9 +96,12 @@ pub enum SourceError {
     /// The same record fails again the same way. Not retried. `at`: topic, partition and offset, or file and line.
     #[error("failed to decode the record at {at}: {reason}")]
     Decode { at: String, reason: String },
-    /// A person must act: missing topic, offset out of range, wrong credentials, a topic made again.
+    /// A person must act: missing topic, wrong credentials.
     #[error("{reason}")]
     User { reason: String },
+    /// The checkpoint's positions mean nothing in what is there now: a topic made again, offsets out of range.
+    #[error("{reason}")]
+    State { reason: String },
     /// It may work after a restart.
     #[error("{reason}")]
     Transient { reason: String },

@@ -10,7 +10,9 @@
 
 mod backend;
 mod changes;
+mod config;
 mod disk;
+mod error;
 mod memory;
 mod row;
 mod table;
@@ -18,18 +20,18 @@ mod versions;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use millstream_api::graph::Schema;
 use millstream_api::ids::Epoch;
-use thiserror::Error;
 
 use crate::keys::KeyBatch;
 use backend::{Backend, SnapshotCursor};
 use changes::{ChangeBuilder, Changes};
 pub use changes::{ChangeOp, GROUP_COLUMN, NAMESPACE_COLUMN, OP_COLUMN, WRITTEN_COLUMN, change_schema};
+pub use config::{BackendConfig, StateConfig};
+pub use error::StateError;
 use memory::SnapshotSpan;
 pub use row::{RowArrays, RowMut, RowRef};
 use table::{Moment, TableDef};
@@ -37,44 +39,6 @@ use versions::Versions;
 
 /// Rows per piece when a snapshot has to be taken at once.
 const EAGER_PIECE_ROWS: usize = 64 << 10;
-
-/// A failed access to state.
-#[derive(Debug, Error)]
-pub enum StateError {
-    /// The local disk failed or is full.
-    #[error("failed to {verb} keyed state: {reason}")]
-    Disk { verb: &'static str, reason: String },
-    /// A snapshot does not fit the tables of this job.
-    #[error("failed to restore table {table}: {reason}")]
-    Mismatch { table: String, reason: String },
-    /// The state is larger than its budget.
-    #[error("state of {bytes} bytes is over the limit of {limit} bytes: {detail}")]
-    Limit { bytes: u64, limit: u64, detail: String },
-    /// A call that the task or a transform must not make.
-    #[error("failed to {verb} keyed state: {reason} (a defect of Millstream)")]
-    Bug { verb: &'static str, reason: String },
-}
-
-/// Where the rows of a [`State`] live and how much they may take.
-#[derive(Clone, Debug)]
-pub struct StateConfig {
-    pub backend: BackendConfig,
-    /// Rows, keys and indexes of this state may take so much memory (or local disk).
-    pub bytes_max: u64,
-    /// Pre-images kept for roll back and for the snapshot in flight, in memory. Past it roll back to the epochs of now
-    /// is given up, not the job: what is in flight is snapshotted at once, and only the keys of changed entries stay.
-    pub undo_bytes_max: u64,
-}
-
-/// The backend.
-#[derive(Clone, Debug)]
-pub enum BackendConfig {
-    Memory,
-    /// `dir`: scratch folder of this state alone, emptied at open and removed when the state is dropped.
-    Disk {
-        dir: PathBuf,
-    },
-}
 
 /// A table that a transform keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -67,6 +67,7 @@ impl TaskError {
             Self::Source { source, .. } => match source {
                 SourceError::Decode { .. } => FailureKind::UserData,
                 SourceError::User { .. } => FailureKind::User,
+                SourceError::State { .. } => FailureKind::State,
                 SourceError::Transient { .. } => FailureKind::Transient,
             },
             Self::Sink { source, .. } => match source {
@@ -84,7 +85,8 @@ fn state_kind(error: &StateError) -> FailureKind {
     match error {
         // A scratch disk may be freed, and the next attempt may run elsewhere.
         StateError::Disk { .. } => FailureKind::Transient,
-        StateError::Mismatch { .. } | StateError::Limit { .. } => FailureKind::User,
+        StateError::Mismatch { .. } => FailureKind::State,
+        StateError::Limit { .. } => FailureKind::User,
         StateError::Bug { .. } => FailureKind::Bug,
     }
 }
@@ -93,7 +95,7 @@ fn restore_kind(error: &SnapshotError) -> FailureKind {
     use millstream_store::StoreErrorKind;
     match error {
         SnapshotError::Corrupt { .. } => FailureKind::Corrupt,
-        SnapshotError::Mismatch { .. } => FailureKind::User,
+        SnapshotError::Mismatch { .. } => FailureKind::State,
         SnapshotError::Encode { .. } => FailureKind::Bug,
         SnapshotError::Store(e) => match e.kind {
             // An object that a manifest names and that is not there is a broken checkpoint, not a passing trouble.

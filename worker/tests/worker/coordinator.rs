@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerCommand, WorkerReport};
 use millstream_api::graph::JobGraph;
-use millstream_api::ids::{Epoch, Generation, TaskId};
+use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
 use millstream_api::log::{Manifest, OperatorState, TableManifest, TaskSnapshot};
 use millstream_store::{LocalStore, ObjectStore};
 use millstream_worker::metrics::TaskReadings;
@@ -34,7 +34,18 @@ pub struct Coordinator {
 impl Coordinator {
     /// A worker with one slot per task index; objects go to `dir`.
     pub fn new(graph: &Arc<JobGraph>, parallelism: u32, dir: &Path, disk: bool) -> Self {
-        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
+        let store = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
+        Self::with_store(graph, parallelism, dir, disk, store)
+    }
+
+    /// The same with another store.
+    pub fn with_store(
+        graph: &Arc<JobGraph>,
+        parallelism: u32,
+        dir: &Path,
+        disk: bool,
+        store: Arc<dyn ObjectStore>,
+    ) -> Self {
         let backend = if disk { StateBackend::Disk { dir: dir.join("scratch") } } else { StateBackend::Memory };
         let worker = Worker::spawn(WorkerConfig {
             slots: parallelism,
@@ -109,6 +120,22 @@ impl Coordinator {
         self.send(Command::Aborted { epoch });
     }
 
+    /// Triggers an epoch that a task declines, and gives it up.
+    pub fn declined_checkpoint(&mut self) -> String {
+        let epoch = self.trigger(false);
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            if let Report::Declined { epoch: declined, reason, .. } = report
+                && declined == epoch
+            {
+                self.send(Command::Aborted { epoch });
+                return reason;
+            }
+        }
+    }
+
     /// A last checkpoint after which sources emit nothing.
     pub fn stop(&mut self) {
         let epoch = self.trigger(true);
@@ -147,13 +174,13 @@ impl Coordinator {
         self.manifest
     }
 
-    /// Waits until the sources have read so many rows in this process.
+    /// Waits until the sources have read so many rows in this process, or all that there are.
     pub fn wait_for_rows(&mut self, rows: u64) {
         let deadline = Instant::now() + STEP_TIME_MAX;
         let read = |readings: &[TaskReadings]| -> u64 {
             readings.iter().filter(|r| r.role.has_source).map(|r| r.records_in).sum()
         };
-        while read(&self.worker.metrics.read()) < rows {
+        while read(&self.worker.metrics.read()) < rows && self.ended != self.running {
             assert!(Instant::now() < deadline, "the sources do not read: {:?}", self.worker.metrics.read());
             // Counters wake nobody: a report, or the next look.
             if let Some(report) = self.report_within(Duration::from_millis(1)) {
@@ -162,8 +189,18 @@ impl Coordinator {
         }
     }
 
-    pub fn metrics(&self) -> Vec<TaskReadings> {
-        self.worker.metrics.read()
+    /// Waits until all tasks of some vertex have ended.
+    pub fn wait_for_ended_source(&mut self) {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        while !self
+            .graph
+            .vertices()
+            .iter()
+            .any(|v| (0..self.parallelism).all(|index| self.ended.contains(&TaskId { vertex: v.id, index })))
+        {
+            let report = self.next_report(deadline);
+            self.note(&report);
+        }
     }
 
     fn trigger(&mut self, stop: bool) -> Epoch {
@@ -198,31 +235,30 @@ impl Coordinator {
         self.ended.retain(|t| !finished.contains(t));
     }
 
-    /// The next manifest: what the last one says of tasks that did not hand in anything stays.
+    /// The next manifest: what the last one says of tasks that did not hand in anything, because they ended, stays.
     fn merged(&self, epoch: Epoch, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -> Manifest {
-        let vertices = self.graph.vertices();
-        let mut manifest = self.manifest.as_deref().filter(|m| m.parallelism == self.parallelism).cloned();
+        let hash = self.graph.hash();
         let base = self.manifest.as_deref();
-        let manifest_tables = base.map(|m| m.tables.clone()).unwrap_or_default();
-        let mut next = manifest.take().unwrap_or_else(|| Manifest {
+        let mut next = base.cloned().unwrap_or_else(|| Manifest {
             epoch,
             parallelism: self.parallelism,
             max_parallelism: MAX_PARALLELISM,
-            graph_hash: self.graph.hash(),
+            graph_hash: hash,
             graph: Arc::clone(&self.graph),
             tables: Vec::new(),
             operator_state: BTreeMap::new(),
             splits: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             processing_time_max_ms: i64::MIN,
-            finished_tasks: base.map(|m| m.finished_at(self.parallelism, self.graph.hash())).unwrap_or_default(),
+            finished_tasks: BTreeSet::new(),
             transactions: Vec::new(),
             committed_through: None,
             transactional_ids: BTreeMap::new(),
             restored_from: None,
         });
-        next.epoch = epoch;
-        next.tables = manifest_tables;
+        next.finished_tasks = base.map(|m| m.finished_at(self.parallelism, hash)).unwrap_or_default();
+        let rescaled = next.parallelism != self.parallelism;
+        (next.epoch, next.parallelism) = (epoch, self.parallelism);
         for snapshot in snapshots.values() {
             add_tables(&mut next.tables, snapshot);
             next.processing_time_max_ms = next.processing_time_max_ms.max(snapshot.processing_time_max_ms);
@@ -230,26 +266,16 @@ impl Coordinator {
                 next.finished_tasks.insert(snapshot.task);
             }
         }
-        for vertex in &vertices {
+        for vertex in &self.graph.vertices() {
             let of_vertex: Vec<&TaskSnapshot> = snapshots.values().filter(|s| s.task.vertex == vertex.id).collect();
-            if of_vertex.len() < self.parallelism as usize {
-                // Finished tasks hand in nothing; these tests do not look at what they had.
+            if of_vertex.is_empty() {
                 continue;
             }
             let head = &self.graph.transform(vertex.head).uid;
-            next.watermarks.insert(head.clone(), of_vertex.iter().map(|s| s.watermark).collect());
-            for transform in &vertex.transforms {
-                let uid = &self.graph.transform(*transform).uid;
-                let states = of_vertex.iter().filter_map(|s| {
-                    let state = s.operator_state.get(uid)?.clone();
-                    Some(OperatorState { index: s.task.index, state })
-                });
-                next.operator_state.insert(uid.clone(), states.collect());
-                let splits = of_vertex.iter().filter_map(|s| s.splits.get(uid)).flatten().cloned();
-                let splits: Vec<_> = splits.collect();
-                if !splits.is_empty() {
-                    next.splits.insert(uid.clone(), splits);
-                }
+            let watermark = |index| of_vertex.iter().find(|s| s.task.index == index).map_or(i64::MAX, |s| s.watermark);
+            next.watermarks.insert(head.clone(), (0..self.parallelism).map(watermark).collect());
+            for uid in vertex.transforms.iter().map(|t| &self.graph.transform(*t).uid) {
+                merge_unkeyed(&mut next, uid, &of_vertex, rescaled);
             }
         }
         next
@@ -309,6 +335,24 @@ impl Coordinator {
 
     fn send(&self, command: Command) {
         self.worker.commands.blocking_send(WorkerCommand { attempt: self.attempt, command }).unwrap();
+    }
+}
+
+/// Splits by name and states by task: newer over older.
+fn merge_unkeyed(next: &mut Manifest, uid: &TransformUid, snapshots: &[&TaskSnapshot], rescaled: bool) {
+    let states = next.operator_state.entry(uid.clone()).or_default();
+    if rescaled {
+        states.clear();
+    }
+    for snapshot in snapshots {
+        states.retain(|s| s.index != snapshot.task.index);
+        let state = snapshot.operator_state.get(uid).cloned();
+        states.extend(state.map(|state| OperatorState { index: snapshot.task.index, state }));
+        if let Some(new) = snapshot.splits.get(uid) {
+            let splits = next.splits.entry(uid.clone()).or_default();
+            splits.retain(|old| new.iter().all(|s| s.split != old.split));
+            splits.extend(new.iter().cloned());
+        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Run {
     pub fn start(mut self) -> Process {
         let (out, err) = (self.folder.join("stdout"), self.folder.join("stderr"));
         self.command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-        Process { child: self.command.spawn().unwrap(), out, err, started: Instant::now() }
+        Process { child: self.command.spawn().unwrap(), err, started: Instant::now() }
     }
 
     /// Runs to the end.
@@ -88,7 +88,6 @@ impl Run {
 /// A running job. Killed when dropped.
 pub struct Process {
     child: Child,
-    out: PathBuf,
     err: PathBuf,
     pub started: Instant,
 }
@@ -97,7 +96,6 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
-    pub stdout: String,
     pub stderr: String,
 }
 
@@ -140,15 +138,11 @@ impl Process {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         };
-        Finished { status, stdout: read(&self.out), stderr: read(&self.err) }
+        Finished { status, stderr: read(&self.err) }
     }
 
     pub fn stderr(&self) -> String {
         read(&self.err)
-    }
-
-    pub fn stdout(&self) -> String {
-        read(&self.out)
     }
 
     pub fn wait_for_log(&self, text: &str, limit: Duration) {

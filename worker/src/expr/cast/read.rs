@@ -10,7 +10,7 @@ use super::{Cast, Refusal, booleans_of, fit_binary};
 use crate::expr::EvalError;
 use crate::expr::operand::Native;
 use crate::format::json::ticks_per_second;
-use crate::format::text::calendar::{MILLIS_PER_DAY, NANOS_PER_SECOND, days_from_civil, days_in_month};
+use crate::format::text::calendar::{MILLIS_PER_DAY, NANOS_PER_DAY, NANOS_PER_SECOND, days_from_civil, days_in_month};
 use crate::format::text::decimal::{self, Read};
 use crate::format::text::number::{read_double, read_single};
 use crate::format::text::time::DayTime;
@@ -37,8 +37,7 @@ pub fn from_text(cast: &Cast, array: &ArrayRef, to: &SqlType) -> Result<ArrayRef
             let Some(text) = text(row) else { return Ok(None) };
             match decimal::read(text.trim().as_bytes(), *precision, *scale) {
                 Read::Value(value) => Ok(Some(value)),
-                Read::TooLarge => Ok(None),
-                Read::Malformed => Err(refused(text)),
+                Read::TooLarge | Read::Malformed => Err(refused(text)),
             }
         }),
         SqlType::Date => values(cast, texts.len(), |row| read_with(text(row), read_date)),
@@ -101,7 +100,7 @@ fn read_integer(text: &str) -> Option<i64> {
         return None;
     }
     match whole {
-        "" | "+" | "-" => (!fraction.is_empty()).then_some(0),
+        "" | "+" | "-" => text.contains('.').then_some(0),
         _ => whole.parse().ok(),
     }
 }
@@ -123,7 +122,7 @@ pub fn read_date(text: &str) -> Option<i32> {
     valid.then(|| days_from_civil(year, month, day) as i32)
 }
 
-/// `h`, `h:m`, `h:m:s` or `h:m:s.f`: milliseconds of the day. The range of each part is checked.
+/// `h`, `h:m`, `h:m:s` or `h:m:s.f`: milliseconds of the day, rounded by the fourth digit of the fraction.
 fn read_time(text: &str) -> Option<i32> {
     let (clock, fraction) = text.split_once('.').map_or((text, None), |(c, f)| (c, Some(f)));
     let mut parts = clock.splitn(3, ':');
@@ -135,15 +134,16 @@ fn read_time(text: &str) -> Option<i32> {
     }
     let second = second.map_or(Some(0), number)?;
     let millis = fraction.map_or(Some(0), |f| {
-        let digits: String = f.chars().chain("000".chars()).take(3).collect();
-        number(&digits)
+        let digits: String = f.chars().chain("0000".chars()).take(4).collect();
+        Some((number(&digits)? + 5) / 10)
     })?;
     let valid = hour < 24 && minute < 60 && second < 60;
-    valid.then_some((((hour * 60 + minute) * 60 + second) * 1000 + millis) as i32)
+    let time_ms = ((hour * 60 + minute) * 60 + second) * 1000 + millis;
+    valid.then_some(time_ms.min(MILLIS_PER_DAY - 1) as i32)
 }
 
 /// `yyyy-[M]M-[d]d[ [H]H:[m]m:[s]s[.f]]`, the fraction with up to nine digits. A day beyond the end of its month is its
-/// last day, as Java's SMART resolver has it.
+/// last day and 24:00:00 the next midnight, as Java's SMART resolver has it.
 pub fn read_timestamp(text: &str) -> Option<DayTime> {
     let (date, clock) = text.split_once(' ').map_or((text, None), |(d, c)| (d, Some(c)));
     let (year_text, rest) = date.split_at_checked(4)?;
@@ -155,7 +155,8 @@ pub fn read_timestamp(text: &str) -> Option<DayTime> {
         return None;
     }
     let days = days_from_civil(year, month, day.min(days_in_month(year, month)));
-    Some(DayTime { days, nanos_of_day: clock.map_or(Some(0), read_clock)? })
+    let nanos = clock.map_or(Some(0), read_clock)?;
+    Some(DayTime { days: days + nanos / NANOS_PER_DAY, nanos_of_day: nanos % NANOS_PER_DAY })
 }
 
 fn read_clock(text: &str) -> Option<i64> {
@@ -163,12 +164,12 @@ fn read_clock(text: &str) -> Option<i64> {
     let mut parts = clock.splitn(3, ':');
     let mut part = || short_number(parts.next()?, 2);
     let (hour, minute, second) = (part()?, part()?, part()?);
-    if hour > 23 || minute > 59 || second > 59 || fraction.len() > 9 {
+    if minute > 59 || second > 59 || fraction.len() > 9 {
         return None;
     }
-    let nanos = if fraction.is_empty() { 0 } else { number(fraction)? * 10i64.pow(9 - fraction.len() as u32) };
-    debug_assert!(((hour * 60 + minute) * 60 + second) * 1000 < MILLIS_PER_DAY);
-    Some(((hour * 60 + minute) * 60 + second) * NANOS_PER_SECOND + nanos)
+    let fraction = if fraction.is_empty() { 0 } else { number(fraction)? * 10i64.pow(9 - fraction.len() as u32) };
+    let nanos = ((hour * 60 + minute) * 60 + second) * NANOS_PER_SECOND + fraction;
+    (nanos <= NANOS_PER_DAY).then_some(nanos)
 }
 
 /// 1 to `digits_max` digits.
@@ -191,6 +192,8 @@ mod tests {
         }
         assert_eq!(read_time("9:5:1.25"), Some(32_701_250));
         assert_eq!(read_time("09"), Some(32_400_000));
+        assert_eq!(read_time("10:20:30.9999"), Some(37_231_000));
+        assert_eq!(read_time("23:59:59.9999"), Some(86_399_999));
         for bad in ["24:00:00", "a", "1:2.5", ""] {
             assert_eq!(read_time(bad), None, "{bad}");
         }
@@ -202,7 +205,8 @@ mod tests {
         assert_eq!(ms("1970-01-01"), Some(0));
         assert_eq!(ms("1970-1-1 0:0:1.5"), Some(1500));
         assert_eq!(ms("2023-02-31 00:00:00"), ms("2023-02-28 00:00:00"));
-        for bad in ["1970-01-01T00:00:00", "1970-01-01 24:00:00", "1970-01-01 00:00", "70-01-01", "1970-01-32", ""] {
+        assert_eq!(ms("1970-01-01 24:00:00"), Some(86_400_000));
+        for bad in ["1970-01-01T00:00:00", "1970-01-01 24:00:01", "1970-01-01 00:00", "70-01-01", "1970-01-32", ""] {
             assert_eq!(ms(bad), None, "{bad}");
         }
     }
@@ -212,7 +216,8 @@ mod tests {
         assert_eq!(read_integer("12.9"), Some(12));
         assert_eq!(read_integer("-.9"), Some(0));
         assert_eq!(read_integer("+7"), Some(7));
-        for bad in ["", ".", "-", "1.x", "1e3", "9223372036854775808"] {
+        assert_eq!(read_integer("."), Some(0));
+        for bad in ["", "-", "1.x", "1e3", "9223372036854775808"] {
             assert_eq!(read_integer(bad), None, "{bad}");
         }
     }

@@ -4,7 +4,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::DataType;
 use millstream_api::graph::SqlType;
 
-use super::pattern::Pattern;
+use super::pattern::{Dialect, Pattern};
 use super::{ArgInfo, Binding, Call, Function};
 use crate::expr::cast::{read_date, read_timestamp};
 use crate::expr::operand::{Native, fixed_options, fixed_rows, text_rows};
@@ -28,11 +28,11 @@ pub fn bind(name: &str, args: &[ArgInfo<'_>], result: &SqlType) -> Binding {
     Ok(Some(match name {
         "DATE_FORMAT" => {
             let per_second = ticks_per_second(&args[0].ty.arrow());
-            let patterns = Patterns::of(args, 1, None)?;
+            let patterns = Patterns::of(args, Dialect::DateTimeFormatter, None)?;
             printed(patterns, move |value| DayTime::from_ticks(value, per_second))
         }
         "FROM_UNIXTIME" => {
-            let patterns = Patterns::of(args, 1, Some(DEFAULT_PATTERN))?;
+            let patterns = Patterns::of(args, Dialect::SimpleDateFormat, Some(DEFAULT_PATTERN))?;
             printed(patterns, |seconds| DayTime::from_ticks(seconds, 1))
         }
         "TO_TIMESTAMP" => to_timestamp(args, data_type)?,
@@ -43,11 +43,11 @@ pub fn bind(name: &str, args: &[ArgInfo<'_>], result: &SqlType) -> Binding {
             Ok(fixed_options(call.rows, &data_type, |row| read_date(strings.get(row)?)))
         }),
         "TO_DATE" => {
-            let patterns = Patterns::of(args, 1, None)?;
+            let patterns = Patterns::of(args, Dialect::SimpleDateFormat, None)?;
             read_text(patterns, data_type, |text, pattern| i32::try_from(pattern.read_lenient(text)?.days).ok())
         }
         "UNIX_TIMESTAMP" => {
-            let patterns = Patterns::of(args, 1, Some(DEFAULT_PATTERN))?;
+            let patterns = Patterns::of(args, Dialect::SimpleDateFormat, Some(DEFAULT_PATTERN))?;
             read_text(patterns, data_type, |text, pattern| {
                 // What cannot be read is Long.MIN_VALUE in Flink, not NULL.
                 Some(pattern.read_lenient(text).and_then(|at| at.ticks(1)).unwrap_or(i64::MIN))
@@ -73,21 +73,17 @@ fn now<N: Native>(data_type: DataType, f: fn(i64) -> N) -> Function {
     Function::total(move |call| Ok(N::array(vec![f(call.cx.processing_time_ms); call.rows], None, &data_type)))
 }
 
-/// The pattern of a call: parsed when the call was compiled, or row by row.
+/// The pattern of a call, its second argument: parsed when the call was compiled, or row by row.
 enum Patterns {
     Constant(Pattern),
-    Argument(usize),
+    PerRow(Dialect),
 }
 
 impl Patterns {
-    fn of(args: &[ArgInfo<'_>], at: usize, default: Option<&str>) -> Result<Self, ExprError> {
-        let constant = match (args.get(at), default) {
-            (Some(arg), _) => arg.text(),
-            (None, default) => default,
-        };
-        match constant {
-            Some(pattern) => Ok(Self::Constant(Pattern::parse(pattern).map_err(ExprError::new)?)),
-            None => Ok(Self::Argument(at)),
+    fn of(args: &[ArgInfo<'_>], dialect: Dialect, default: Option<&str>) -> Result<Self, ExprError> {
+        match args.get(1).map_or(default, ArgInfo::text) {
+            Some(pattern) => Ok(Self::Constant(Pattern::parse(pattern, dialect).map_err(ExprError::new)?)),
+            None => Ok(Self::PerRow(dialect)),
         }
     }
 
@@ -99,8 +95,8 @@ impl Patterns {
     fn with<R>(&self, call: &Call<'_>, row: usize, f: impl FnOnce(&Pattern) -> R) -> Result<Option<R>, EvalError> {
         match self {
             Self::Constant(pattern) => Ok(Some(f(pattern))),
-            Self::Argument(at) => match call.args[*at].text().get(row) {
-                Some(text) => Ok(Some(f(&Pattern::parse(text).map_err(EvalError::user)?))),
+            Self::PerRow(dialect) => match call.args[1].text().get(row) {
+                Some(text) => Ok(Some(f(&Pattern::parse(text, *dialect).map_err(EvalError::user)?))),
                 None => Ok(None),
             },
         }
@@ -150,10 +146,10 @@ fn to_timestamp(args: &[ArgInfo<'_>], data_type: DataType) -> Result<Function, E
     if args.len() == 1 {
         return Ok(Function::total(move |call| {
             let strings = call.args[0].text();
-            Ok(fixed_options(call.rows, &data_type, |row| read_timestamp(strings.get(row)?.trim())?.ticks(per_second)))
+            Ok(fixed_options(call.rows, &data_type, |row| read_timestamp(strings.get(row)?)?.ticks(per_second)))
         }));
     }
-    let patterns = Patterns::of(args, 1, None)?;
+    let patterns = Patterns::of(args, Dialect::DateTimeFormatter, None)?;
     Ok(read_text(patterns, data_type, move |text, pattern| {
         pattern.read_strict(text).or_else(|| read_timestamp(text.trim()))?.ticks(per_second)
     }))

@@ -278,7 +278,7 @@ fn add(unit: Unit, ty: &SqlType, result: &SqlType) -> Option<Function> {
         }
         return Some(added::<i32>(data_type, move |days, count| {
             let moved = match months {
-                Some(months) => add_months(i64::from(days), count.checked_mul(months)?),
+                Some(months) => add_months(i64::from(days), month_count(count, months)?),
                 None => i64::from(days).checked_add(count.checked_mul(nanos? / NANOS_PER_DAY)?)?,
             };
             i32::try_from(moved).ok()
@@ -287,14 +287,15 @@ fn add(unit: Unit, ty: &SqlType, result: &SqlType) -> Option<Function> {
     let per_second = ticks_per_second(&ty.arrow());
     let nanos_per_tick = NANOS_PER_SECOND / per_second;
     Some(added::<i64>(data_type, move |ticks, count| match months {
-        Some(months) => {
-            // Beyond this no year has a name, and the calendar's arithmetic would overflow.
-            let count = count.checked_mul(months).filter(|m| m.unsigned_abs() < 1 << 40)?;
-            add_months_to(ticks, per_second * 86_400, count)
-        }
+        Some(months) => add_months_to(ticks, per_second * 86_400, month_count(count, months)?),
         None if nanos? >= nanos_per_tick => ticks.checked_add(count.checked_mul(nanos? / nanos_per_tick)?),
         None => ticks.checked_add(count.checked_mul(nanos?)?.div_euclid(nanos_per_tick)),
     }))
+}
+
+/// Months in `count` units, as far as the calendar's arithmetic reaches: no type holds later years.
+fn month_count(count: i64, months: i64) -> Option<i64> {
+    count.checked_mul(months).filter(|m| m.unsigned_abs() < 1 << 40)
 }
 
 fn added<T: Native>(data_type: DataType, f: impl Fn(T, i64) -> Option<T> + Send + Sync + 'static) -> Function {

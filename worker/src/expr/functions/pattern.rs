@@ -2,12 +2,11 @@
 //!
 //! Two readers, because Flink uses two: `DateTimeFormatter` (TO_TIMESTAMP) wants the widths and ranges that the pattern
 //! says and the whole text; `SimpleDateFormat` (UNIX_TIMESTAMP, TO_DATE) takes numbers of any width, carries what is out of
-//! range (the 32nd of January is the 1st of February) and ignores what follows. Writing is the same for both.
+//! range (the 32nd of January is the 1st of February) and ignores what follows. Both are in `read`; writing is the same.
 
-use crate::format::text::calendar::{
-    Civil, NANOS_PER_DAY, NANOS_PER_SECOND, civil_from_days, day_of_year, days_from_civil, days_in_month,
-    iso_day_of_week,
-};
+mod read;
+
+use crate::format::text::calendar::{Civil, NANOS_PER_SECOND, civil_from_days, day_of_year, iso_day_of_week};
 use crate::format::text::time::DayTime;
 
 const MONTHS: [&str; 12] = [
@@ -25,8 +24,6 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-/// Two-digit years are read as 1946 to 2045 by the lenient reader. Java takes 80 years back from the wall clock.
-const LENIENT_CENTURY_START: i64 = 1946;
 
 /// A field of a date or time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +55,15 @@ enum Item {
     OptionalEnd,
 }
 
+/// Whose pattern it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// DATE_FORMAT and TO_TIMESTAMP.
+    DateTimeFormatter,
+    /// UNIX_TIMESTAMP, FROM_UNIXTIME and TO_DATE. Has no optional parts, and `u` is the day of the week.
+    SimpleDateFormat,
+}
+
 /// A parsed pattern.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -66,13 +72,15 @@ pub struct Pattern {
 
 impl Pattern {
     /// Parses a pattern; the error says what it has that is not supported.
-    pub fn parse(pattern: &str) -> Result<Self, String> {
+    pub fn parse(pattern: &str, dialect: Dialect) -> Result<Self, String> {
+        let simple = dialect == Dialect::SimpleDateFormat;
         let mut items = Vec::new();
         let mut chars = pattern.chars().peekable();
         let mut depth = 0i32;
         while let Some(c) = chars.next() {
             match c {
                 '\'' => push_text(&mut items, &quoted(&mut chars, pattern)?),
+                '[' | ']' | '{' | '}' | '#' if simple => push_text(&mut items, c.encode_utf8(&mut [0; 4])),
                 '[' => {
                     depth += 1;
                     items.push(Item::OptionalStart);
@@ -83,6 +91,11 @@ impl Pattern {
                 }
                 ']' | '{' | '}' | '#' => {
                     return Err(format!("the date pattern '{pattern}' has a reserved character '{c}'"));
+                }
+                'u' if simple => {
+                    return Err(format!(
+                        "the date pattern '{pattern}' has the letter 'u', which is not supported here"
+                    ));
                 }
                 c if c.is_ascii_alphabetic() => {
                     let mut count = 1;
@@ -110,31 +123,6 @@ impl Pattern {
                 Item::OptionalStart | Item::OptionalEnd => {}
             }
         }
-    }
-
-    /// Reads a text that has exactly this form.
-    pub fn read_strict(&self, text: &str) -> Option<DayTime> {
-        let mut fields = Fields::default();
-        let rest = read_items(&self.items, text, &mut fields)?;
-        if rest.is_empty() { fields.resolve_strict() } else { None }
-    }
-
-    /// Reads the beginning of a text as `SimpleDateFormat` does.
-    pub fn read_lenient(&self, text: &str) -> Option<DayTime> {
-        let mut fields = Fields::default();
-        let mut rest = text;
-        for (index, item) in self.items.iter().enumerate() {
-            rest = match item {
-                Item::Text(literal) => rest.strip_prefix(literal.as_str())?,
-                Item::Field(field, count) => {
-                    let adjacent =
-                        matches!(self.items.get(index + 1), Some(Item::Field(next, n)) if next.is_number(*n));
-                    read_lenient_field(*field, *count, adjacent, rest.trim_start_matches([' ', '\t']), &mut fields)?
-                }
-                Item::OptionalStart | Item::OptionalEnd => return None,
-            };
-        }
-        fields.resolve_lenient()
     }
 }
 
@@ -239,230 +227,6 @@ fn short_or_full(name: &str, count: usize) -> &str {
     if count >= 4 { name } else { &name[..3] }
 }
 
-/// What was read.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fields {
-    year: Option<i64>,
-    month: Option<i64>,
-    day: Option<i64>,
-    day_of_year: Option<i64>,
-    hour: Option<i64>,
-    hour_of_half: Option<i64>,
-    afternoon: Option<bool>,
-    minute: Option<i64>,
-    second: Option<i64>,
-    nanos: Option<i64>,
-}
-
-impl Fields {
-    fn set(&mut self, field: Field, value: i64) {
-        match field {
-            Field::Year => self.year = Some(value),
-            Field::Month => self.month = Some(value),
-            Field::Day => self.day = Some(value),
-            Field::DayOfYear => self.day_of_year = Some(value),
-            Field::Hour => self.hour = Some(value),
-            Field::HourFrom1 => self.hour = Some(if value == 24 { 0 } else { value }),
-            Field::HourOfHalf => self.hour_of_half = Some(value),
-            Field::HourOfHalfFrom1 => self.hour_of_half = Some(if value == 12 { 0 } else { value }),
-            Field::Minute => self.minute = Some(value),
-            Field::Second => self.second = Some(value),
-            Field::Fraction => self.nanos = Some(value),
-            Field::HalfOfDay => self.afternoon = Some(value == 1),
-            Field::Weekday => {}
-        }
-    }
-
-    /// The hour of the day; one of a half without the half counts as none, as Flink reads it.
-    fn hour_of_day(&self) -> Option<i64> {
-        self.hour.or_else(|| Some(self.hour_of_half? + if self.afternoon? { 12 } else { 0 }))
-    }
-
-    /// Every field in its range, the day cut to the month's last one; 1970-01-01 00:00:00 for what was not read.
-    fn resolve_strict(&self) -> Option<DayTime> {
-        let (year, month, day) = (self.year.unwrap_or(1970), self.month.unwrap_or(1), self.day.unwrap_or(1));
-        let in_range = |value: Option<i64>, from: i64, to: i64| value.is_none_or(|v| (from..=to).contains(&v));
-        let valid = in_range(self.month, 1, 12)
-            && in_range(self.day, 1, 31)
-            && in_range(self.day_of_year, 1, 366)
-            && in_range(self.hour, 0, 23)
-            && in_range(self.hour_of_half, 0, 11)
-            && in_range(self.minute, 0, 59)
-            && in_range(self.second, 0, 59);
-        if !valid {
-            return None;
-        }
-        let days = match self.day_of_year {
-            Some(n) if self.year.is_some() && self.month.is_none() => days_from_civil(year, 1, 1) + n - 1,
-            _ => days_from_civil(year, month, day.min(days_in_month(year, month))),
-        };
-        let seconds = (self.hour_of_day().unwrap_or(0) * 60 + self.minute.unwrap_or(0)) * 60 + self.second.unwrap_or(0);
-        Some(DayTime { days, nanos_of_day: seconds * NANOS_PER_SECOND + self.nanos.unwrap_or(0) })
-    }
-
-    /// Fields out of their range carry over.
-    fn resolve_lenient(&self) -> Option<DayTime> {
-        let year = self.year.unwrap_or(1970);
-        let days = match self.day_of_year {
-            Some(n) if self.month.is_none() => days_from_civil(year, 1, 1) + n - 1,
-            _ => days_from_civil(year, self.month.unwrap_or(1), 1) + self.day.unwrap_or(1) - 1,
-        };
-        let hour = self.hour.or_else(|| Some(self.hour_of_half? + if self.afternoon == Some(true) { 12 } else { 0 }));
-        let seconds = hour
-            .unwrap_or(0)
-            .checked_mul(3600)?
-            .checked_add(self.minute.unwrap_or(0).checked_mul(60)?)?
-            .checked_add(self.second.unwrap_or(0))?;
-        let nanos = seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(self.nanos.unwrap_or(0))?;
-        Some(DayTime { days: days + nanos.div_euclid(NANOS_PER_DAY), nanos_of_day: nanos.rem_euclid(NANOS_PER_DAY) })
-    }
-}
-
-/// Reads the items from the start of `text`: what follows. An optional part that does not fit is left out.
-fn read_items<'a>(items: &[Item], mut text: &'a str, fields: &mut Fields) -> Option<&'a str> {
-    let mut index = 0;
-    while let Some(item) = items.get(index) {
-        match item {
-            Item::Text(literal) => text = text.strip_prefix(literal.as_str())?,
-            Item::Field(field, count) => {
-                let reserved = reserved_digits(&items[index + 1..]);
-                text = read_strict_field(*field, *count, reserved, text, fields)?;
-            }
-            Item::OptionalStart => {
-                let end = index + closing(&items[index..]);
-                let mut tried = *fields;
-                if let Some(rest) = read_items(&items[index + 1..end], text, &mut tried) {
-                    (text, *fields) = (rest, tried);
-                }
-                index = end;
-            }
-            Item::OptionalEnd => {}
-        }
-        index += 1;
-    }
-    Some(text)
-}
-
-/// Offset of the end of the optional part that `items` begins with.
-fn closing(items: &[Item]) -> usize {
-    let mut depth = 0;
-    for (offset, item) in items.iter().enumerate() {
-        match item {
-            Item::OptionalStart => depth += 1,
-            Item::OptionalEnd => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return offset;
-        }
-    }
-    items.len()
-}
-
-/// Digits that the fixed-width fields right behind a field claim: `yyyyMMdd`.
-fn reserved_digits(items: &[Item]) -> usize {
-    items
-        .iter()
-        .map_while(|item| match item {
-            Item::Field(field, count) if field.is_number(*count) && *count > 1 => Some(*count),
-            _ => None,
-        })
-        .sum()
-}
-
-fn read_strict_field<'a>(
-    field: Field,
-    count: usize,
-    reserved: usize,
-    text: &'a str,
-    fields: &mut Fields,
-) -> Option<&'a str> {
-    if !field.is_number(count) {
-        return read_name(field, count, text, false, fields);
-    }
-    let available = text.bytes().take_while(u8::is_ascii_digit).count();
-    let width = match (field, count) {
-        // One letter, and a year of no fixed width: as many digits as there are, without those claimed behind.
-        (Field::Fraction, n) => n,
-        (_, 1) | (Field::Year, 3) => available.saturating_sub(reserved),
-        (_, n) => n,
-    };
-    if width == 0 || width > available || width > 18 {
-        return None;
-    }
-    let value: i64 = text[..width].parse().ok()?;
-    fields.set(
-        field,
-        match (field, count) {
-            (Field::Fraction, n) => value * 10i64.pow(9 - n as u32),
-            (Field::Year, 2) => 2000 + value,
-            _ => value,
-        },
-    );
-    Some(&text[width..])
-}
-
-fn read_lenient_field<'a>(
-    field: Field,
-    count: usize,
-    adjacent: bool,
-    text: &'a str,
-    fields: &mut Fields,
-) -> Option<&'a str> {
-    if !field.is_number(count) {
-        return read_name(field, count, text, true, fields);
-    }
-    let available = text.bytes().take_while(u8::is_ascii_digit).count();
-    let width = if adjacent { available.min(count) } else { available };
-    if width == 0 || width > 9 {
-        return None;
-    }
-    let value: i64 = text[..width].parse().ok()?;
-    fields.set(
-        field,
-        match field {
-            // Milliseconds, however many letters.
-            Field::Fraction => value * 1_000_000,
-            Field::Year if count <= 2 && width == 2 => {
-                let year = LENIENT_CENTURY_START - LENIENT_CENTURY_START % 100 + value;
-                if year < LENIENT_CENTURY_START { year + 100 } else { year }
-            }
-            _ => value,
-        },
-    );
-    Some(&text[width..])
-}
-
-/// Reads the name of a month, a weekday, or AM and PM.
-fn read_name<'a>(field: Field, count: usize, text: &'a str, lenient: bool, fields: &mut Fields) -> Option<&'a str> {
-    let names: &[&str] = match field {
-        Field::Month => &MONTHS,
-        Field::Weekday => &WEEKDAYS,
-        _ => &["AM", "PM"],
-    };
-    let matches = |name: &str| {
-        let head = text.get(..name.len())?;
-        let equal = if lenient { head.eq_ignore_ascii_case(name) } else { head == name };
-        equal.then_some(name.len())
-    };
-    for (index, name) in names.iter().enumerate() {
-        let short = &name[..name.len().min(3)];
-        // The lenient reader takes the long name where there is one.
-        let length =
-            if lenient { matches(name).or_else(|| matches(short)) } else { matches(short_or_all(name, count)) };
-        if let Some(length) = length {
-            let value = index as i64 + i64::from(field == Field::Month);
-            fields.set(field, value);
-            return Some(&text[length..]);
-        }
-    }
-    None
-}
-
-fn short_or_all(name: &str, count: usize) -> &str {
-    if count >= 4 { name } else { &name[..name.len().min(3)] }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,7 +238,7 @@ mod tests {
     fn writes_javas_letters() {
         let write = |pattern: &str| {
             let mut out = String::new();
-            Pattern::parse(pattern).unwrap().write(AT, &mut out);
+            Pattern::parse(pattern, Dialect::DateTimeFormatter).unwrap().write(AT, &mut out);
             out
         };
         assert_eq!(write("yyyy-MM-dd HH:mm:ss.SSS"), "2026-11-21 15:04:05.067");
@@ -485,13 +249,15 @@ mod tests {
         assert_eq!(write("kk KK hh"), "15 03 03");
         assert_eq!(write("yyyy年"), "2026年");
         for bad in ["yyyy-ww", "x", "'open", "[yyyy", "{", "SSSSSSSSSS"] {
-            assert!(Pattern::parse(bad).is_err(), "{bad}");
+            assert!(Pattern::parse(bad, Dialect::DateTimeFormatter).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn the_strict_reader_wants_the_pattern() {
-        let ms = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().read_strict(text)?.ticks(1000);
+        let ms = |pattern: &str, text: &str| {
+            Pattern::parse(pattern, Dialect::DateTimeFormatter).unwrap().read_strict(text)?.ticks(1000)
+        };
         let midnight = 20_778 * 86_400_000;
         assert_eq!(ms("yyyy-MM-dd", "2026-11-21"), Some(midnight));
         assert_eq!(ms("yyyyMMdd", "20261121"), Some(midnight));
@@ -502,11 +268,13 @@ mod tests {
         assert_eq!(ms("yyyy-MM-dd[ HH:mm]", "2026-11-21 01:00"), Some(midnight + 3_600_000));
         assert_eq!(ms("yyyy-MM-dd", "2023-02-31"), ms("yyyy-MM-dd", "2023-02-28"));
         assert_eq!(ms("HH:mm", "01:00"), Some(3_600_000));
+        assert_eq!(ms("HH:mm", "24:00"), Some(0));
+        assert_eq!(ms("yyyy-MM-dd HH:mm", "2026-11-20 24:00"), Some(midnight));
         for (pattern, text) in [
             ("yyyy-MM-dd", "2026-11-21 "),
             ("yyyy-MM-dd", "2026-1-21"),
             ("yyyy-MM-dd", "2026-13-21"),
-            ("HH:mm", "24:00"),
+            ("HH:mm", "24:01"),
             ("dd MMM yyyy", "21 nov 2026"),
             ("yyyy", ""),
         ] {
@@ -516,7 +284,9 @@ mod tests {
 
     #[test]
     fn the_lenient_reader_carries_and_ignores_the_rest() {
-        let ms = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().read_lenient(text)?.ticks(1000);
+        let ms = |pattern: &str, text: &str| {
+            Pattern::parse(pattern, Dialect::SimpleDateFormat).unwrap().read_lenient(text)?.ticks(1000)
+        };
         assert_eq!(ms("yyyy-MM-dd", "2026-01-32 and more"), ms("yyyy-MM-dd", "2026-2-1"));
         assert_eq!(ms("yyyy-MM-dd", "2026-14-01"), ms("yyyy-MM-dd", "2027-02-01"));
         assert_eq!(ms("yyyyMMdd", "20261121"), Some(20_778 * 86_400_000));

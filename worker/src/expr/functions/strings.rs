@@ -62,11 +62,12 @@ fn char_lengths(call: &Call<'_>) -> Int32Array {
     Int32Array::new(lengths.into(), strings.nulls().cloned())
 }
 
-/// Position of the first `needle` at or behind the character `from`, or 0.
+/// Position of the first `needle` at or behind the character `from`, or 0. An empty needle is at 1 wherever one looks.
 fn position(text: &str, needle: &str, from: i32) -> Option<i32> {
-    let Some(skip) = usize::try_from(from).ok().and_then(|f| f.checked_sub(1)) else {
-        return Some(0);
-    };
+    if needle.is_empty() {
+        return Some(1);
+    }
+    let skip = usize::try_from(from).unwrap_or(0).saturating_sub(1);
     let Some(start) = byte_at(text, skip) else {
         return Some(0);
     };

@@ -188,7 +188,8 @@ pub enum Data {
     Text(Bytes),
     Binary(Bytes),
     Date(Fixed<i32>),
-    Time(Fixed<i32>),
+    /// With the milliseconds of the least unit that the type keeps.
+    Time(Fixed<i32>, i32),
     Timestamp(Times),
 }
 
@@ -214,7 +215,9 @@ impl Column {
             SqlType::Char { .. } | SqlType::VarChar { .. } => Data::Text(Bytes::new()),
             SqlType::Binary { .. } | SqlType::VarBinary { .. } => Data::Binary(Bytes::new()),
             SqlType::Date => Data::Date(Fixed::default()),
-            SqlType::Time { .. } => Data::Time(Fixed::default()),
+            SqlType::Time { precision } => {
+                Data::Time(Fixed::default(), 10i32.pow(3u32.saturating_sub(u32::from(*precision))))
+            }
             SqlType::Timestamp { .. } | SqlType::TimestampLtz { .. } => Data::Timestamp(Times {
                 values: Fixed::default(),
                 ticks_per_second: ticks_per_second(&field.ty.arrow()),
@@ -233,7 +236,7 @@ impl Column {
             Data::Boolean(c) => c.values.len(),
             Data::TinyInt(c) => c.values.len(),
             Data::SmallInt(c) => c.values.len(),
-            Data::Int(c) | Data::Date(c) | Data::Time(c) => c.values.len(),
+            Data::Int(c) | Data::Date(c) | Data::Time(c, _) => c.values.len(),
             Data::BigInt(c) => c.values.len(),
             Data::Float(c) => c.values.len(),
             Data::Double(c) => c.values.len(),
@@ -249,7 +252,7 @@ impl Column {
             Data::Boolean(c) => c.push_null(),
             Data::TinyInt(c) => c.push_null(),
             Data::SmallInt(c) => c.push_null(),
-            Data::Int(c) | Data::Date(c) | Data::Time(c) => c.push_null(),
+            Data::Int(c) | Data::Date(c) | Data::Time(c, _) => c.push_null(),
             Data::BigInt(c) => c.push_null(),
             Data::Float(c) => c.push_null(),
             Data::Double(c) => c.push_null(),
@@ -266,7 +269,7 @@ impl Column {
             Data::Boolean(c) => c.validity.last_is_null(),
             Data::TinyInt(c) => c.validity.last_is_null(),
             Data::SmallInt(c) => c.validity.last_is_null(),
-            Data::Int(c) | Data::Date(c) | Data::Time(c) => c.validity.last_is_null(),
+            Data::Int(c) | Data::Date(c) | Data::Time(c, _) => c.validity.last_is_null(),
             Data::BigInt(c) => c.validity.last_is_null(),
             Data::Float(c) => c.validity.last_is_null(),
             Data::Double(c) => c.validity.last_is_null(),
@@ -286,7 +289,7 @@ impl Column {
             Data::Boolean(c) => c.truncate(rows),
             Data::TinyInt(c) => c.truncate(rows),
             Data::SmallInt(c) => c.truncate(rows),
-            Data::Int(c) | Data::Date(c) | Data::Time(c) => c.truncate(rows),
+            Data::Int(c) | Data::Date(c) | Data::Time(c, _) => c.truncate(rows),
             Data::BigInt(c) => c.truncate(rows),
             Data::Float(c) => c.truncate(rows),
             Data::Double(c) => c.truncate(rows),
@@ -326,7 +329,7 @@ impl Column {
             Data::Text(c) => c.finish_text(),
             Data::Binary(c) => c.finish_binary(),
             Data::Date(c) => c.finish::<Date32Type>(data_type),
-            Data::Time(c) => c.finish::<Time32MillisecondType>(data_type),
+            Data::Time(c, _) => c.finish::<Time32MillisecondType>(data_type),
             Data::Timestamp(c) => finish_timestamp(&mut c.values, data_type),
         }
     }

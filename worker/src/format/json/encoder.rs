@@ -15,9 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use millstream_api::graph::{JsonOptions, Schema, SqlType, TimestampFormat};
 
 use super::column::ticks_per_second;
-use super::cursor::write_escaped;
-use crate::format::text::decimal::{write_plain, write_scientific};
-use crate::format::text::number::JavaFloat;
+use super::strings::{write_escaped, write_float};
+use crate::format::text::decimal::{write_plain, write_stripped};
 use crate::format::text::time::{write_clock, write_date, write_time};
 
 /// What the objects look like: the columns that go in, and their keys.
@@ -248,7 +247,7 @@ impl<'a> Values<'a> {
             Values::Float(a) => write_float(out, a.value(row), a.value(row).is_finite()),
             Values::Double(a) => write_float(out, a.value(row), a.value(row).is_finite()),
             Values::Decimal { values, scale, plain: true } => write_plain(out, values.value(row), *scale),
-            Values::Decimal { values, scale, plain: false } => write_scientific(out, values.value(row), *scale),
+            Values::Decimal { values, scale, plain: false } => write_stripped(out, values.value(row), *scale),
             Values::Text(a) => {
                 out.push(b'"');
                 write_escaped(a.value(row).as_bytes(), out);
@@ -273,17 +272,6 @@ impl<'a> Values<'a> {
 #[inline(always)]
 fn write_integer<I: itoa::Integer>(out: &mut Vec<u8>, value: I) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// What JSON has no number for is written as a string, Jackson's default.
-fn write_float<T: JavaFloat>(out: &mut Vec<u8>, value: T, finite: bool) {
-    if finite {
-        value.write_java(out);
-    } else {
-        out.push(b'"');
-        value.write_java(out);
-        out.push(b'"');
-    }
 }
 
 fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! Flink's `json` format: one JSON object per record.
 //!
-//! Owns: decoding a record into columns (`decoder`, over `cursor`, `scan`, `value`, `column`, and the learned `template`)
+//! Owns: decoding a record into columns (`decoder`, over `cursor`, `scan`, `strings`, `value`, `column`, and the learned `template`)
 //! and encoding rows (`encoder`). Does not own: tombstones (a record without a value is the caller's case) and what
 //! happens to records that fail.
 //!
@@ -14,6 +14,7 @@ mod decoder;
 mod encoder;
 mod error;
 mod scan;
+mod strings;
 mod template;
 mod value;
 

@@ -126,7 +126,8 @@ fn texts_booleans_and_bytes_take_what_jackson_takes() {
         &[
             ("\"aGk=\"", "6869"),
             ("\"aGk\"", "Err"),
-            (r#""aG\nk=""#, "6869"),
+            (r#""aG\nk=""#, "Err"),
+            (r#""aGkh\naGk=""#, "6869216869"),
             ("\"?\"", "Err"),
             ("1", "Err"),
             ("\"\"", ""),
@@ -146,8 +147,10 @@ fn times_follow_the_timestamp_format() {
             ("\"2026-11-21 09:21\"", "Err"),
             ("\"2026-11-21T09:21:34\"", "Err"),
             ("\"2026-11-21 09:21:34Z\"", "Err"),
-            ("\"2026-02-29 09:21:34\"", "Err"),
-            ("\"2026-11-21 24:00:00\"", "Err"),
+            ("\"2026-02-29 09:21:34\"", "2026-02-28T09:21:34"),
+            ("\"2026-02-32 09:21:34\"", "Err"),
+            ("\"2026-11-20 24:00:00\"", "2026-11-21T00:00:00"),
+            ("\"2026-11-20 24:00:01\"", "Err"),
             ("\"2026-11-21 0a:00:00\"", "Err"),
             ("\"2026-11-21 :0:00:00\"", "Err"),
             ("\"2026-11-21 09:21:34.1234567890\"", "Err"),
@@ -162,12 +165,19 @@ fn times_follow_the_timestamp_format() {
     );
     check(&SqlType::Timestamp { precision: 6 }, &[("\"9999-11-21 09:21:34.1234567\"", "9999-11-21T09:21:34.123456")]);
     check(&SqlType::Date, &[("\"2026-11-21\"", "2026-11-21"), ("\"2026-11-21 \"", "Err"), ("5", "Err")]);
-    check(&SqlType::Time { precision: 0 }, &[("\"09:21:34\"", "09:21:34"), ("\"09:21:34.250\"", "09:21:34.250")]);
+    check(
+        &SqlType::Time { precision: 0 },
+        &[("\"09:21:34\"", "09:21:34"), ("\"09:21:34.250\"", "09:21:34"), ("\"24:00:00\"", "00:00:00")],
+    );
     let iso = JsonOptions { timestamp_format: TimestampFormat::Iso8601, ..JsonOptions::default() };
     assert_eq!(decoded(&TS3, "\"2026-11-21T09:21:34.5\"", &iso), "2026-11-21T09:21:34.500");
     assert_eq!(decoded(&TS3, "\"2026-11-21t09:21\"", &iso), "2026-11-21T09:21:00");
     assert_eq!(decoded(&LTZ3, "\"2026-11-21T09:21:34.5Z\"", &iso), "2026-11-21T09:21:34.500Z");
     assert!(decoded(&TS3, "\"2026-11-21 09:21:34.5\"", &iso).starts_with("Err"));
+    assert!(decoded(&TS3, "\"2026-02-29T09:21:34\"", &iso).starts_with("Err"));
+    assert_eq!(decoded(&LTZ3, "\"2026-02-29T09:21:34Z\"", &iso), "2026-02-28T09:21:34Z");
+    let time3 = SqlType::Time { precision: 3 };
+    assert_eq!(decoded(&time3, "\"09:21:34.25\"", &JsonOptions::default()), "09:21:34.250");
 }
 
 #[test]
@@ -271,7 +281,7 @@ fn encodes_as_flink_does() {
         field("i", SqlType::IntervalDayTime),
     ]);
     let text = concat!(
-        r#"{"s":"a\"\\\u0001\n/é","d":1.0E10,"n":12.50,"t":"2026-11-21 09:21:34.5","z":"2026-11-21 09:21:34Z","#,
+        r#"{"s":"a\"\\\u0001\n/é\uD83D\uDE00","d":1.0E10,"n":12.5,"t":"2026-11-21 09:21:34.5","z":"2026-11-21 09:21:34Z","#,
         r#""o":"09:21:34","day":"2026-11-21","b":"aGk=","ok":true,"i":1000}"#
     );
     let nulls = r#"{"s":null,"d":null,"n":null,"t":null,"z":null,"o":null,"day":null,"b":null,"ok":null,"i":null}"#;
@@ -378,11 +388,20 @@ fn reference(ty: &SqlType, value: &serde_json::Value) -> Option<String> {
             return None;
         }
         let (main, fraction) = body.split_at_checked(19)?;
-        let at = chrono::NaiveDateTime::parse_from_str(main, "%Y-%m-%d %H:%M:%S").ok()?;
-        if main.as_bytes()[17] > b'5' {
+        let fraction = if fraction.is_empty() { fraction } else { fraction.strip_prefix('.')? };
+        let part = |range: std::ops::Range<usize>| main.get(range)?.parse::<u32>().ok();
+        let (day, hour) = (part(8..10)?, part(11..13)?);
+        if day > 31 || !main[17..].starts_with(['0', '1', '2', '3', '4', '5']) {
             return None;
         }
-        let fraction = if fraction.is_empty() { fraction } else { fraction.strip_prefix('.')? };
+        // Java's SMART resolver: the month's last day for a later one up to 31, and 24:00:00.
+        let date = |day| chrono::NaiveDate::parse_from_str(&format!("{}{day:02}", &main[..8]), "%Y-%m-%d").ok();
+        let date = date(day).or_else(|| (1..4).find_map(|less| date(day.checked_sub(less).filter(|d| *d > 27)?)))?;
+        let at = if hour == 24 && main.ends_with("24:00:00") && fraction.bytes().all(|c| c == b'0') {
+            date.succ_opt()?.and_hms_opt(0, 0, 0)?
+        } else {
+            date.and_time(chrono::NaiveTime::parse_from_str(&main[11..], "%H:%M:%S").ok()?)
+        };
         if !fraction.bytes().all(|c| c.is_ascii_digit()) {
             return None;
         }

@@ -5,11 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use millstream_api::graph::TimestampFormat;
 
 use super::column::{Bytes, Column, Data, Full, Times};
-use super::cursor::{Cursor, Fault, RawText, Token, write_compact};
+use super::cursor::{Cursor, Fault, RawText, Token};
 use super::error::{DecodeError, DecodeReason};
+use super::strings::write_compact;
+use crate::format::text::calendar::NANOS_PER_DAY;
 use crate::format::text::decimal;
 use crate::format::text::number::{read_double, read_long, read_single};
-use crate::format::text::time::{DayTime, read_iso_date, read_time, read_timestamp};
+use crate::format::text::time::{DayTime, Resolver, read_iso_date, read_time, read_timestamp};
 
 /// How many bytes of a bad value an error shows.
 const SHOWN_MAX: usize = 64;
@@ -84,7 +86,7 @@ fn push_usual_timestamp(times: &mut Times, cursor: &mut Cursor<'_>, format: Time
         return false;
     }
     if text[1..11] != times.day_text {
-        let Some((days, [])) = read_iso_date(&text[1..11]) else {
+        let Some((days, [])) = read_iso_date(&text[1..11], Resolver::Strict) else {
             return false;
         };
         let Some(ticks) = (DayTime { days, nanos_of_day: 0 }).ticks(times.ticks_per_second) else {
@@ -243,12 +245,16 @@ fn push_converted(
             decimal::Read::TooLarge => return Err(TooLarge),
             decimal::Read::Malformed => None,
         },
-        Data::Date(c) => match read_iso_date(text) {
+        Data::Date(c) => match read_iso_date(text, Resolver::Strict) {
             Some((days, [])) => i32::try_from(days).ok().map(|v| c.push(v)),
             _ => None,
         },
-        Data::Time(c) => match read_time(text, false) {
-            Some((nanos, [])) => i32::try_from(nanos / 1_000_000).ok().map(|v| c.push(v)),
+        Data::Time(c, unit_ms) => match read_time(text, false, Resolver::Smart) {
+            Some((nanos, [])) => {
+                let time_ms = (nanos % NANOS_PER_DAY / 1_000_000) as i32;
+                c.push(time_ms / *unit_ms * *unit_ms);
+                Some(())
+            }
             _ => None,
         },
         Data::Timestamp(c) => timestamp(text, format, c).map(|v| c.values.push(v)),
@@ -262,14 +268,19 @@ fn integer(token: Token<'_>, text: &[u8]) -> Option<i64> {
     match token {
         Token::Number { float: true, .. } => {
             let value = read_double(text)?;
-            (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&value).then_some(value as i64)
+            (i64::MIN as f64..=i64::MAX as f64).contains(&value).then_some(value as i64)
         }
         _ => read_long(text),
     }
 }
 
 fn timestamp(text: &[u8], format: TimestampFormat, times: &Times) -> Option<i64> {
-    let (at, rest) = read_timestamp(text, separator(format))?;
+    // ISO_LOCAL_DATE_TIME is strict; the formatters that Flink builds itself are not.
+    let resolver = match format {
+        TimestampFormat::Iso8601 if !times.zoned => Resolver::Strict,
+        _ => Resolver::Smart,
+    };
+    let (at, rest) = read_timestamp(text, separator(format), resolver)?;
     let complete = if times.zoned { rest == b"Z" } else { rest.is_empty() };
     if !complete {
         return None;
@@ -289,14 +300,19 @@ fn push_text(values: &mut Bytes, token: Token<'_>, scratch: &mut Vec<u8>) -> Res
     Ok(())
 }
 
-/// BYTES: base64 as Jackson reads it, blanks allowed.
+/// BYTES: base64 as Jackson reads it, blanks allowed between groups of four.
 fn push_binary(values: &mut Bytes, token: Token<'_>, scratch: &mut Vec<u8>) -> Result<(), ValueFault> {
     let Token::Text(text) = token else {
         return Err(ValueFault::Value(DecodeReason::Value { expected: "base64 text".to_owned(), found: shown(token) }));
     };
     scratch.clear();
     text.unescape(scratch);
-    scratch.retain(|c| *c > b' ');
+    let mut digits = 0usize;
+    scratch.retain(|c| {
+        let skip = *c <= b' ' && digits.is_multiple_of(4);
+        digits += usize::from(!skip);
+        !skip
+    });
     match STANDARD.decode(&*scratch) {
         Ok(bytes) => Ok(values.push(&bytes)?),
         Err(_) => {

@@ -166,7 +166,33 @@ pub fn write_scientific(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
         write_plain(out, unscaled, scale);
         return;
     }
-    if unscaled < 0 {
+    write_mantissa(out, unscaled < 0, digits);
+    out.extend_from_slice(itoa::Buffer::new().format(adjusted).as_bytes());
+}
+
+/// Appends `BigDecimal.stripTrailingZeros().toString()`: 12.50 is `12.5`, 100.00 is `1E+2`.
+pub fn write_stripped(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
+    if unscaled == 0 {
+        return out.push(b'0');
+    }
+    let (mut unscaled, mut scale) = (unscaled, i32::from(scale));
+    while unscaled % 10 == 0 {
+        unscaled /= 10;
+        scale -= 1;
+    }
+    if let Ok(scale) = u8::try_from(scale) {
+        return write_scientific(out, unscaled, scale);
+    }
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(unscaled.unsigned_abs()).as_bytes();
+    write_mantissa(out, unscaled < 0, digits);
+    out.push(b'+');
+    out.extend_from_slice(itoa::Buffer::new().format(digits.len() as i32 - 1 - scale).as_bytes());
+}
+
+/// Appends sign, digits with a point behind the first one, and `E`.
+fn write_mantissa(out: &mut Vec<u8>, negative: bool, digits: &[u8]) {
+    if negative {
         out.push(b'-');
     }
     out.push(digits[0]);
@@ -175,7 +201,6 @@ pub fn write_scientific(out: &mut Vec<u8>, unscaled: i128, scale: u8) {
         out.extend_from_slice(&digits[1..]);
     }
     out.push(b'E');
-    out.extend_from_slice(itoa::Buffer::new().format(adjusted).as_bytes());
 }
 
 #[cfg(test)]
@@ -223,6 +248,18 @@ mod tests {
             write_scientific(&mut out, v, s);
             String::from_utf8(out).unwrap()
         };
+        let stripped = |v, s| {
+            let mut out = Vec::new();
+            write_stripped(&mut out, v, s);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(stripped(1250, 2), "12.5");
+        assert_eq!(stripped(10_000, 2), "1E+2");
+        assert_eq!(stripped(-12_000, 2), "-1.2E+2");
+        assert_eq!(stripped(1200, 2), "12");
+        assert_eq!(stripped(0, 9), "0");
+        assert_eq!(stripped(1000, 9), "0.000001");
+        assert_eq!(stripped(27, 9), "2.7E-8");
         assert_eq!(plain(-1250, 2), "-12.50");
         assert_eq!(plain(5, 3), "0.005");
         assert_eq!(plain(27, 9), "0.000000027");

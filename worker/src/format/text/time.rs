@@ -1,6 +1,6 @@
 //! Text of dates, times of day and timestamps: `java.time`'s ISO formatters and the SQL forms that Flink derives from them.
 
-use super::calendar::{Civil, NANOS_PER_SECOND, civil_from_days, days_from_civil, days_in_month};
+use super::calendar::{Civil, NANOS_PER_DAY, NANOS_PER_SECOND, civil_from_days, days_from_civil, days_in_month};
 
 /// Appends two digits.
 #[inline]
@@ -63,24 +63,37 @@ pub fn write_timestamp(out: &mut Vec<u8>, days: i64, nanos_of_day: i64, separato
     write_time(out, nanos_of_day, fraction_min);
 }
 
+/// How a reader takes fields that are out of range: `java.time.format.ResolverStyle`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// Not at all.
+    Strict,
+    /// A day up to 31 is cut to its month's last one; 24:00:00 is midnight of the next day.
+    Smart,
+}
+
 /// Reads exactly `width` digits.
 fn digits(text: &[u8], width: usize) -> Option<i64> {
     let text = text.get(..width)?;
     text.iter().try_fold(0i64, |value, c| c.is_ascii_digit().then(|| value * 10 + i64::from(c - b'0')))
 }
 
-/// Reads `ISO_LOCAL_DATE` from the start of `text`: days since the epoch, and what follows.
+/// Reads `yyyy-MM-dd` from the start of `text`: days since the epoch, and what follows.
 #[must_use]
-pub fn read_iso_date(text: &[u8]) -> Option<(i64, &[u8])> {
+pub fn read_iso_date(text: &[u8], resolver: Resolver) -> Option<(i64, &[u8])> {
     let (year, rest) = read_iso_year(text)?;
     let rest = rest.strip_prefix(b"-")?;
     let month = digits(rest, 2)?;
     let rest = rest[2..].strip_prefix(b"-")?;
     let day = digits(rest, 2)?;
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    Some((days_from_civil(year, month, day), &rest[2..]))
+    let last = days_in_month(year, month);
+    if day > last && resolver == Resolver::Strict {
+        return None;
+    }
+    Some((days_from_civil(year, month, day.min(last)), &rest[2..]))
 }
 
 /// Four digits, or a sign and four to nine digits.
@@ -100,26 +113,25 @@ fn read_iso_year(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// Reads `HH:mm:ss[.fraction]` from the start of `text`: nanoseconds of the day, and what follows. The fraction has 0
-/// to 9 digits. `seconds_optional`: `HH:mm` is enough, as in `ISO_LOCAL_TIME`.
+/// to 9 digits. `seconds_optional`: `HH:mm` is enough, as in `ISO_LOCAL_TIME`. 24:00:00 is all nanoseconds of a day.
 #[must_use]
-pub fn read_time(text: &[u8], seconds_optional: bool) -> Option<(i64, &[u8])> {
+pub fn read_time(text: &[u8], seconds_optional: bool, resolver: Resolver) -> Option<(i64, &[u8])> {
     let hour = digits(text, 2)?;
     let rest = text[2..].strip_prefix(b":")?;
     let minute = digits(rest, 2)?;
     let rest = &rest[2..];
-    if hour > 23 || minute > 59 {
-        return None;
-    }
-    let nanos = (hour * 60 + minute) * 60 * NANOS_PER_SECOND;
-    let Some(rest) = rest.strip_prefix(b":") else {
-        return seconds_optional.then_some((nanos, rest));
+    let (second, fraction, rest) = match rest.strip_prefix(b":") {
+        Some(rest) => {
+            let second = digits(rest, 2)?;
+            let (fraction, rest) = read_fraction(&rest[2..]);
+            (second, fraction, rest)
+        }
+        None if seconds_optional => (0, 0, rest),
+        None => return None,
     };
-    let second = digits(rest, 2)?;
-    if second > 59 {
-        return None;
-    }
-    let (fraction, rest) = read_fraction(&rest[2..]);
-    Some((nanos + second * NANOS_PER_SECOND + fraction, rest))
+    let nanos = ((hour * 60 + minute) * 60 + second) * NANOS_PER_SECOND + fraction;
+    let end_of_day = resolver == Resolver::Smart && nanos == NANOS_PER_DAY;
+    ((hour < 24 || end_of_day) && minute < 60 && second < 60).then_some((nanos, rest))
 }
 
 /// Reads `.` and up to nine digits, as nanoseconds.
@@ -142,14 +154,14 @@ pub struct DayTime {
 /// Reads a date, `separator` and a time of day. With the separator `T`, which Java reads in either case, the seconds
 /// are optional.
 #[must_use]
-pub fn read_timestamp(text: &[u8], separator: u8) -> Option<(DayTime, &[u8])> {
-    let (days, rest) = read_iso_date(text)?;
+pub fn read_timestamp(text: &[u8], separator: u8, resolver: Resolver) -> Option<(DayTime, &[u8])> {
+    let (days, rest) = read_iso_date(text, resolver)?;
     let (first, rest) = rest.split_first()?;
     if !first.eq_ignore_ascii_case(&separator) {
         return None;
     }
-    let (nanos_of_day, rest) = read_time(rest, separator == b'T')?;
-    Some((DayTime { days, nanos_of_day }, rest))
+    let (nanos, rest) = read_time(rest, separator == b'T', resolver)?;
+    Some((DayTime { days: days + nanos / NANOS_PER_DAY, nanos_of_day: nanos % NANOS_PER_DAY }, rest))
 }
 
 impl DayTime {
@@ -196,7 +208,8 @@ mod tests {
     #[test]
     fn reads_what_java_reads() {
         let read = |s: &str, sep| {
-            read_timestamp(s.as_bytes(), sep).and_then(|(t, rest)| rest.is_empty().then(|| t.ticks(1000).unwrap()))
+            read_timestamp(s.as_bytes(), sep, Resolver::Strict)
+                .and_then(|(t, rest)| rest.is_empty().then(|| t.ticks(1000).unwrap()))
         };
         assert_eq!(read("1970-01-01 00:00:01", b' '), Some(1000));
         assert_eq!(read("1970-01-01 00:00:01.", b' '), Some(1000));
@@ -207,6 +220,11 @@ mod tests {
         assert_eq!(read("1970-01-01t00:00:01.5", b'T'), Some(1500));
         assert_eq!(read("-0001-01-01T00:00", b'T'), Some(-62_198_755_200_000));
         assert_eq!(read("+10000-01-01 00:00:00", b' '), Some(253_402_300_800_000));
+        let smart = |s: &str| read_timestamp(s.as_bytes(), b' ', Resolver::Smart).map(|(t, _)| t.ticks(1000).unwrap());
+        assert_eq!(smart("2023-02-31 00:00:00"), smart("2023-02-28 00:00:00"));
+        assert_eq!(smart("1970-01-01 24:00:00"), Some(86_400_000));
+        assert_eq!(smart("1970-01-01 24:00:01"), None);
+        assert_eq!(smart("1970-01-32 00:00:00"), None);
         for bad in ["2023-02-29 00:00:00", "2023-13-01 00:00:00", "2023-01-01 24:00:00", "2023-1-01 00:00:00", "", "20"]
         {
             assert_eq!(read(bad, b' '), None, "{bad}");

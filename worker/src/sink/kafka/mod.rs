@@ -13,6 +13,7 @@ pub mod recovery;
 mod target;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,7 @@ use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer};
 
 use self::encode::Encoder;
 use self::target::{Setup, Target};
+use self::under_way::CommitUnderWay;
 use super::{Sink, SinkContext, SinkError};
 use crate::source::kafka::connection::ConnectionError;
 
@@ -42,10 +44,12 @@ pub struct KafkaSinkTask {
     backlog: VecDeque<Item>,
     backlog_bytes: usize,
     target: Target,
+    /// What is encoded should go out at once: nothing more comes right now.
+    hurried: bool,
     /// The last epoch whose rows were all sent.
     ended: Option<Epoch>,
     /// Sealed, and not committed yet.
-    committing: Option<Epoch>,
+    committing: Option<(Epoch, CommitUnderWay)>,
     /// Committed, and not told yet.
     committed: Option<Epoch>,
     /// Found by a call that could not return it.
@@ -95,6 +99,7 @@ impl KafkaSinkTask {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             target: setup.start()?,
+            hurried: false,
             ended: None,
             committing: None,
             committed: None,
@@ -111,9 +116,11 @@ impl KafkaSinkTask {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        if self.target.advance()?.committed {
-            millstream_fault::reach("after-commit");
-            self.committed = self.committing.take();
+        if self.target.advance()?.committed
+            && let Some((epoch, under_way)) = self.committing.take()
+        {
+            under_way.done();
+            self.committed = Some(epoch);
         }
         while !self.target.flushing() {
             match self.backlog.pop_front() {
@@ -139,11 +146,13 @@ impl KafkaSinkTask {
         if self.should_hand_over() && !self.target.flushing() {
             self.hand_over()?;
         }
+        self.hurried &= self.buffered_records > 0 || !self.backlog.is_empty();
         Ok(())
     }
 
     fn should_hand_over(&self) -> bool {
-        self.buffered_records >= HAND_OVER_RECORDS
+        self.hurried
+            || self.buffered_records >= HAND_OVER_RECORDS
             || self.buffers.iter().map(RecordBuffer::pending_bytes).sum::<usize>() >= HAND_OVER_BYTES
     }
 
@@ -206,9 +215,14 @@ impl Sink for KafkaSinkTask {
     }
 
     fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError> {
-        millstream_fault::reach("before-commit");
-        if self.target.commit(epoch)? {
-            self.committing = Some(epoch);
+        // An epoch counts as committed when those before it are.
+        let under_way = self.committing.take().map(|(_, under_way)| under_way);
+        if self.target.lists(epoch) {
+            let under_way = under_way.unwrap_or_else(CommitUnderWay::begin);
+            self.target.commit(epoch)?;
+            self.committing = Some((epoch, under_way));
+        } else if let Some(under_way) = under_way {
+            self.committing = Some((epoch, under_way));
         } else {
             self.committed = Some(epoch);
         }
@@ -241,11 +255,9 @@ impl Sink for KafkaSinkTask {
     }
 
     fn flush_hint(&mut self) {
-        let mut flushed = self.pump();
-        if flushed.is_ok() && !self.target.flushing() {
-            flushed = self.hand_over().map(drop);
-        }
-        self.keep_failure(flushed);
+        self.hurried = true;
+        let pumped = self.pump();
+        self.keep_failure(pumped);
     }
 }
 

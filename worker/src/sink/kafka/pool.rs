@@ -69,6 +69,12 @@ enum State {
     Beginning,
 }
 
+impl State {
+    fn is_listed_in(self, epoch: Epoch) -> bool {
+        matches!(self, State::Prepared { listed, .. } if listed == Some(epoch))
+    }
+}
+
 /// What a look at the producers brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Advanced {
@@ -174,16 +180,19 @@ impl Pool {
         Some(listed_in)
     }
 
-    /// The epoch's manifest is in the log: commits what it names of this pool. False: there is nothing to commit.
-    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<bool, KafkaError> {
-        for pooled in &mut self.producers {
-            if matches!(pooled.state, State::Prepared { listed, .. } if listed == Some(epoch)) {
-                // Prepared => Committing: the permit is there.
-                pooled.producer.commit()?;
-                pooled.state = State::Committing;
-            }
+    /// The epoch's acknowledgement lists something of this pool.
+    pub(super) fn lists(&self, epoch: Epoch) -> bool {
+        self.producers.iter().any(|p| p.state.is_listed_in(epoch))
+    }
+
+    /// The epoch's manifest is in the log: commits what it names of this pool.
+    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
+        for pooled in self.producers.iter_mut().filter(|p| p.state.is_listed_in(epoch)) {
+            // Prepared => Committing: the permit is there.
+            pooled.producer.commit()?;
+            pooled.state = State::Committing;
         }
-        Ok(self.committing())
+        Ok(())
     }
 
     fn committing(&self) -> bool {

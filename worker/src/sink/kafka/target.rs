@@ -17,7 +17,7 @@ use crate::source::SlotWaker;
 use crate::source::kafka::connection::Connection;
 
 /// For all questions at a start together: longer than a broker's restart.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// As long as brokers allow unless they are told otherwise (`transaction.max.timeout.ms`).
 const TRANSACTION_TIMEOUT_MS: u32 = 900_000;
 /// One is written, one waits for its manifest, one is being committed.
@@ -103,14 +103,15 @@ impl Setup {
             let producer = Producer::open(&self.config, options)?;
             return Ok(Target::Plain { producer, flushing: false });
         };
-        Ok(Target::Pool(Pool::open(PoolConfig {
+        let pool = Pool::open(PoolConfig {
             client: self.config,
             topic: self.topic,
             id_prefix: format!("{}-{index}", ids.prefix),
             transaction_timeout_ms: timeout_ms,
             size: ids.pool as usize,
             waker: self.waker,
-        })?))
+        })?;
+        Ok(Target::Pool(Box::new(pool)))
     }
 }
 
@@ -147,8 +148,12 @@ fn check_timeout(admin: &mut Admin, timeout_ms: u32, deadline: Deadline) -> Resu
 
 /// One producer that is flushed at every barrier, or a pool of transactional ones.
 pub(super) enum Target {
-    Plain { producer: Producer, flushing: bool },
-    Pool(Pool),
+    Plain {
+        producer: Producer,
+        flushing: bool,
+    },
+    /// Boxed: it is several times larger.
+    Pool(Box<Pool>),
 }
 
 impl Target {
@@ -209,11 +214,19 @@ impl Target {
         }
     }
 
-    /// Begins to commit what the epoch's manifest names. False: there is nothing to commit.
-    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<bool, KafkaError> {
+    /// The epoch's acknowledgement listed something.
+    pub(super) fn lists(&self, epoch: Epoch) -> bool {
+        match self {
+            Self::Pool(pool) => pool.lists(epoch),
+            Self::Plain { .. } => false,
+        }
+    }
+
+    /// Begins to commit what the epoch's acknowledgement listed.
+    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
         match self {
             Self::Pool(pool) => pool.commit(epoch),
-            Self::Plain { .. } => Ok(false),
+            Self::Plain { .. } => Ok(()),
         }
     }
 

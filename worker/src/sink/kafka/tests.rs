@@ -1,5 +1,7 @@
 //! The sinks against a real broker: the life of epochs, and what is left of them by a process that dies.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -209,6 +211,21 @@ fn aborted_epochs_stay_listed_until_a_manifest_covers_them() {
     // An epoch without rows has no transaction.
     assert_eq!(fixture.prepare(sink.as_mut(), 4), []);
     fixture.seal(sink.as_mut(), 4, &[]);
+}
+
+#[test]
+fn an_empty_epoch_is_not_committed_before_the_one_before_it() {
+    let Some(fixture) = Fixture::new("an_empty_epoch_is_not_committed") else { return };
+    let mut sink = fixture.open();
+    sink.write(rows(0..1)).unwrap();
+    let prepared = fixture.prepare(sink.as_mut(), 1);
+    sink.newest_manifest(&prepared).unwrap();
+    sink.sealed(Epoch(1)).unwrap();
+    assert_eq!(fixture.prepare(sink.as_mut(), 2), []);
+    sink.newest_manifest(&prepared).unwrap();
+    sink.sealed(Epoch(2)).unwrap();
+    fixture.parked.wait_for(|| sink.poll_committed().unwrap().filter(|e| *e == Epoch(2)));
+    assert_eq!(fixture.numbers(1), [0]);
 }
 
 #[test]

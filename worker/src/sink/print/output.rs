@@ -4,7 +4,7 @@
 //! terminal (a live line) or looks at the output (a test) puts its own writer in place with [`redirect`].
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -35,6 +35,37 @@ pub fn redirect(stream: Stream, writer: Option<Box<dyn Write + Send>>) {
 #[derive(Debug)]
 pub struct Printer {
     queue: Sender<Message>,
+    refused: Arc<Refused>,
+}
+
+/// Sinks that found the queue full, to be woken when it no longer is: other sinks may have filled it, and then nothing
+/// of their own is on its way that would wake them.
+#[derive(Default)]
+struct Refused {
+    waiting: Mutex<Vec<(Progress, SlotWaker)>>,
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refused").finish_non_exhaustive()
+    }
+}
+
+impl Refused {
+    fn add(&self, message: &Message) {
+        if !message.progress.waits.swap(true, Ordering::AcqRel) {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push((message.progress.clone(), message.waker.clone()));
+        }
+    }
+
+    fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for (progress, waker) in waiting {
+            progress.waits.store(false, Ordering::Release);
+            waker();
+        }
+    }
 }
 
 /// Text to be written.
@@ -52,6 +83,8 @@ pub(super) struct Message {
 pub(super) struct Progress {
     handled: Arc<AtomicU64>,
     failure: Arc<OnceLock<String>>,
+    /// The sink is among those that wait for room.
+    waits: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -71,22 +104,34 @@ impl Printer {
     pub(super) fn of_process() -> Result<&'static Self, String> {
         let start = || {
             let (queue, messages) = bounded(QUEUE_MESSAGES);
-            let thread = std::thread::Builder::new().name("print".to_owned()).spawn(move || write_all(&messages));
-            thread.map(|_| Self { queue }).map_err(|e| format!("failed to start the thread that prints: {e}"))
+            let refused = Arc::new(Refused::default());
+            let waiting = Arc::clone(&refused);
+            let thread = std::thread::Builder::new().name("print".to_owned());
+            let thread = thread.spawn(move || write_all(&messages, &waiting));
+            thread.map(|_| Self { queue, refused }).map_err(|e| format!("failed to start the thread that prints: {e}"))
         };
         PRINTER.get_or_init(start).as_ref().map_err(Clone::clone)
     }
 
-    /// Gives the message back when the queue is full.
+    /// Gives the message back when the queue is full; its sink is woken when there is room.
     pub(super) fn try_send(&self, message: Message) -> Result<(), Message> {
+        self.send(message).or_else(|message| {
+            self.refused.add(&message);
+            // Once more: the writer may have made room before it could know who waits.
+            self.send(message)
+        })
+    }
+
+    fn send(&self, message: Message) -> Result<(), Message> {
         self.queue.try_send(message).map_err(|e| match e {
             TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
         })
     }
 }
 
-fn write_all(messages: &Receiver<Message>) {
+fn write_all(messages: &Receiver<Message>, refused: &Refused) {
     for message in messages {
+        refused.wake_all();
         if let Err(error) = write_one(&message) {
             // The first failure counts; a sink that was told is not told again.
             let _ = message.progress.failure.set(format!("failed to print: {error}"));

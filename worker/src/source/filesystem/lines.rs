@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::source::SourceError;
 
 /// Bytes per read.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: u64 = 256 << 10;
 /// A longer line is an error: the file is not lines of JSON.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
@@ -91,15 +91,7 @@ impl LineReader {
     fn fill(&mut self) -> Result<(), SourceError> {
         self.buffer.drain(..self.at);
         self.at = 0;
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + READ_BYTES, 0);
-        let read = loop {
-            match self.file.read(&mut self.buffer[filled..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
+        let read = (&mut self.file).take(READ_BYTES).read_to_end(&mut self.buffer);
         self.end_of_file = read.map_err(|e| failed(&self.name, &e))? == 0;
         Ok(())
     }
@@ -108,7 +100,7 @@ impl LineReader {
 /// The number of the line that begins at `offset`, from 1. Reads the file up to there: for error messages.
 pub(super) fn line_number(name: &str, offset: u64) -> Result<u64, SourceError> {
     let mut before = File::open(name).map_err(|e| failed(name, &e))?.take(offset);
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = vec![0; 64 << 10];
     let mut lines = 1;
     loop {
         match before.read(&mut buffer).map_err(|e| failed(name, &e))? {

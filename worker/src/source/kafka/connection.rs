@@ -120,6 +120,7 @@ fn security(settings: &mut BTreeMap<String, String>) -> Result<Security, Connect
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

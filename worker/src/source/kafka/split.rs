@@ -65,6 +65,7 @@ pub(super) fn owner(at: &TopicPartition, parallelism: u32) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -15,7 +15,7 @@ use super::split::{self, Position, Split, SplitStatus};
 use crate::source::SourceError;
 
 /// For all questions at a start together: longer than a broker's restart.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Asks the cluster on behalf of one task.
 pub(super) struct Resolver<'a> {
@@ -246,7 +246,7 @@ pub(super) fn check_topic(
     at: &TopicPartition,
     position: &Position,
 ) -> Result<(), SourceError> {
-    let user = |reason: String| Err(SourceError::User { reason });
+    let user = |reason: String| Err(SourceError::State { reason });
     let Some(topic) = topics.iter().find(|t| t.name == at.topic) else {
         return user(format!(
             "the checkpoint holds positions in topic '{}', which the table no longer reads; add it to 'topic' again, \

@@ -1,5 +1,7 @@
 //! What the tests of Kafka sources and sinks share: the broker, topics, waiting by the waker with a deadline.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../../../../kafka/tests/kafka/support/topics.rs"]
 pub(crate) mod topics;
 

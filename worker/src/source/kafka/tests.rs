@@ -1,5 +1,7 @@
 //! The reader against a real broker.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,0 +1,49 @@
+//! A world in which one rule of the protocol is switched off: the oracle must notice.
+
+use millstream_sim::Rules;
+
+use crate::many_seeds::broken;
+
+/// Seeds tried until one shows the damage.
+const SEEDS_MAX: u64 = 3_000;
+
+fn noticed(name: &str, rules: Rules) {
+    let hit = (0..SEEDS_MAX).find_map(|seed| broken(seed, rules, false).0.map(|why| (seed, why)));
+    let (seed, why) = hit.unwrap_or_else(|| panic!("{name}: not noticed in {SEEDS_MAX} seeds"));
+    eprintln!("{name}: seed {seed}: {why}");
+}
+
+#[test]
+fn commits_before_sealing() {
+    noticed("commits before sealing", Rules { commit_after_seal: false, ..Rules::default() });
+}
+
+#[test]
+fn no_fencing() {
+    noticed("no fencing", Rules { fence: false, ..Rules::default() });
+}
+
+#[test]
+fn transactions_of_aborted_epochs_forgotten() {
+    noticed("uncovered not listed", Rules { list_uncovered: false, ..Rules::default() });
+}
+
+#[test]
+fn producers_that_do_not_rest() {
+    noticed("no rest", Rules { rest_producers: false, ..Rules::default() });
+}
+
+#[test]
+fn puts_that_overwrite() {
+    noticed("puts overwrite", Rules { put_if_absent: false, ..Rules::default() });
+}
+
+#[test]
+fn changes_of_aborted_epochs_dropped() {
+    noticed("aborted changes dropped", Rules { merge_aborted: false, ..Rules::default() });
+}
+
+#[test]
+fn open_commits_not_finished() {
+    noticed("not finished", Rules { finish: false, ..Rules::default() });
+}

@@ -1,0 +1,68 @@
+//! The reader sees each number once, whatever happens; and every kind of fault did happen.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_sim::{Coverage, Rules, simulate};
+
+/// What the suite runs, within three minutes on two cores in the `ci` profile.
+const SEEDS: u64 = 10_000;
+
+/// What a full run must have seen.
+const MUST_SEE: &[&str] = &[];
+
+/// The verdict over one seed, a panic included.
+pub fn broken(seed: u64, rules: Rules, trace: bool) -> (Option<String>, Coverage) {
+    match catch_unwind(AssertUnwindSafe(|| simulate(seed, rules, trace))) {
+        Ok(verdict) => (verdict.broken, verdict.coverage),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            (Some(format!("panic: {}", text.unwrap_or_default())), Coverage::default())
+        }
+    }
+}
+
+#[test]
+fn a_reader_sees_each_number_once() {
+    if let Ok(seed) = std::env::var("MILLSTREAM_SIM_SEED") {
+        let seed = seed.parse().expect("MILLSTREAM_SIM_SEED is a number");
+        let (broken, coverage) = broken(seed, Rules::default(), true);
+        eprintln!("{coverage:#?}");
+        assert_eq!(broken, None, "seed {seed}");
+        return;
+    }
+    let seeds = std::env::var("MILLSTREAM_SIM_SEEDS").map_or(SEEDS, |n| n.parse().expect("a number"));
+    let (next, failed, coverage) = (AtomicU64::new(0), Mutex::new(Vec::new()), Mutex::new(Coverage::default()));
+    let work = || {
+        let mut own = Coverage::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds || failed.lock().unwrap().len() >= 10 {
+                break;
+            }
+            let (broken, seen) = broken(seed, Rules::default(), false);
+            own.add(&seen);
+            if let Some(why) = broken {
+                failed.lock().unwrap().push((seed, why));
+            }
+        }
+        coverage.lock().unwrap().add(&own);
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let coverage = coverage.into_inner().unwrap();
+    eprintln!("{coverage:#?}");
+    let failed = failed.into_inner().unwrap();
+    for (seed, why) in &failed {
+        eprintln!(
+            "seed {seed}: {why}\n  replay: MILLSTREAM_SIM_SEED={seed} cargo test -p millstream-sim a_reader -- --nocapture"
+        );
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    if seeds >= SEEDS {
+        let unseen: Vec<_> = MUST_SEE.iter().filter(|name| coverage.of(name) == 0).collect();
+        assert!(unseen.is_empty(), "never seen: {unseen:?}");
+    }
+}
