@@ -60,6 +60,8 @@ pub struct Limits {
     pub stop_timeout_ms: Millis,
     /// For the store to answer before the job runs. Once it runs it waits for the store without end, sources paused.
     pub store_patience_ms: Millis,
+    /// For a job that never sealed anything to come up, whatever its restart strategy.
+    pub first_run_patience_ms: Millis,
 }
 
 impl Default for Limits {
@@ -69,6 +71,7 @@ impl Default for Limits {
             deploy_timeout_ms: 300_000,
             stop_timeout_ms: 60_000,
             store_patience_ms: 30_000,
+            first_run_patience_ms: 30_000,
         }
     }
 }

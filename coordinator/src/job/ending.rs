@@ -109,7 +109,7 @@ impl Core {
         if self.ending.is_some() {
             return self.fail_while_ending(now, failure, restoring);
         }
-        let failure = self.as_seen_by_a_first_run(failure);
+        let failure = self.as_seen_by_a_first_run(now, failure);
         let fatal = failure.kind.is_final();
         let delay_ms = if fatal { None } else { self.restarts.after_failure(now, &mut self.random) };
         let Some(delay_ms) = delay_ms else {
@@ -298,11 +298,14 @@ impl Core {
         self.out.push(Command::End(outcome));
     }
 
-    /// A job that never sealed anything has nothing to protect, and somebody is watching: what may pass by itself is
-    /// told at once, as something to put right, instead of being tried again without end.
-    fn as_seen_by_a_first_run(&self, failure: Failure) -> Failure {
+    /// A job that never sealed anything has nothing to protect, and somebody is watching: what did not pass by itself
+    /// within a short time is told as something to put right, instead of being tried again without end.
+    fn as_seen_by_a_first_run(&self, now: Millis, failure: Failure) -> Failure {
+        let impatient = now.saturating_sub(self.began) >= self.config.limits.first_run_patience_ms;
         match failure.kind {
-            FailureKind::Transient if self.view.tip().is_none() => Failure { kind: FailureKind::User, ..failure },
+            FailureKind::Transient if impatient && self.view.tip().is_none() => {
+                Failure { kind: FailureKind::User, ..failure }
+            }
             _ => failure,
         }
     }

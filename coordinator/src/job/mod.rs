@@ -59,6 +59,8 @@ const STORE_RETRY_MAX_MS: Millis = 5_000;
 /// The job master.
 #[derive(Debug)]
 pub struct Core {
+    /// When `Event::Begin` came.
+    began: Millis,
     config: JobConfig,
     graph_hash: u64,
     vertices: Vec<Vertex>,
@@ -196,6 +198,7 @@ impl Core {
         let uid_of = |id| config.graph.transform(id).uid.clone();
         let vertex_of = vertices.iter().flat_map(|v| v.transforms.iter().map(move |t| (uid_of(*t), v.id))).collect();
         Ok(Self {
+            began: 0,
             graph_hash: config.graph.hash(),
             vertex_of,
             vertices,

@@ -17,6 +17,7 @@ const CLAIM_TRIES_MAX: u32 = 8;
 impl Core {
     pub(super) fn begin(&mut self, now: Millis) {
         if self.phase == Phase::Idle {
+            self.began = now;
             self.phase = Phase::Reading { since: now, tries: 0, retry_at: None };
             self.out.push(Command::ReadLog);
         }
