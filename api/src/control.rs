@@ -74,7 +74,7 @@ pub struct Deployment {
     pub tasks: Vec<TaskId>,
     /// The manifest to restore; `None`: from nothing.
     pub restore: Option<Arc<Manifest>>,
-    /// Namespace of transactional ids: unique to the job's log.
+    /// Namespace of transactional ids: unique to the job's log and the coordinator's term.
     pub job_uid: String,
     /// Transactional pool per sink task: 3, plus one for each tolerable failed checkpoint (bounded).
     pub transaction_pool: u32,

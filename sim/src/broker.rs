@@ -118,6 +118,11 @@ impl Broker {
         self.newest.get(&key) == Some(&State::Committed)
     }
 
+    /// Open transactions: their ids, and since when they hold readers back.
+    pub fn open(&self) -> impl Iterator<Item = (&str, Millis)> {
+        self.producers.iter().filter(|(_, p)| p.state == State::Ongoing).map(|(id, p)| (id.as_str(), p.since))
+    }
+
     fn expire(&mut self, now: Millis) {
         for (id, producer) in &mut self.producers {
             if producer.state == State::Ongoing && now.saturating_sub(producer.since) > self.timeout_ms {

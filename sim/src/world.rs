@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use millstream_api::control::FailureKind;
+use millstream_api::control::{Command, FailureKind};
 use millstream_api::flinkjob::{Duration, ExpiredTransactions, RestartSpec, RestoreSpec};
+use millstream_api::ids::{Epoch, Generation};
 use millstream_api::log::{Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction};
 use millstream_coordinator::job::{
     CheckpointConfig, Core, Event, JobConfig, Limits, Millis, Notice, Outcome, ProcessState, Random, WorkerId,
@@ -105,6 +106,8 @@ struct World {
     started: u32,
     objects: Objects,
     audited: usize,
+    /// The newest term, and when it began.
+    term: (Generation, Millis),
     broker: Broker,
     store_away_until: Millis,
     uploads_fail_until: Millis,
@@ -136,6 +139,7 @@ impl World {
             started: 0,
             objects: Objects::default(),
             audited: 0,
+            term: (Generation(0), 0),
             store_away_until: 0,
             uploads_fail_until: 0,
             may_repeat: false,
@@ -319,6 +323,11 @@ impl World {
             let holder = tail.start.as_ref().map(|s| ProcessId(s.address.process_id));
             let alive = holder.is_some_and(|holder| self.processes.contains_key(&holder));
             *previous = if alive { ProcessState::Alive } else { ProcessState::Gone };
+        }
+        if let Input::Worker(command) = &input
+            && command.command == Command::Start
+        {
+            self.check_readers(command.attempt.generation)?;
         }
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
         if self.trace && !matches!(input, Input::Step | Input::Answer { .. } | Input::Core(Event::Tick)) {
@@ -593,6 +602,7 @@ impl World {
             self.audited += 1;
             self.say(|| format!("log: {} {}", entry.seq, crate::process::kind_name(&entry)));
             match &entry.kind {
+                EntryKind::Start(_) => self.term = (entry.generation, self.now),
                 EntryKind::Void { epoch } => {
                     let (of, before) = self.manifest_and_before(*epoch)?;
                     let new = of.transactions.iter().filter(|t| !before.contains(t));
@@ -607,8 +617,7 @@ impl World {
                 }
                 EntryKind::Settled(settled) => {
                     if let Some(epoch) = settled.epoch {
-                        let (of, _) = self.manifest_and_before(epoch)?;
-                        self.check_settled(&of)?;
+                        self.check_settled(epoch)?;
                     }
                 }
                 _ => {}
@@ -617,24 +626,40 @@ impl World {
         Ok(())
     }
 
-    /// What is recorded as committed is committed.
-    fn check_settled(&mut self, manifest: &Manifest) -> Result<(), String> {
-        let open = manifest.transactions.iter().filter(|t| !self.broker.is_committed(&identity(t))).count();
+    /// When a term runs, no transaction of an earlier one is open: a reader waits no longer than the restart.
+    fn check_readers(&self, generation: Generation) -> Result<(), String> {
+        let (newest, began) = self.term;
+        if generation != newest {
+            return Ok(());
+        }
+        let is_earlier =
+            |id: &str| id.split('-').nth(2).and_then(|g| g.parse().ok()).is_some_and(|g: u64| g < newest.0);
+        match self.broker.open().find(|(id, since)| is_earlier(id) && *since < began) {
+            Some((id, since)) => Err(format!("{id} is open since {since} and holds readers back after the restart")),
+            None => Ok(()),
+        }
+    }
+
+    /// What is recorded as committed is committed. What a later manifest, given up since, no longer named was recorded
+    /// before, and its producer may have gone on.
+    fn check_settled(&mut self, epoch: Epoch) -> Result<(), String> {
+        let mut since = self.objects.manifests().skip_while(|m| m.epoch != epoch);
+        let manifest = since.next().ok_or("an entry names an epoch that never was")?;
+        let later: Vec<&Manifest> = since.collect();
+        let unrecorded = manifest.transactions.iter().filter(|t| later.iter().all(|m| m.transactions.contains(t)));
+        let open = unrecorded.filter(|t| !self.broker.is_committed(&identity(t))).count();
         if open > 0 {
             self.coverage.hit("rest of an epoch lost by choice");
             self.may_miss = true;
             if self.expired_transactions != ExpiredTransactions::AcceptLoss {
-                return Err(format!("epoch {} is settled and {open} transactions are not visible", manifest.epoch));
+                return Err(format!("epoch {epoch} is settled and {open} transactions are not visible"));
             }
         }
         Ok(())
     }
 
     /// A manifest and the transactions that the one before it named.
-    fn manifest_and_before(
-        &self,
-        epoch: millstream_api::ids::Epoch,
-    ) -> Result<(Manifest, Vec<PreparedTransaction>), String> {
+    fn manifest_and_before(&self, epoch: Epoch) -> Result<(Manifest, Vec<PreparedTransaction>), String> {
         let manifests: Vec<&Manifest> = self.objects.manifests().collect();
         let at = manifests.iter().rposition(|m| m.epoch == epoch).ok_or("an entry names an epoch that never was")?;
         let before = at.checked_sub(1).map(|i| manifests[i].transactions.clone()).unwrap_or_default();

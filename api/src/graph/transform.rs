@@ -27,7 +27,8 @@ pub enum ChangelogMode {
     /// Only inserts: batches have no row-kind column.
     #[default]
     Append,
-    /// -U right before its +U in one batch. `upsert_keys`: output columns that identify a row.
+    /// -U right before its +U in one batch; where a filter lets only one of the two pass, it is a -D or a +I.
+    /// `upsert_keys`: output columns that identify a row; none: a single row, or rows without a key.
     Retract { upsert_keys: Vec<usize> },
 }
 

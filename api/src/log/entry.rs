@@ -56,7 +56,7 @@ pub enum EntryKind {
 pub struct Settled {
     /// Everything that the manifest of this epoch left uncommitted is committed. `None`: there is no manifest.
     pub epoch: Option<Epoch>,
-    /// Ids that may be used from here on.
+    /// Ids that this term may use from here on.
     pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
 }
 
@@ -68,7 +68,7 @@ pub struct Start {
     pub address: Address,
     /// The manifest that this term restores, pinned against collection. `None`: a new job.
     pub restores: Option<Seq>,
-    /// Names the log in transactional ids; drawn with its first entry, repeated by every later `start`.
+    /// Names the log in transactional ids, before the generation; drawn with its first entry, repeated by every `start`.
     pub job_uid: String,
 }
 

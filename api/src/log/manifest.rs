@@ -33,7 +33,7 @@ pub struct Manifest {
     pub transactions: Vec<PreparedTransaction>,
     /// Epochs up to this one are committed, recorded here.
     pub committed_through: Option<Epoch>,
-    /// Highest transactional-id index ever used, by sink; written before first use.
+    /// Transactional ids of the term that wrote this, by sink; written before first use.
     pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
     /// The checkpoint that a user named to restore, from which this line of epochs descends.
     #[serde(default)]
@@ -149,10 +149,10 @@ pub struct PreparedTransaction {
     pub topic: String,
 }
 
-/// Range of transactional ids of a sink: `<prefix>-<job uid>-<sink uid>-<index>-<k>`.
+/// Range of transactional ids of a sink: `<prefix>-<job uid>-<generation>-<sink uid>-<index>-<k>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionalIds {
-    /// `<prefix>-<job uid>-<sink uid>`
+    /// `<prefix>-<job uid>-<generation>-<sink uid>`
     pub prefix: String,
     /// Task indexes below this one were used.
     pub indexes: u32,
@@ -177,7 +177,8 @@ impl TransactionalIds {
 /// Prefix of a sink's ids when the table names none.
 const TRANSACTIONAL_ID_PREFIX_DEFAULT: &str = "millstream";
 
-/// The ids that the exactly-once sinks of `graph` use when `parallelism` tasks have `pool` producers each.
+/// The ids that the exactly-once sinks of `graph` use when `parallelism` tasks have `pool` producers each, in the
+/// namespace `job_uid` of one term.
 #[must_use]
 pub fn transactional_ids(
     graph: &JobGraph,

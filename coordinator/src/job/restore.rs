@@ -161,18 +161,11 @@ impl Core {
             self.out.push(Command::Notice(Notice::NothingLeft { epoch: tip.manifest.epoch }));
             return self.close_finished(now, true);
         }
-        let config = &self.config;
-        let ids = transactional_ids(&config.graph, &self.job_uid, config.parallelism, config.transaction_pool());
-        self.plan_fencing(&ids);
-        let known = |(uid, ids): (&TransformUid, &TransactionalIds)| {
-            self.view
-                .transactional_ids()
-                .get(uid)
-                .is_some_and(|k| k.prefix == ids.prefix && k.indexes >= ids.indexes && k.pool >= ids.pool)
-        };
+        let ids = self.own_ids();
+        self.plan_fencing();
         // A new job's first manifest names its ids, and nothing is sent before it.
-        let ids_grow = self.view.tip().is_some() && !ids.iter().all(known);
-        if !finished && !ids_grow && self.attempt == 1 {
+        let ids_unknown = self.view.tip().is_some() && !ids.is_empty() && !self.view.transactional_ids().contains(&ids);
+        if !finished && !ids_unknown && self.attempt == 1 {
             return self.step_fence(now);
         }
         let epoch = self.view.tip().map(|tip| tip.manifest.epoch);
@@ -189,26 +182,31 @@ impl Core {
         }
     }
 
-    /// All ids ever used, those to be used now included.
-    fn plan_fencing(&mut self, ids_now: &BTreeMap<TransformUid, TransactionalIds>) {
-        let mut own = BTreeMap::new();
-        let mut gone = BTreeMap::new();
-        for (uid, ids) in self.view.transactional_ids() {
-            match ids_now.get(uid) {
-                Some(now) if now.prefix == ids.prefix => {
-                    let mut all = ids.clone();
-                    all.include(now);
-                    own.insert(uid.clone(), all);
-                }
-                _ => {
-                    gone.insert(uid.clone(), ids.clone());
-                }
-            }
+    /// Unique to this term. Were ids shared, a coordinator that was paused and comes back could initialise the producers
+    /// of its successor, and a commit of the successor that is not recorded yet would look like one that the broker gave
+    /// up. So each term has its own, and fences those of the terms before it, which nobody needs any more.
+    fn ids_namespace(&self) -> String {
+        format!("{}-{}", self.job_uid, self.generation.unwrap_or_default())
+    }
+
+    /// The ids that this term uses.
+    pub(super) fn own_ids(&self) -> BTreeMap<TransformUid, TransactionalIds> {
+        let config = &self.config;
+        transactional_ids(&config.graph, &self.ids_namespace(), config.parallelism, config.transaction_pool())
+    }
+
+    /// Every id under which a transaction may be open, with a graph that knows its sink.
+    fn plan_fencing(&mut self) {
+        let old_graph = self.view.tip().map_or_else(|| self.graph(), |tip| Arc::clone(&tip.manifest.graph));
+        let mut rounds = VecDeque::new();
+        for term in self.view.transactional_ids() {
+            let (own, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                term.clone().into_iter().partition(|(uid, _)| self.vertex_of.contains_key(uid));
+            rounds.push_back((self.graph(), own));
+            rounds.push_back((Arc::clone(&old_graph), gone));
         }
-        let old_graph = self.view.tip().map(|tip| Arc::clone(&tip.manifest.graph));
-        let gone_round = (old_graph.unwrap_or_else(|| self.graph()), gone);
-        self.fencing.rounds =
-            [(self.graph(), own), gone_round].into_iter().filter(|(_, ids)| !ids.is_empty()).collect();
+        rounds.retain(|(_, ids)| !ids.is_empty());
+        self.fencing.rounds = rounds;
     }
 
     fn step_fence(&mut self, now: Millis) {
@@ -265,7 +263,7 @@ impl Core {
                 max_parallelism: self.config.max_parallelism,
                 tasks: own.copied().collect(),
                 restore: restore.cloned(),
-                job_uid: self.job_uid.clone(),
+                job_uid: self.ids_namespace(),
                 transaction_pool: self.config.transaction_pool(),
             };
             self.tell(*worker, control::Command::Deploy(Box::new(deployment)));

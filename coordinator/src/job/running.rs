@@ -110,6 +110,7 @@ impl Core {
         let tip = self.view.tip().map(|tip| Arc::clone(&tip.manifest));
         // Carried from manifest to manifest: the checkpoint that a user named counts once.
         let restored_from = self.named.or(self.view.rewound_to());
+        let own_ids = self.own_ids();
         let basis = Basis {
             epoch: checkpoint.epoch,
             graph: &self.config.graph,
@@ -121,7 +122,7 @@ impl Core {
             finished: &run.finished,
             uncommitted: self.uncommitted.values().flatten().cloned().collect(),
             committed_through: self.committed_through(),
-            transactional_ids: self.view.transactional_ids(),
+            transactional_ids: &own_ids,
             restored_from,
         };
         match assemble(&basis, &checkpoint.snapshots) {

@@ -33,7 +33,9 @@ pub struct LogView {
     dropped: Vec<Sealed>,
     /// Transactions of the tip whose commit is not recorded.
     pending: Vec<PreparedTransaction>,
-    transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// Ids under which a transaction may be open: those of the newest manifest's term, then of each later one. What is
+    /// older was fenced by that manifest's term before it ran.
+    transactional_ids: Vec<BTreeMap<TransformUid, TransactionalIds>>,
     epoch_max: Option<Epoch>,
     /// Where the last restore of an older checkpoint went, until a manifest carries it.
     rewound_to: Option<Seq>,
@@ -65,7 +67,9 @@ impl LogView {
             EntryKind::Void { epoch } => self.apply_void(*epoch),
             EntryKind::Settled(settled) => {
                 self.pending.clear();
-                self.include_ids(&settled.transactional_ids);
+                if !self.transactional_ids.contains(&settled.transactional_ids) {
+                    self.transactional_ids.push(settled.transactional_ids.clone());
+                }
             }
             EntryKind::Stopped { reason, epoch, committed_through } => {
                 if committed_through >= epoch {
@@ -90,7 +94,7 @@ impl LogView {
 
     fn apply_manifest(&mut self, seq: Seq, manifest: Arc<Manifest>) {
         self.pending.clone_from(&manifest.transactions);
-        self.include_ids(&manifest.transactional_ids);
+        self.transactional_ids = vec![manifest.transactional_ids.clone()];
         self.epoch_max = self.epoch_max.max(Some(manifest.epoch));
         self.rewound_to = manifest.restored_from;
         self.sealed.push(Sealed { seq, manifest });
@@ -105,17 +109,6 @@ impl LogView {
         // What the one before left uncommitted is still so, unless the given up manifest no longer named it.
         let before = self.tip().map(|tip| Arc::clone(&tip.manifest));
         self.pending.retain(|p| before.as_ref().is_some_and(|m| m.transactions.contains(p)));
-    }
-
-    fn include_ids(&mut self, ids: &BTreeMap<TransformUid, TransactionalIds>) {
-        for (uid, ids) in ids {
-            match self.transactional_ids.get_mut(uid) {
-                Some(known) if known.prefix == ids.prefix => known.include(ids),
-                _ => {
-                    self.transactional_ids.insert(uid.clone(), ids.clone());
-                }
-            }
-        }
     }
 
     /// The manifest that a restart goes on from.
@@ -146,7 +139,7 @@ impl LogView {
     }
 
     #[must_use]
-    pub fn transactional_ids(&self) -> &BTreeMap<TransformUid, TransactionalIds> {
+    pub fn transactional_ids(&self) -> &[BTreeMap<TransformUid, TransactionalIds>] {
         &self.transactional_ids
     }
 

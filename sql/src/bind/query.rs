@@ -250,11 +250,7 @@ fn union_all(mut inputs: Vec<Relation>, positions: &[Position]) -> Result<Relati
             column.window = None;
         }
     }
-    let is_updating = |i: &Relation| matches!(i.changes, Changes::Updating { .. });
-    let updating = inputs.iter().any(is_updating);
-    if let (true, Some(at)) = (updating, inputs.iter().position(|i| !is_updating(i))) {
-        return Err(SqlError::unsupported(positions[at], "UNION ALL of a result that is updated with one that is not"));
-    }
+    let updating = inputs.iter().any(|i| matches!(i.changes, Changes::Updating { .. }));
     let changes = if updating { Changes::Updating { key: None } } else { Changes::Append };
     let inputs = inputs
         .into_iter()

@@ -129,12 +129,11 @@ impl Planner<'_> {
             let below = self.lower(input, needed);
             let exprs = needed.iter().map(|i| below.column(*i)).collect();
             let settled = self.calc_unless_same(below, exprs, fields.clone());
-            changelog = settled.changelog.clone();
+            if !settled.changelog.is_append() {
+                // Rows of insert-only inputs are marked as inserts; keys of one input say nothing about the others.
+                changelog = ChangelogMode::Retract { upsert_keys: Vec::new() };
+            }
             from.push(settled.id);
-        }
-        if !changelog.is_append() {
-            // All inputs are changelogs (the binder sees to it); their keys say nothing about one another.
-            changelog = ChangelogMode::Retract { upsert_keys: Vec::new() };
         }
         let id = self.builder.add("union", "Union".to_owned(), TransformKind::Union, fields, changelog.clone());
         for (input, from) in from.into_iter().enumerate() {

@@ -254,3 +254,85 @@ fn wall_clock_ms() -> i64 {
 fn until(at_ms: i64, now_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0).max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::RecordBatch;
+    use millstream_api::control::FailureKind;
+    use millstream_api::ids::{Generation, TransformUid, VertexId};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::element::{WATERMARK_MIN, WatermarkMs};
+    use crate::metrics::{TaskMetrics, TaskRole};
+    use crate::state::State;
+    use crate::task::{Chain, Events, Head, Inputs, Node, TaskEventKind, TaskParts};
+    use crate::transform::{Collector, Emission, Transform, TransformContext, TransformError};
+
+    /// A defect, or not.
+    struct Suspicious {
+        panics: bool,
+    }
+
+    impl Transform for Suspicious {
+        fn on_batch(
+            &mut self,
+            _input: u32,
+            _batch: RecordBatch,
+            _cx: &mut TransformContext<'_>,
+            _out: &mut dyn Collector,
+        ) -> Result<(), TransformError> {
+            Ok(())
+        }
+
+        fn on_watermark(
+            &mut self,
+            watermark: WatermarkMs,
+            _cx: &mut TransformContext<'_>,
+            _out: &mut dyn Collector,
+        ) -> Result<Emission, TransformError> {
+            assert!(!self.panics, "no watermark was expected, and {watermark} came");
+            Ok(Emission::Done)
+        }
+    }
+
+    /// A task without channels: its input is at its end, so its transform sees the last watermark at once.
+    fn task(index: u32, panics: bool, events: Events) -> Task {
+        let id = TaskId { vertex: VertexId(0), index };
+        let uid = TransformUid("t".to_owned());
+        let node = Node::transform(uid, Box::new(Suspicious { panics }), State::default(), WATERMARK_MIN);
+        Task::new(TaskParts {
+            id,
+            head: Head::Inputs(Inputs::new(Vec::new(), WATERMARK_MIN)),
+            chain: Chain::new(vec![node]),
+            events,
+            metrics: Arc::new(TaskMetrics::new(id, String::new(), TaskRole::default())),
+            generation: Generation(0),
+            watermark: WATERMARK_MIN,
+            processing_time_ms: i64::MIN,
+            groups: 0..1,
+            inline_bytes_max: 0,
+        })
+    }
+
+    #[test]
+    fn a_task_that_panics_is_reported_and_its_neighbour_goes_on() {
+        let slot = SlotHandle::spawn(0).expect("a thread");
+        let (sender, mut receiver) = unbounded_channel();
+        let events = Events::new(1, sender);
+        slot.send(SlotCommand::Install(vec![task(0, true, events.clone()), task(1, false, events)]));
+        let first = receiver.blocking_recv().expect("the failure");
+        let TaskEventKind::Failed { failure } = first.kind else { panic!("not a failure: {first:?}") };
+        assert_eq!((first.task.index, failure.kind), (0, FailureKind::Bug));
+        assert!(failure.message.contains("no watermark was expected"), "{}", failure.message);
+        let second = receiver.blocking_recv().expect("the end of the other task");
+        assert_eq!(second.task.index, 1);
+        assert!(matches!(second.kind, TaskEventKind::EndOfInput));
+        // Its states may be half changed: they do not survive.
+        let (reply, tasks) = oneshot::channel();
+        slot.send(SlotCommand::TakeAll(reply));
+        let survivors: Vec<bool> =
+            tasks.blocking_recv().expect("the tasks").into_iter().map(|t| t.into_chain().1.is_some()).collect();
+        assert_eq!(survivors, [false, true]);
+    }
+}

@@ -317,3 +317,6 @@ fn max_of(times: &arrow_array::PrimitiveArray<TimestampMillisecondType>) -> Opti
 fn millis(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,11 +32,14 @@ pub(crate) struct Node {
 enum Kind {
     /// A source's rows pass.
     Source,
-    Transform {
-        transform: Box<dyn Transform>,
-        state: State,
-    },
+    Transform(Box<TransformNode>),
     Sink(SinkNode),
+}
+
+/// A transform in a chain.
+struct TransformNode {
+    transform: Box<dyn Transform>,
+    state: State,
 }
 
 /// A sink in a chain.
@@ -68,7 +71,7 @@ impl Node {
         state: State,
         watermark: WatermarkMs,
     ) -> Self {
-        Self::new(uid, Kind::Transform { transform, state }, watermark)
+        Self::new(uid, Kind::Transform(Box::new(TransformNode { transform, state })), watermark)
     }
 
     pub(crate) fn sink(uid: TransformUid, table: String, sink: Box<dyn Sink>, not_null: NotNull) -> Self {
@@ -106,7 +109,7 @@ impl Node {
         };
         match element {
             Element::Batch(_) => true,
-            Element::Watermark(_) | Element::EndOfInput => matches!(self.kind, Kind::Transform { .. }),
+            Element::Watermark(_) | Element::EndOfInput => matches!(self.kind, Kind::Transform(_)),
             Element::Barrier(_) | Element::Idle(_) => false,
         }
     }
@@ -146,7 +149,8 @@ impl Node {
                 Work::Element(_, element) => Ok(Some(element)),
                 Work::Resume(_) | Work::Timer => Ok(None),
             },
-            Kind::Transform { transform, state } => {
+            Kind::Transform(node) => {
+                let TransformNode { transform, state } = node.as_mut();
                 let mut cx = TransformContext { state, processing_time_ms, watermark: self.watermark };
                 let (emission, then) = run_transform(transform.as_mut(), work, &mut cx, emitted)?;
                 match emission {
@@ -168,21 +172,21 @@ impl Node {
 
     /// The barrier has been through this node: its state's epoch ends. Returns the state outside tables.
     pub(super) fn end_epoch(&mut self, epoch: Epoch) -> Result<Option<(TransformUid, serde_json::Value)>, TaskError> {
-        let Kind::Transform { transform, state } = &mut self.kind else { return Ok(None) };
-        state.end_epoch(epoch)?;
-        Ok(transform.snapshot().map(|s| (self.uid.clone(), s)))
+        let Kind::Transform(node) = &mut self.kind else { return Ok(None) };
+        node.state.end_epoch(epoch)?;
+        Ok(node.transform.snapshot().map(|s| (self.uid.clone(), s)))
     }
 
     pub(super) fn next_timer_ms(&self) -> Option<i64> {
         match &self.kind {
-            Kind::Transform { transform, .. } => transform.next_timer_ms(),
+            Kind::Transform(node) => node.transform.next_timer_ms(),
             _ => None,
         }
     }
 
     pub(super) fn counters(&self) -> Vec<(&'static str, u64)> {
         match &self.kind {
-            Kind::Transform { transform, .. } => transform.counters(),
+            Kind::Transform(node) => node.transform.counters(),
             Kind::Sink(sink) => sink.not_null.counters(),
             Kind::Source => Vec::new(),
         }
@@ -190,14 +194,14 @@ impl Node {
 
     pub(super) fn state_mut(&mut self) -> Option<(&TransformUid, &mut State)> {
         match &mut self.kind {
-            Kind::Transform { state, .. } => Some((&self.uid, state)),
+            Kind::Transform(node) => Some((&self.uid, &mut node.state)),
             _ => None,
         }
     }
 
     pub(super) fn into_state(self) -> Option<(TransformUid, State)> {
         match self.kind {
-            Kind::Transform { state, .. } => Some((self.uid, state)),
+            Kind::Transform(node) => Some((self.uid, node.state)),
             _ => None,
         }
     }

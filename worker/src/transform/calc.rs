@@ -1,13 +1,18 @@
 //! Filter and projection.
 //!
-//! The filter looks at rows one by one, also on a changelog; the row-kind column passes through. Only columns that the
-//! projection reads are filtered. Owns: which rows and columns go on. Does not own: what an expression means (`expr`).
+//! The filter looks at rows one by one. On a changelog an update of which it keeps only one half is no update any more:
+//! the old row alone is a deletion, the new row alone an insertion. Only columns that the projection reads are filtered.
+//! Owns: which rows and columns go on. Does not own: what an expression means (`expr`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int8Type;
+use arrow_array::{ArrayRef, BooleanArray, Int8Array, RecordBatch, RecordBatchOptions};
+use arrow_schema::ArrowError;
 use arrow_select::filter::{FilterBuilder, filter_record_batch};
-use millstream_api::graph::{Expr, ExprKind, Schema, Transform};
+use millstream_api::graph::{Expr, ExprKind, RowKind, Schema, Transform};
 
 use super::aggregate::true_bits;
 use super::build::BuildError;
@@ -111,6 +116,9 @@ impl super::Transform for Calc {
         }
         let mut reduced = batch.project(&wanted).map_err(arrow)?;
         if let Some(kept) = &kept {
+            if row_kind.is_some() {
+                reduced = with_halved_updates(&reduced, kept).map_err(arrow)?;
+            }
             reduced = filtered(&reduced, kept, rows).map_err(arrow)?;
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len() + 1);
@@ -125,8 +133,28 @@ impl super::Transform for Calc {
     }
 }
 
+/// The batch, whose last column is the row kind, with the updates of which one half is dropped as what they are now.
+/// A -U stands right before its +U in one batch (the contract of changelog edges).
+fn with_halved_updates(batch: &RecordBatch, kept: &BooleanArray) -> Result<RecordBatch, ArrowError> {
+    let last = batch.num_columns() - 1;
+    let mut kinds = batch.column(last).as_primitive::<Int8Type>().values().to_vec();
+    let (before, after) = (RowKind::UpdateBefore as i8, RowKind::UpdateAfter as i8);
+    for at in 1..kinds.len() {
+        if kinds[at - 1] == before && kinds[at] == after {
+            match (kept.value(at - 1), kept.value(at)) {
+                (true, false) => kinds[at - 1] = RowKind::Delete as i8,
+                (false, true) => kinds[at] = RowKind::Insert as i8,
+                _ => {}
+            }
+        }
+    }
+    let mut columns = batch.columns().to_vec();
+    columns[last] = Arc::new(Int8Array::from(kinds));
+    RecordBatch::try_new(batch.schema(), columns)
+}
+
 /// Also right for a batch without columns, which has nothing but its number of rows.
-fn filtered(batch: &RecordBatch, kept: &BooleanArray, rows: usize) -> Result<RecordBatch, arrow_schema::ArrowError> {
+fn filtered(batch: &RecordBatch, kept: &BooleanArray, rows: usize) -> Result<RecordBatch, ArrowError> {
     if batch.num_columns() == 0 {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         return RecordBatch::try_new_with_options(batch.schema(), Vec::new(), &options);

@@ -59,7 +59,7 @@ fn calc_keeps_rows_whose_filter_is_true_and_computes_from_the_columns_it_reads()
 }
 
 #[test]
-fn calc_passes_row_kinds_on_and_filters_a_changelog_row_by_row() {
+fn calc_turns_an_update_of_which_one_half_is_left_into_a_deletion_or_an_insertion() {
     let changelog = ChangelogMode::Retract { upsert_keys: vec![0] };
     let filter = call(">", vec![column(K1), integer(1)], SqlType::Boolean);
     let transform = calc(Some(filter), vec![column(K1)], changelog.clone());
@@ -67,7 +67,7 @@ fn calc_passes_row_kinds_on_and_filters_a_changelog_row_by_row() {
     let kinds: ArrayRef = Arc::new(Int8Array::from(vec![0, 1, 2]));
     let columns = rows.columns().iter().cloned().chain([kinds]).collect();
     let rows = RecordBatch::try_new(input_schema().arrow_with_row_kind(), columns).unwrap();
-    assert_eq!(run(transform, changelog, vec![rows]), ["+U[5]"]);
+    assert_eq!(run(transform, changelog, vec![rows]), ["+I[5]"]);
 }
 
 #[test]

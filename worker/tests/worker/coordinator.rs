@@ -34,7 +34,18 @@ pub struct Coordinator {
 impl Coordinator {
     /// A worker with one slot per task index; objects go to `dir`.
     pub fn new(graph: &Arc<JobGraph>, parallelism: u32, dir: &Path, disk: bool) -> Self {
-        let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
+        let store = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
+        Self::with_store(graph, parallelism, dir, disk, store)
+    }
+
+    /// The same with another store.
+    pub fn with_store(
+        graph: &Arc<JobGraph>,
+        parallelism: u32,
+        dir: &Path,
+        disk: bool,
+        store: Arc<dyn ObjectStore>,
+    ) -> Self {
         let backend = if disk { StateBackend::Disk { dir: dir.join("scratch") } } else { StateBackend::Memory };
         let worker = Worker::spawn(WorkerConfig {
             slots: parallelism,
@@ -107,6 +118,22 @@ impl Coordinator {
         let epoch = self.trigger(false);
         let _ = self.wait_for_acknowledgements(epoch);
         self.send(Command::Aborted { epoch });
+    }
+
+    /// Triggers an epoch that a task declines, and gives it up.
+    pub fn declined_checkpoint(&mut self) -> String {
+        let epoch = self.trigger(false);
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            if let Report::Declined { epoch: declined, reason, .. } = report
+                && declined == epoch
+            {
+                self.send(Command::Aborted { epoch });
+                return reason;
+            }
+        }
     }
 
     /// A last checkpoint after which sources emit nothing.
@@ -264,7 +291,10 @@ impl Coordinator {
                 Report::Acknowledged(snapshot) if snapshot.epoch == epoch => {
                     snapshots.insert(snapshot.task, *snapshot);
                 }
-                Report::Declined { reason, .. } => panic!("an epoch was declined: {reason}"),
+                // A second task may still decline an epoch that was given up.
+                Report::Declined { epoch: declined, reason, .. } if declined == epoch => {
+                    panic!("epoch {epoch} was declined: {reason}")
+                }
                 _ => {}
             }
         }

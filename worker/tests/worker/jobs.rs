@@ -11,6 +11,8 @@ pub const ROWS: i64 = 60_000;
 /// Fast enough for the tests, slow enough for checkpoints in between.
 const ROWS_PER_SECOND: i64 = 40_000;
 const KEYS: i64 = 23;
+/// So many that the state does not fit into the manifest: it goes to the store.
+const MANY_KEYS: i64 = 7_001;
 const WINDOW_MS: i64 = 10_000;
 
 /// A job and what its print table `identifier` must have shown in the end.
@@ -32,11 +34,11 @@ fn graph(sql: &str) -> Arc<JobGraph> {
     Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors:#?}")).graph)
 }
 
-fn source() -> String {
+fn source(keys: i64) -> String {
     format!(
         "CREATE TABLE numbers (
            n BIGINT,
-           k AS MOD(n, {KEYS}),
+           k AS MOD(n, {keys}),
            ts AS TO_TIMESTAMP_LTZ(n * 10, 3),
            WATERMARK FOR ts AS ts - INTERVAL '1' SECOND
          ) WITH (
@@ -59,7 +61,7 @@ pub fn tumbling(identifier: &str) -> Job {
          SELECT k, COUNT(*), SUM(n)
          FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts), INTERVAL '10' SECOND))
          GROUP BY k, window_start, window_end;",
-        source(),
+        source(KEYS),
         print_table("k BIGINT, c BIGINT, s BIGINT", identifier)
     );
     let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
@@ -77,12 +79,12 @@ pub fn running(identifier: &str) -> Job {
     let sql = format!(
         "{} {}
          INSERT INTO printed SELECT k, COUNT(*), SUM(n) FROM numbers WHERE MOD(n, 2) = 0 GROUP BY k;",
-        source(),
+        source(MANY_KEYS),
         print_table("k BIGINT, c BIGINT, s BIGINT", identifier)
     );
     let mut keys: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for n in (0..ROWS).filter(|n| n % 2 == 0) {
-        let (count, sum) = keys.entry(n % KEYS).or_default();
+        let (count, sum) = keys.entry(n % MANY_KEYS).or_default();
         *count += 1;
         *sum += n;
     }
@@ -96,7 +98,7 @@ pub fn union(identifier: &str) -> Job {
         "{} {}
          INSERT INTO printed
          SELECT n, k FROM numbers WHERE n < 100 UNION ALL SELECT n + 1000000, k FROM numbers WHERE k = 7;",
-        source(),
+        source(KEYS),
         print_table("n BIGINT, k BIGINT", identifier)
     );
     let low = (0..100).map(|n| format!("+I[{n}, {}]", n % KEYS));
@@ -112,7 +114,7 @@ pub fn short_beside_long(identifier: &str, file: &Path) -> Job {
          CREATE TABLE short (n BIGINT, k BIGINT)
          WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
          INSERT INTO printed SELECT n + 1000000, k FROM short UNION ALL SELECT n, k FROM numbers WHERE k = 3;",
-        source(),
+        source(KEYS),
         print_table("n BIGINT, k BIGINT", identifier),
         file.display()
     );

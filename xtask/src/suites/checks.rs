@@ -25,7 +25,7 @@ pub(super) fn all(setting: &Setting, summary: &mut Summary) -> Result<()> {
     dependencies(setting, summary)?;
     let mut clippy = cargo();
     // The profile of the tests: so the C libraries are built once.
-    clippy.args(["clippy", "--workspace", "--all-targets", "--profile", build::PROFILE]);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--keep-going", "--profile", build::PROFILE]);
     clippy.args(build::features()?).args(["--", "--deny", "warnings"]);
     check("clippy", clippy, CLIPPY_DEADLINE, setting, summary)
 }

@@ -1,3 +1,8 @@
-//! The core by hand: event in, state and the exact commands out.
+//! The core by hand: event in, the exact commands out.
 
+mod claiming;
+mod ending;
+mod epochs;
 pub(crate) mod fixture;
+mod restoring;
+mod retaining;

@@ -114,3 +114,7 @@ INSERT INTO dst SELECT price, window_end FROM h UNION ALL SELECT COUNT(*), windo
 -- window columns computed on, then filtered, then aggregated by another window
 CREATE TABLE dst (n BIGINT, we TIMESTAMP(3)) WITH ('connector'='print');
 INSERT INTO dst SELECT COUNT(*), window_end FROM TABLE(TUMBLE(TABLE (SELECT window_time AS wt, TIMESTAMPDIFF(SECOND, window_start, window_end) AS s FROM TABLE(TUMBLE(TABLE src, DESCRIPTOR(`dateTime`), INTERVAL '1' SECOND))), DESCRIPTOR(wt), INTERVAL '1' MINUTE)) WHERE s > 0 GROUP BY window_start, window_end;
+----
+-- UNION ALL of a result that is updated and one that is not
+CREATE TABLE dst (c STRING, n BIGINT) WITH ('connector'='print');
+INSERT INTO dst SELECT channel, COUNT(*) FROM src GROUP BY channel UNION ALL SELECT url, price FROM src;

@@ -119,6 +119,8 @@ fn lines_are_out_when_the_epoch_is_prepared_and_a_stream_that_fails_fails_the_si
 
     many_rows(&captured, &options);
 
+    one_fills_the_queue_and_another_waits(&options);
+
     output::redirect(Stream::Error, Some(Box::new(Fails)));
     sink.write(batch(
         &schema,
@@ -145,6 +147,40 @@ fn many_rows(captured: &Captured, options: &PrintOptions) {
     }
     checkpoint(sink.as_mut(), &woken, Epoch(1)).unwrap();
     assert_eq!(captured.text().lines().count(), 10_000);
+}
+
+/// Writes nothing until it is told to.
+struct Gate(crossbeam_channel::Receiver<()>);
+
+impl Write for Gate {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv_timeout(std::time::Duration::from_secs(30));
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nothing in the queue is the second sink's, so none of its messages can wake it: room for them must.
+fn one_fills_the_queue_and_another_waits(options: &PrintOptions) {
+    let (open, gate) = crossbeam_channel::unbounded();
+    output::redirect(Stream::Error, Some(Box::new(Gate(gate))));
+    let schema = Schema::new(vec![Field::new("name", SqlType::STRING, true)]);
+    let row = || batch(&schema, vec![Arc::new(StringArray::from(vec!["x"])) as ArrayRef], None);
+    let (mut first, _woken) = sink(&schema, ChangelogMode::Append, options.clone());
+    while first.ready() {
+        first.write(row()).unwrap();
+    }
+    let (mut second, woken) = sink(&schema, ChangelogMode::Append, options.clone());
+    second.write(row()).unwrap();
+    assert!(!second.ready());
+    drop(open);
+    while !second.ready() {
+        woken.recv_timeout(std::time::Duration::from_secs(30)).expect("room in the queue wakes the slot");
+    }
+    checkpoint(second.as_mut(), &woken, Epoch(1)).unwrap();
 }
 
 #[test]

@@ -58,6 +58,13 @@ impl Checkpoints {
         }
     }
 
+    /// The tasks are new: merges that nobody handed in are lost.
+    pub fn forget_merges(&mut self) {
+        if let Self::Stored(stored) = self {
+            stored.merged.clear();
+        }
+    }
+
     pub fn merge(&mut self, first: usize, parallelism: u32, now_ms: i64) {
         if let Self::Stored(stored) = self {
             stored.merge(first, parallelism, now_ms);
@@ -76,7 +83,7 @@ impl Stored {
                 let mine = pieces.iter().filter(|(t, p)| *t == task as usize && p.table.0 as usize == table);
                 let changes = mine.map(|(_, piece)| piece.batch.clone()).collect();
                 // Every other epoch may be inline.
-                let mut inline_bytes_left = if epoch.0 % 2 == 0 { 64 << 10 } else { 0 };
+                let mut inline_bytes_left = if epoch.0.is_multiple_of(2) { 64 << 10 } else { 0 };
                 let (at, uid) = (writer(epoch, task), &self.tables[table].uid);
                 let write = self.segments.write(&at, uid, spec, changes, &mut inline_bytes_left);
                 let mut snapshot = self.runtime.block_on(write).unwrap();
@@ -110,7 +117,7 @@ impl Stored {
                 let inline = mine.iter().position(|s| matches!(s.content, SegmentContent::Inline { .. }));
                 let plan = MergePlan { first: first.min(inline.unwrap_or(usize::MAX)) };
                 let epoch = mine.last().map_or(Epoch(0), |s| s.epoch);
-                let mut inline_bytes_left = if first % 2 == 0 { 64 << 10 } else { 0 };
+                let mut inline_bytes_left = if first.is_multiple_of(2) { 64 << 10 } else { 0 };
                 let at = writer(epoch, task);
                 let merge = self.segments.merge(&at, manifest, spec, &groups, plan, now_ms, &mut inline_bytes_left);
                 let merged = self.runtime.block_on(merge).unwrap();

@@ -15,6 +15,8 @@ use super::checkpoints::Checkpoints;
 use super::*;
 
 const TTL_MS: u64 = 50;
+/// No test comes near it.
+const UNDO_BYTES: u64 = 1 << 30;
 
 /// What is done to the row of a key.
 #[derive(Clone, Debug)]
@@ -67,6 +69,7 @@ struct Tasks {
     states: Vec<State>,
     parallelism: u32,
     disk: Option<tempfile::TempDir>,
+    undo_bytes_max: u64,
     opened: usize,
 }
 
@@ -127,9 +130,9 @@ fn key_number(table: usize, columns: &[ArrayRef]) -> i64 {
 }
 
 impl Tasks {
-    fn open(parallelism: u32, disk: bool) -> Self {
+    fn open(parallelism: u32, disk: bool, undo_bytes_max: u64) -> Self {
         let disk = disk.then(|| tempfile::tempdir().unwrap());
-        let mut tasks = Self { states: Vec::new(), parallelism, disk, opened: 0 };
+        let mut tasks = Self { states: Vec::new(), parallelism, disk, undo_bytes_max, opened: 0 };
         tasks.reopen(parallelism);
         tasks
     }
@@ -143,7 +146,7 @@ impl Tasks {
                 None => BackendConfig::Memory,
                 Some(dir) => BackendConfig::Disk { dir: dir.path().join(self.opened.to_string()) },
             };
-            let config = StateConfig { backend, ..memory_config() };
+            let config = StateConfig { backend, undo_bytes_max: self.undo_bytes_max, ..memory_config() };
             let groups = key_group_range(index, parallelism, MAX_PARALLELISM);
             let mut state = State::open(&config, groups).unwrap();
             specs().into_iter().for_each(|spec| assert!(state.register(spec).is_ok()));
@@ -202,8 +205,8 @@ impl Tasks {
 }
 
 impl World {
-    fn new(disk: bool, checkpoints: Checkpoints) -> Self {
-        let mut tasks = Tasks::open(2, disk);
+    fn new(tasks: Tasks, checkpoints: Checkpoints) -> Self {
+        let mut tasks = tasks;
         tasks.states.iter_mut().for_each(|state| state.set_processing_time(1_000));
         Self {
             tasks,
@@ -319,9 +322,13 @@ impl World {
 
     fn roll_back(&mut self) {
         let Some(epoch) = self.sealed_epoch else { return };
+        if !self.tasks.states.iter().all(|state| state.can_roll_back(epoch)) {
+            assert!(self.tasks.undo_bytes_max < 1 << 20, "only the bound on undo ends this");
+            self.restore(self.tasks.parallelism);
+            return;
+        }
         self.pending = None;
         for state in &mut self.tasks.states {
-            assert!(state.can_roll_back(epoch));
             state.roll_back(epoch).unwrap();
         }
         self.now.clone_from(&self.sealed);
@@ -331,6 +338,7 @@ impl World {
     fn restore(&mut self, parallelism: u32) {
         self.pending = None;
         self.tasks.reopen(parallelism);
+        self.checkpoints.forget_merges();
         for (task, state) in self.tasks.states.iter_mut().enumerate() {
             state.set_processing_time(self.now_ms);
             self.checkpoints.load(state, key_group_range(task as u32, parallelism, MAX_PARALLELISM));
@@ -389,13 +397,13 @@ fn cases(moderate: u32) -> u32 {
     moderate * if std::env::var_os("MILLSTREAM_SOAK").is_some() { 20 } else { 1 }
 }
 
-fn run(disk: bool, in_store: bool, cases: u32) {
+fn run(disk: bool, in_store: bool, undo_bytes_max: u64, cases: u32) {
     // proptest prints the seed and the smallest failing sequence.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     TestRunner::new(config)
         .run(&proptest::collection::vec(op(), 1..60), |ops| {
             let checkpoints = if in_store { Checkpoints::in_store() } else { Checkpoints::Kept(Vec::new()) };
-            let mut world = World::new(disk, checkpoints);
+            let mut world = World::new(Tasks::open(2, disk, undo_bytes_max), checkpoints);
             ops.iter().for_each(|op| world.apply(op));
             world.check();
             world.seal();
@@ -407,15 +415,20 @@ fn run(disk: bool, in_store: bool, cases: u32) {
 
 #[test]
 fn memory_state_equals_the_reference_through_barriers_roll_backs_and_restores() {
-    run(false, false, cases(400));
+    run(false, false, UNDO_BYTES, cases(400));
 }
 
 #[test]
 fn disk_state_equals_the_reference_through_barriers_roll_backs_and_restores() {
-    run(true, false, cases(12));
+    run(true, false, UNDO_BYTES, cases(12));
 }
 
 #[test]
 fn state_equals_the_reference_through_segments_in_a_store_and_their_merges() {
-    run(false, true, cases(60));
+    run(false, true, UNDO_BYTES, cases(60));
+}
+
+#[test]
+fn state_equals_the_reference_when_undo_layers_are_given_up_again_and_again() {
+    run(false, false, 1_500, cases(200));
 }

@@ -1,0 +1,112 @@
+//! The ways a job ends.
+
+use millstream_api::control::{FailureKind, Report};
+use millstream_api::ids::Epoch;
+use millstream_api::log::TaskSnapshot;
+
+use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, snapshot, transaction};
+use crate::job::{AppendOutcome, Event, Outcome, ProcessState};
+
+#[test]
+fn a_stop_takes_a_last_checkpoint_commits_it_and_records_that() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.event(Event::StopRequested), ["trigger 1 and stop"]);
+    bench.acknowledge(1, vec![transaction(1, 0)]);
+    assert_eq!(bench.won(), ["sealed 1"]);
+    let commands = bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
+    assert_eq!(commands, ["put 3: stopped Stopped, committed Some(1)"]);
+    assert_eq!(bench.won(), ["cancel", "end: stopped"]);
+    let Some(Outcome::Stopped { checkpoint: Some(checkpoint), incomplete: None }) = bench.outcome else {
+        panic!("must stop")
+    };
+    assert_eq!(checkpoint.path, "default/job/log/00000000000000000002");
+}
+
+#[test]
+fn a_stop_waits_for_the_checkpoint_in_flight() {
+    let mut bench = Bench::running();
+    bench.tick(1_000);
+    assert!(bench.event(Event::StopRequested).is_empty());
+    bench.acknowledge(1, vec![]);
+    assert_eq!(bench.won(), ["sealed 1", "trigger 2 and stop"]);
+}
+
+#[test]
+fn a_stop_ends_in_time_whatever_is_missing() {
+    let mut bench = Bench::running();
+    bench.event(Event::StopRequested);
+    let mut said = Vec::new();
+    while bench.outcome.is_none() && bench.now < 200_000 {
+        let next = bench.core.deadline().unwrap();
+        said.extend(bench.tick(next));
+        if said.last().is_some_and(|s| s.contains("stopped")) {
+            said.extend(bench.won());
+        }
+    }
+    assert!(bench.now <= 60_000, "{said:?}");
+    let Some(Outcome::Stopped { incomplete: Some(why), .. }) = bench.outcome else { panic!("must stop") };
+    assert!(why.contains("last checkpoint"), "{why}");
+}
+
+#[test]
+fn bounded_input_ends_with_a_checkpoint_whose_commits_are_recorded() {
+    let mut bench = Bench::running();
+    bench.report(Report::EndOfInput { task: SOURCE_TASK });
+    let commands = bench.report(Report::EndOfInput { task: COUNT_TASK });
+    assert_eq!(commands, ["trigger 1"], "nothing more comes: no wait for the interval");
+    let splits = manifest(1, vec![]).splits;
+    let source = TaskSnapshot { finished: true, splits, ..snapshot(SOURCE_TASK, 1) };
+    bench.report(Report::Acknowledged(Box::new(source)));
+    let count = TaskSnapshot { finished: true, transactions: vec![transaction(1, 0)], ..snapshot(COUNT_TASK, 1) };
+    bench.report(Report::Acknowledged(Box::new(count)));
+    assert_eq!(bench.won(), ["sealed 1"]);
+    let commands = bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
+    assert_eq!(commands, ["put 3: stopped Finished, committed Some(1)"]);
+    assert_eq!(bench.won(), ["cancel", "end: finished"]);
+
+    // Again: there is nothing to do, and nothing is written.
+    let (again, commands) = Bench::on_log(config(), bench.log, ProcessState::Gone);
+    assert_eq!(commands, ["end: finished"]);
+    assert!(matches!(again.outcome, Some(Outcome::Finished { already: true, .. })));
+}
+
+#[test]
+fn a_deterministic_failure_does_not_restart() {
+    for kind in [FailureKind::UserData, FailureKind::User, FailureKind::Corrupt] {
+        let mut bench = Bench::running();
+        let commands = bench.task_fails(kind);
+        assert_eq!(commands, ["cancel", "put 2: stopped Failed, committed Some(0)"]);
+        assert_eq!(bench.won(), ["end: failed"]);
+        assert!(matches!(bench.outcome, Some(Outcome::Failed { failure, .. }) if failure.kind == kind));
+    }
+}
+
+#[test]
+fn restarts_are_counted_and_the_chain_of_failures_is_kept() {
+    let mut config = config();
+    config.restart.attempts = Some(1);
+    let mut bench = Bench::running_with(config);
+    bench.task_fails(FailureKind::Transient);
+    bench.tick(1_000);
+    bench.won();
+    bench.report(Report::TransactionsFenced);
+    bench.task_fails(FailureKind::Transient);
+    bench.tick(2_000);
+    bench.won();
+    let Some(Outcome::Failed { failure, earlier, .. }) = bench.outcome else { panic!("must fail") };
+    assert!(failure.message.contains("after 1 restarts"), "{}", failure.message);
+    assert_eq!(earlier.len(), 1);
+}
+
+#[test]
+fn a_job_that_ends_without_its_store_says_so() {
+    let mut bench = Bench::running();
+    bench.event(Event::StopRequested);
+    bench.acknowledge(1, vec![]);
+    bench.won();
+    bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
+    bench.put_ends(AppendOutcome::Unknown { reason: "away".to_owned() });
+    bench.tick(31_000);
+    let Some(Outcome::Stopped { incomplete: Some(why), .. }) = bench.outcome else { panic!("must stop") };
+    assert!(why.contains("not recorded"), "{why}");
+}
