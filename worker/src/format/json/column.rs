@@ -164,6 +164,7 @@ impl Bytes {
 pub struct Times {
     pub values: Fixed<i64>,
     pub ticks_per_second: i64,
+    pub ticks_per_ms: i64,
     /// TIMESTAMP_LTZ: the text ends with `Z`.
     pub zoned: bool,
     pub day_text: [u8; 10],
@@ -171,8 +172,10 @@ pub struct Times {
     pub day_ticks: i64,
 }
 
-/// The values of a column, by the column's type.
+/// The values of a column, by the column's type. With a tag of its own: the compiler would hide it in a capacity, and
+/// every value would pay for its decoding.
 #[derive(Debug)]
+#[repr(u8)]
 pub enum Data {
     Null(usize),
     Boolean(Fixed<u8>),
@@ -221,6 +224,7 @@ impl Column {
             SqlType::Timestamp { .. } | SqlType::TimestampLtz { .. } => Data::Timestamp(Times {
                 values: Fixed::default(),
                 ticks_per_second: ticks_per_second(&field.ty.arrow()),
+                ticks_per_ms: ticks_per_second(&field.ty.arrow()) / 1000,
                 zoned: matches!(field.ty, SqlType::TimestampLtz { .. }),
                 day_text: [0; 10],
                 day_ticks: 0,

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use millstream_api::graph::{Field, JsonOptions};
 
 use super::column::Column;
-use super::cursor::{Cursor, Fault, Token};
+use super::cursor::{Cursor, Fault, Token, skip_plain};
 use super::error::{DecodeError, DecodeReason};
 use super::template::Template;
 use super::value::{ValueFault, push_any, push_expected};
@@ -34,6 +34,14 @@ struct Outcome {
     filled: usize,
     /// The first 64 columns that have their value.
     seen: u64,
+}
+
+/// A key that was read the general way.
+struct Key {
+    /// Where its value goes; `None`: nobody reads it.
+    column: Option<usize>,
+    /// The template's slot to go on with.
+    next_slot: usize,
 }
 
 impl JsonDecoder {
@@ -85,27 +93,27 @@ impl JsonDecoder {
     /// Reads the object into the columns.
     #[inline(always)]
     fn read_record(&mut self, record: &[u8]) -> Result<Outcome, DecodeError> {
-        let mut cursor = Cursor::new(record);
         let mut outcome = Outcome { surprised: false, filled: 0, seen: 0 };
-        let mut next_slot = 0;
+        let (mut at, mut next_slot) = (0, 0);
         loop {
             if let Some(slot) = self.template.slot(next_slot)
-                && let Some(length) = slot.matches(record, cursor.at)
+                && let Some(length) = slot.matches(record, at)
             {
-                cursor.at += length;
                 next_slot += 1;
                 let column = slot.column;
-                self.read_value(&mut cursor, column, &mut outcome)?;
+                at = self.read_value(record, at + length, column, &mut outcome)?;
                 continue;
             }
             // The usual end.
-            if next_slot > 0 && record.get(cursor.at) == Some(&b'}') && cursor.at + 1 == record.len() {
+            if next_slot > 0 && record.get(at) == Some(&b'}') && at + 1 == record.len() {
                 return Ok(outcome);
             }
-            match self.read_key(&mut cursor, &mut next_slot)? {
-                Some(column) => {
+            let mut cursor = Cursor { bytes: record, at };
+            match self.read_key(&mut cursor, next_slot)? {
+                Some(key) => {
                     outcome.surprised = true;
-                    self.read_value(&mut cursor, column, &mut outcome)?;
+                    next_slot = key.next_slot;
+                    at = self.read_value(record, cursor.at, key.column, &mut outcome)?;
                 }
                 None => return Ok(outcome),
             }
@@ -113,13 +121,9 @@ impl JsonDecoder {
     }
 
     /// Reads what stands before a value the general way: a bracket or comma, the key, the colon. `None`: the object
-    /// ended. `Some(None)`: nobody reads the key's value.
+    /// ended.
     #[inline(never)]
-    fn read_key(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        next_slot: &mut usize,
-    ) -> Result<Option<Option<usize>>, DecodeError> {
+    fn read_key(&mut self, cursor: &mut Cursor<'_>, next_slot: usize) -> Result<Option<Key>, DecodeError> {
         let start = cursor.at;
         cursor.skip_blanks();
         if start == 0 {
@@ -141,22 +145,26 @@ impl JsonDecoder {
         self.scratch.clear();
         key.unescape(&mut self.scratch);
         let column = self.by_name.get(self.scratch.as_slice()).copied();
-        *next_slot = self.template.resume(*next_slot, &self.scratch);
+        let next_slot = self.template.resume(next_slot, &self.scratch);
         let name = (!key.escaped).then(|| key_start - start..key_start - start + key.raw.len());
         self.template.note(&cursor.bytes[start..cursor.at], name, column);
-        Ok(Some(column))
+        Ok(Some(Key { column, next_slot }))
     }
 
-    /// Reads the value at the cursor.
+    /// Reads the value at `at`: the position behind it.
     #[inline(always)]
     fn read_value(
         &mut self,
-        cursor: &mut Cursor<'_>,
+        record: &[u8],
+        at: usize,
         column: Option<usize>,
         outcome: &mut Outcome,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<usize, DecodeError> {
         let Some(index) = column else {
-            return Ok(cursor.skip_value()?);
+            return match skip_plain(record, at) {
+                Some(end) => Ok(end),
+                None => skip_any(record, at),
+            };
         };
         let column = &mut self.columns[index];
         let bit = 1u64.checked_shl(index as u32).unwrap_or(0);
@@ -166,24 +174,25 @@ impl JsonDecoder {
             outcome.filled += 1;
         }
         outcome.seen |= bit;
-        if push_expected(column, cursor, self.options.timestamp_format) {
-            return Ok(());
+        match push_expected(column, record, at, self.options.timestamp_format) {
+            Some(end) => Ok(end),
+            None => self.read_unexpected(record, at, index),
         }
-        self.read_unexpected(cursor, index)
     }
 
     /// A value of another form than the usual one of its column.
     #[inline(never)]
-    fn read_unexpected(&mut self, cursor: &mut Cursor<'_>, index: usize) -> Result<(), DecodeError> {
+    fn read_unexpected(&mut self, record: &[u8], at: usize, index: usize) -> Result<usize, DecodeError> {
+        let mut cursor = Cursor { bytes: record, at };
         let column = &mut self.columns[index];
-        let fault = match push_any(column, cursor, self.options.timestamp_format, &mut self.scratch) {
-            Ok(()) if column.field.nullable || !column.last_is_null() => return Ok(()),
+        let fault = match push_any(column, &mut cursor, self.options.timestamp_format, &mut self.scratch) {
+            Ok(()) if column.field.nullable || !column.last_is_null() => return Ok(cursor.at),
             Ok(()) => DecodeReason::MissingValue,
             Err(ValueFault::Record(error)) => return Err(error),
             Err(ValueFault::Value(_)) if self.options.ignore_parse_errors && column.field.nullable => {
                 column.push_null();
                 self.null_fields += 1;
-                return Ok(());
+                return Ok(cursor.at);
             }
             Err(ValueFault::Value(reason)) => reason,
         };
@@ -233,6 +242,14 @@ impl JsonDecoder {
     }
 }
 
+/// Steps over any value that nobody reads.
+#[inline(never)]
+fn skip_any(record: &[u8], at: usize) -> Result<usize, DecodeError> {
+    let mut cursor = Cursor { bytes: record, at };
+    cursor.value()?;
+    Ok(cursor.at)
+}
+
 fn open_object(cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
     if cursor.peek() == Some(b'{') {
         cursor.at += 1;
@@ -252,7 +269,7 @@ fn open_object(cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
 }
 
 /// At the closing brace: only blanks may follow.
-fn end_object(cursor: &mut Cursor<'_>) -> Result<Option<Option<usize>>, DecodeError> {
+fn end_object(cursor: &mut Cursor<'_>) -> Result<Option<Key>, DecodeError> {
     cursor.at += 1;
     cursor.skip_blanks();
     if cursor.at < cursor.bytes.len() {

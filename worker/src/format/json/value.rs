@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use millstream_api::graph::TimestampFormat;
 
 use super::column::{Bytes, Column, Data, Full, Times};
-use super::cursor::{Cursor, Fault, RawText, Token};
+use super::cursor::{Cursor, Fault, RawText, Token, plain_text, short_integer};
 use super::error::{DecodeError, DecodeReason};
 use super::strings::write_compact;
 use crate::format::text::calendar::NANOS_PER_DAY;
@@ -36,84 +36,69 @@ impl From<Full> for ValueFault {
     }
 }
 
-/// Reads the value at the cursor into the column when it has the form that the type expects. False, and nothing moved:
-/// it has another form.
+/// Reads the value at `at` into the column when it has the form that the type expects: the position behind it. `None`,
+/// and nothing pushed: it has another form.
 #[inline(always)]
-pub fn push_expected(column: &mut Column, cursor: &mut Cursor<'_>, format: TimestampFormat) -> bool {
+pub fn push_expected(column: &mut Column, record: &[u8], at: usize, format: TimestampFormat) -> Option<usize> {
     match &mut column.data {
-        Data::BigInt(values) => cursor.short_integer().map(|v| values.push(v)).is_some(),
-        Data::Int(values) => {
-            let start = cursor.at;
-            match cursor.short_integer().map(i32::try_from) {
-                Some(Ok(value)) => {
-                    values.push(value);
-                    true
-                }
-                _ => {
-                    cursor.at = start;
-                    false
-                }
-            }
+        Data::BigInt(values) => {
+            let (value, end) = short_integer(record, at)?;
+            values.push(value);
+            Some(end)
         }
-        Data::Text(values) => push_plain_text(values, cursor),
-        Data::Timestamp(times) => push_usual_timestamp(times, cursor, format),
-        _ => false,
+        Data::Int(values) => {
+            let (value, end) = short_integer(record, at)?;
+            values.push(i32::try_from(value).ok()?);
+            Some(end)
+        }
+        Data::Text(values) => {
+            let (text, end) = plain_text(record, at)?;
+            values.push(text).ok()?;
+            Some(end)
+        }
+        Data::Timestamp(times) => {
+            let (ticks, end) = usual_timestamp(times, record, at, format)?;
+            times.values.push(ticks);
+            Some(end)
+        }
+        _ => None,
     }
 }
 
+/// `"yyyy-MM-dd HH:mm:ss[.digits]"` with the separator and the zone that the format wants, and the position behind it.
 #[inline(always)]
-fn push_plain_text(values: &mut Bytes, cursor: &mut Cursor<'_>) -> bool {
-    let start = cursor.at;
-    if cursor.peek() == Some(b'"')
-        && let Ok(RawText { raw, escaped: false }) = cursor.text()
-        && values.push(raw).is_ok()
-    {
-        return true;
-    }
-    cursor.at = start;
-    false
-}
-
-/// `"yyyy-MM-dd HH:mm:ss[.digits]"` with the separator and the zone that the format wants.
-#[inline(always)]
-fn push_usual_timestamp(times: &mut Times, cursor: &mut Cursor<'_>, format: TimestampFormat) -> bool {
-    let rest = &cursor.bytes[cursor.at..];
-    let Some(text) = rest.first_chunk::<20>() else {
-        return false;
-    };
-    let separator = separator(format);
-    if text[0] != b'"' || text[11] != separator {
-        return false;
+fn usual_timestamp(times: &mut Times, record: &[u8], at: usize, format: TimestampFormat) -> Option<(i64, usize)> {
+    let text = record.get(at..)?.first_chunk::<20>()?;
+    if text[0] != b'"' || text[11] != separator(format) {
+        return None;
     }
     if text[1..11] != times.day_text {
-        let Some((days, [])) = read_iso_date(&text[1..11], Resolver::Strict) else {
-            return false;
-        };
-        let Some(ticks) = (DayTime { days, nanos_of_day: 0 }).ticks(times.ticks_per_second) else {
-            return false;
-        };
-        times.day_text.copy_from_slice(&text[1..11]);
-        times.day_ticks = ticks;
+        read_day(times, &text[1..11])?;
     }
-    let Some(seconds) = clock_seconds(text) else {
-        return false;
-    };
-    let (fraction, mut at) = fraction_ticks(rest, 20, times.ticks_per_second);
+    let seconds = clock_seconds(text)?;
+    let (fraction, mut end) = fraction_ticks(record, at + 20, times);
     if times.zoned {
-        if rest.get(at) != Some(&b'Z') {
-            return false;
+        if record.get(end) != Some(&b'Z') {
+            return None;
         }
-        at += 1;
+        end += 1;
     }
-    if rest.get(at) != Some(&b'"') {
-        return false;
+    if record.get(end) != Some(&b'"') {
+        return None;
     }
-    let Some(ticks) = times.day_ticks.checked_add(seconds * times.ticks_per_second + fraction) else {
-        return false;
+    let ticks = times.day_ticks.checked_add(seconds * times.ticks_per_second + fraction)?;
+    Some((ticks, end + 1))
+}
+
+/// Another day than the last one.
+#[inline(never)]
+fn read_day(times: &mut Times, text: &[u8]) -> Option<()> {
+    let (days, []) = read_iso_date(text, Resolver::Strict)? else {
+        return None;
     };
-    times.values.push(ticks);
-    cursor.at += at + 1;
-    true
+    times.day_ticks = DayTime { days, nanos_of_day: 0 }.ticks(times.ticks_per_second)?;
+    times.day_text.copy_from_slice(text);
+    Some(())
 }
 
 /// Seconds of the day of the `HH:mm:ss` at position 12, all digits at once.
@@ -134,7 +119,7 @@ fn clock_seconds(text: &[u8; 20]) -> Option<i64> {
 
 /// Ticks of an optional `.digits` at `at`, and the position behind it.
 #[inline(always)]
-fn fraction_ticks(text: &[u8], at: usize, ticks_per_second: i64) -> (i64, usize) {
+fn fraction_ticks(text: &[u8], at: usize, times: &Times) -> (i64, usize) {
     if text.get(at) != Some(&b'.') {
         return (0, at);
     }
@@ -143,7 +128,7 @@ fn fraction_ticks(text: &[u8], at: usize, ticks_per_second: i64) -> (i64, usize)
         && !end.is_ascii_digit()
     {
         let millis = i64::from(a - b'0') * 100 + i64::from(b - b'0') * 10 + i64::from(c - b'0');
-        return (millis * (ticks_per_second / 1_000), at + 4);
+        return (millis * times.ticks_per_ms, at + 4);
     }
     let mut weight = 1_000_000_000;
     let (mut nanos, mut end) = (0i64, at + 1);
@@ -154,7 +139,7 @@ fn fraction_ticks(text: &[u8], at: usize, ticks_per_second: i64) -> (i64, usize)
         nanos += weight * i64::from(c - b'0');
         end += 1;
     }
-    (nanos / (1_000_000_000 / ticks_per_second), end)
+    (nanos / (1_000_000_000 / times.ticks_per_second), end)
 }
 
 fn separator(format: TimestampFormat) -> u8 {
