@@ -100,7 +100,8 @@ impl Rows {
     /// Appends the record's row, if it has one.
     #[inline]
     pub(super) fn push(&mut self, record: &Record<'_>) -> Pushed {
-        let Some(value) = record.value() else { return Pushed::Tombstone };
+        // An empty value has no row either, as in Flink.
+        let Some(value) = record.value().filter(|value| !value.is_empty()) else { return Pushed::Tombstone };
         if let Some(key) = &mut self.key
             && let Err(e) = key.decoder.decode(record.key().unwrap_or(b"{}"))
         {
