@@ -436,6 +436,9 @@ impl World {
                     };
                 } else if refused {
                     self.coverage.hit("refused: alive");
+                } else if failure.kind == FailureKind::User && self.objects.manifests().count() <= 1 {
+                    // What fails before the first checkpoint is told at once; somebody starts the job again.
+                    self.coverage.hit("first run failed");
                 } else if failure.kind != FailureKind::Transient {
                     return Err(format!("the job failed: {}", failure.message));
                 }

@@ -137,7 +137,7 @@ fn state_without_a_home_is_refused_by_name() {
     let (bench, commands) = Bench::on_log(config(), log(vec![old.clone()]), ProcessState::Gone);
     assert_eq!(commands, ["end: failed"]);
     let Some(Outcome::Failed { failure, .. }) = bench.outcome else { panic!("must fail") };
-    assert_eq!(failure.kind, FailureKind::User);
+    assert_eq!(failure.kind, FailureKind::State);
     assert!(failure.message.contains("gone has state"), "{}", failure.message);
     let mut allowed = config();
     allowed.restore.allow_non_restored_state = true;
