@@ -166,10 +166,7 @@ impl Core {
     pub(super) fn advance_commits(&mut self, now: Millis, deadline: Millis, finished: bool) {
         let Some(run) = &self.run else { return };
         let Some(epoch) = self.view.tip().map(|tip| tip.manifest.epoch) else { return };
-        // Tasks that ended in an earlier epoch committed that one; their transactions are what counts.
-        let done = |task, committed: Option<millstream_api::ids::Epoch>| {
-            committed >= Some(epoch) || (run.finished.contains(task) && committed.is_some())
-        };
+        let done = |task, committed| committed >= Some(*run.last_epoch.get(task).unwrap_or(&epoch));
         if self.uncommitted.is_empty() && run.committed.iter().all(|(task, committed)| done(task, *committed)) {
             if finished {
                 return self.close_finished(now, true);

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use millstream_api::control::{self, Attempt, Failure, FailureKind, Report, WorkerCommand, WorkerReport};
 use millstream_api::graph::{TransformKind, Vertex};
 use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId};
-use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction};
+use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
 
 pub use assemble::AssemblyError;
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
@@ -77,6 +77,8 @@ pub struct Core {
     job_uid: String,
     /// The checkpoint that the user named, when this term goes on from it.
     named: Option<Seq>,
+    /// Whose job this was, when it is taken over.
+    taken_from: Option<Box<Start>>,
     attempt: u32,
     /// Races for the `start` entry that this coordinator lost.
     claims_lost: u32,
@@ -89,7 +91,7 @@ pub struct Core {
     fencing: Fencing,
     ending: Option<Ending>,
     failures: Vec<String>,
-    /// Objects whose deletion failed and is tried with the next one.
+    /// Objects to delete after the entries that name them, and those whose deletion failed.
     undeleted: Vec<String>,
     status: Status,
     out: Vec<Command>,
@@ -176,6 +178,8 @@ struct Run {
     ended: BTreeSet<TaskId>,
     /// Tasks with sinks, and up to where they committed.
     committed: BTreeMap<TaskId, Option<Epoch>>,
+    /// The epoch in which a task ended: its last one to commit.
+    last_epoch: BTreeMap<TaskId, Epoch>,
     /// It ran: its tasks can be reset.
     started: bool,
     next_trigger_at: Millis,
@@ -210,6 +214,7 @@ impl Core {
             generation: None,
             job_uid: String::new(),
             named: None,
+            taken_from: None,
             attempt: 0,
             claims_lost: 0,
             append: None,
@@ -413,6 +418,9 @@ impl Core {
             AppendOutcome::Rejected { problem } if !pending.unknown => self.on_rejected(now, pending.entry, problem),
             AppendOutcome::Unknown { reason }
             | AppendOutcome::Rejected { problem: StoreProblem { message: reason, .. } } => {
+                if let EntryKind::Manifest(manifest) = &pending.entry.kind {
+                    self.status.last_checkpoint_failure = Some(format!("checkpoint {}: {reason}", manifest.epoch));
+                }
                 if let (EntryKind::Manifest(manifest), false) = (&pending.entry.kind, pending.unknown) {
                     self.out.push(Command::Notice(Notice::SealUnknown { epoch: manifest.epoch, reason }));
                 }

@@ -232,6 +232,7 @@ impl Core {
         let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
         self.run = Some(Run {
             committed: sinks.map(|task| (task, None)).collect(),
+            last_epoch: BTreeMap::new(),
             ended: finished.clone(),
             finished,
             tasks: tasks.clone(),

@@ -16,7 +16,7 @@ pub const ORPHAN_TIMEOUTS_MIN: u64 = 10;
 /// What can be deleted now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Superfluous {
-    /// Entries of the log. They go first: a manifest in the log always has its objects.
+    /// Entries of the log.
     pub entries: Vec<Seq>,
     /// State objects, relative to the job's path.
     pub objects: Vec<String>,

@@ -160,6 +160,9 @@ impl Core {
         self.collect();
         let (interval_ms, min_pause_ms) = (self.config.checkpoint.interval_ms, self.config.checkpoint.min_pause_ms);
         let Some(run) = &mut self.run else { return };
+        for task in &manifest.finished_tasks {
+            run.last_epoch.entry(*task).or_insert(manifest.epoch);
+        }
         run.finished.clone_from(&manifest.finished_tasks);
         run.tasks.retain(|task| !manifest.finished_tasks.contains(task));
         // Whatever was sent before the barrier is covered now.
@@ -297,18 +300,24 @@ impl Core {
         let path = &self.config.path;
         let entries: Vec<String> = plan.entries.iter().map(|seq| crate::log::entry_path(path, *seq)).collect();
         let objects = plan.objects.iter().map(|object| format!("{path}/{object}"));
-        let objects: Vec<String> = self.undeleted.drain(..).chain(objects).collect();
-        for paths in [entries, objects] {
-            if !paths.is_empty() {
-                self.out.push(Command::Delete(paths));
-            }
+        self.undeleted.extend(objects);
+        if entries.is_empty() {
+            return self.delete_rest();
+        }
+        self.out.push(Command::Delete(entries));
+    }
+
+    /// Objects go once the entries that name them are gone: a manifest in the log always has its objects.
+    fn delete_rest(&mut self) {
+        if !self.undeleted.is_empty() {
+            self.out.push(Command::Delete(std::mem::take(&mut self.undeleted)));
         }
     }
 
     pub(super) fn on_deleted(&mut self, paths: Vec<String>, problem: Option<StoreProblem>) {
-        let Some(problem) = problem else { return };
+        let Some(problem) = problem else { return self.delete_rest() };
         self.out.push(Command::Notice(Notice::NotCollected { objects: paths.len(), reason: problem.message }));
-        let room = UNDELETED_MAX - self.undeleted.len();
+        let room = UNDELETED_MAX.saturating_sub(self.undeleted.len());
         self.undeleted.extend(paths.into_iter().take(room));
     }
 

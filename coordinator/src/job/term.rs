@@ -47,6 +47,9 @@ impl Core {
             Ok(restores) => restores,
             Err(failure) => return self.end_failed(failure),
         };
+        let free = self.view.stopped().is_some() || previous == ProcessState::Gone;
+        let holder = self.view.holder().filter(|holder| !free || holder.owner != self.config.owner);
+        self.taken_from = holder.cloned().map(Box::new);
         let restores = restores.map(|s| s.seq);
         self.named = self.config.restore.from.map(Seq).filter(|named| restores == Some(*named));
         if self.nothing_left() && restores == self.view.tip().map(|tip| tip.seq) {
@@ -115,6 +118,9 @@ impl Core {
         self.generation = Some(Generation(seq.0));
         self.job_uid = start.job_uid;
         self.attempt = 1;
+        if let Some(from) = self.taken_from.take() {
+            self.out.push(Command::Notice(Notice::TookOver { from }));
+        }
         let restored = self.view.tip().cloned();
         match &restored {
             None => self.out.push(Command::Notice(Notice::NewJob)),

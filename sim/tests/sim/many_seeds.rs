@@ -28,6 +28,7 @@ const MUST_SEE: &[&str] = &[
     "declined",
     "epoch given up",
     "fenced",
+    "first run failed",
     "found finished",
     "late request fenced",
     "live producer fenced",
