@@ -392,11 +392,7 @@ impl Worker {
     /// Takes what a call brought. Of an earlier attempt nothing counts any more.
     pub fn done(&mut self, done: Done) -> Vec<Job> {
         match done {
-            Done::Report(attempt, report) => {
-                if attempt == self.attempt {
-                    self.report(report);
-                }
-            }
+            Done::Report(attempt, report) if attempt == self.attempt => self.report(report),
             Done::Restored(attempt, restored) if attempt == self.attempt => self.restored(*restored),
             Done::Uploaded { attempt, index, epoch, result } if attempt == self.attempt => match result {
                 Ok(table) => self.uploaded(index, epoch, table),
