@@ -406,7 +406,7 @@ impl World {
 
     fn on_end(&mut self, id: ProcessId, outcome: Outcome) -> Result<(), String> {
         self.say(|| format!("{id:?} ended: {outcome:?}"));
-        self.processes.remove(&id);
+        let ended = self.processes.remove(&id);
         let again = self.now + 50;
         match outcome {
             Outcome::Finished { already, .. } => {
@@ -437,7 +437,7 @@ impl World {
                     };
                 } else if refused {
                     self.coverage.hit("refused: alive");
-                } else if failure.kind == FailureKind::User && self.objects.manifests().count() <= 1 {
+                } else if failure.kind == FailureKind::User && ended.is_some_and(|p| p.core.view().tip().is_none()) {
                     // What fails before the first checkpoint is told at once; somebody starts the job again.
                     self.coverage.hit("first run failed");
                 } else if failure.kind != FailureKind::Transient {
@@ -625,6 +625,11 @@ impl World {
                     if let Some(epoch) = settled.epoch {
                         self.check_settled(epoch)?;
                     }
+                }
+                EntryKind::Stopped { epoch: Some(epoch), committed_through, .. }
+                    if committed_through.as_ref() == Some(epoch) =>
+                {
+                    self.check_settled(*epoch)?;
                 }
                 _ => {}
             }

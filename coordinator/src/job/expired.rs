@@ -44,10 +44,13 @@ pub fn judge(
     }
     let earlier: BTreeSet<&PreparedTransaction> = before.into_iter().flat_map(|m| &m.transactions).collect();
     let of_tip: Vec<_> = outcomes.iter().filter(|(t, _)| !earlier.contains(t)).collect();
-    let visible: Vec<_> = of_tip.iter().filter(|(_, o)| may_be_visible(o)).collect();
+    // What the tip names and nobody asked for is recorded as committed, by a later manifest that was given up since.
+    let asked: BTreeSet<&PreparedTransaction> = outcomes.iter().map(|(t, _)| t).collect();
+    let recorded = tip.transactions.iter().filter(|t| !earlier.contains(t) && !asked.contains(t)).count();
+    let visible = recorded + of_tip.iter().filter(|(_, o)| may_be_visible(o)).count();
     let open = |o: &FinishOutcome| *o == FinishOutcome::Open;
     match setting {
-        _ if visible.is_empty() && before.is_some() => {
+        _ if visible == 0 && before.is_some() => {
             Verdict::GiveUp { abort: of_tip.iter().filter(|(_, o)| open(o)).map(|(t, _)| t.clone()).collect() }
         }
         ExpiredTransactions::AcceptDuplicates if before.is_some() => {
@@ -57,7 +60,7 @@ pub fn judge(
             Verdict::CommitRest { commit: outcomes.iter().filter(|(_, o)| open(o)).map(|(t, _)| t.clone()).collect() }
         }
         ExpiredTransactions::Fail | ExpiredTransactions::AcceptDuplicates => {
-            Verdict::Ask { message: question(tip.epoch, outcomes) }
+            Verdict::Ask { message: question(tip.epoch, outcomes, recorded) }
         }
     }
 }
@@ -74,7 +77,7 @@ pub fn judge_abort(
     }
     let visible = outcomes.iter().any(|(_, o)| may_be_visible(o));
     if visible && setting != ExpiredTransactions::AcceptDuplicates {
-        return Verdict::Ask { message: question(tip.epoch, outcomes) };
+        return Verdict::Ask { message: question(tip.epoch, outcomes, 0) };
     }
     if outcomes.iter().any(|(_, o)| *o == FinishOutcome::Open) {
         return Verdict::Again { detail: "a transaction is still open".to_owned() };
@@ -93,7 +96,7 @@ fn may_be_visible(outcome: &FinishOutcome) -> bool {
     matches!(outcome, FinishOutcome::Committed | FinishOutcome::Unknown { .. })
 }
 
-fn question(epoch: Epoch, outcomes: &[(PreparedTransaction, FinishOutcome)]) -> String {
+fn question(epoch: Epoch, outcomes: &[(PreparedTransaction, FinishOutcome)], recorded: usize) -> String {
     let mut counts: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     for (transaction, outcome) in outcomes {
         let (visible, gone, unknown) = counts.entry(&transaction.topic).or_default();
@@ -103,13 +106,16 @@ fn question(epoch: Epoch, outcomes: &[(PreparedTransaction, FinishOutcome)]) -> 
             _ => *gone += 1,
         }
     }
-    let topics: Vec<String> = counts
+    let mut topics: Vec<String> = counts
         .iter()
         .map(|(topic, (visible, gone, unknown))| {
             let unknown = if *unknown > 0 { format!(", {unknown} unknown to the broker") } else { String::new() };
             format!("topic {topic}: {visible} transactions committed, {gone} not{unknown}")
         })
         .collect();
+    if recorded > 0 {
+        topics.push(format!("{recorded} more were committed before"));
+    }
     format!(
         "checkpoint {epoch} is partly visible and the broker gave up the rest ({}). Going on needs a choice: \
          spec.restore.expiredTransactions: acceptDuplicates reads the epoch's input again (what is visible appears \
@@ -163,6 +169,15 @@ mod tests {
         let outcomes = [(old, FinishOutcome::Committed), (new, expired())];
         let judged = judge(&tip, Some(&before), &outcomes, ExpiredTransactions::Fail);
         assert_eq!(judged, Verdict::GiveUp { abort: vec![] });
+    }
+
+    #[test]
+    fn what_is_recorded_as_committed_is_visible_even_when_nobody_asks_for_it() {
+        // Epoch 6 was given up after it had recorded a part of epoch 5.
+        let (recorded, open) = (transaction(5, 0), transaction(5, 1));
+        let (before, tip) = (manifest(4, vec![]), manifest(5, vec![recorded, open.clone()]));
+        let judged = judge(&tip, Some(&before), &[(open, expired())], ExpiredTransactions::Fail);
+        assert!(matches!(judged, Verdict::Ask { message } if message.contains("1 more")));
     }
 
     #[test]

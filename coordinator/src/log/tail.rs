@@ -1,7 +1,7 @@
 //! Reading the newest part of the log.
 
 use millstream_api::ids::Seq;
-use millstream_api::log::{EntryKind, LogEntry};
+use millstream_api::log::{EntryKind, LogEntry, Start};
 
 use super::{Log, folder, problem, seq_of};
 use crate::job::{LogTail, StoreProblem, StoreProblemKind};
@@ -22,12 +22,14 @@ impl Log {
             let listed = self.store.list(&folder(&self.job_path), None).await.map_err(|e| problem(&e))?;
             let stored: Vec<Seq> = listed.iter().filter_map(|o| seq_of(&o.path)).collect();
             let Some(last) = stored.iter().max().copied() else { return Ok(LogTail::default()) };
-            match self.read_run(last, &stored).await? {
-                Some(entries) => return self.with_start(entries, stored).await,
-                None => continue,
-            }
+            let Some(entries) = self.read_run(last, &stored).await? else { continue };
+            let Some(start) = self.read_start(&entries).await? else { continue };
+            return Ok(LogTail { entries, start: Some(start), stored });
         }
-        let message = format!("the log in {} changes faster than it can be read", self.name(&folder(&self.job_path)));
+        let message = format!(
+            "the log in {} cannot be read as a whole: entries are missing, or are being pruned all the time",
+            self.name(&folder(&self.job_path))
+        );
         Err(StoreProblem { message, kind: StoreProblemKind::Transient })
     }
 
@@ -36,17 +38,7 @@ impl Log {
         let mut run: Vec<LogEntry> = Vec::new();
         let mut at = Some(last);
         while let Some(seq) = at.filter(|seq| stored.contains(seq)) {
-            let entry = match self.read(seq).await {
-                Ok(entry) => entry,
-                Err(problem) => {
-                    // Not listed any more: it went by pruning. Still listed: it is damaged or unreadable.
-                    let again = self.store.list(&folder(&self.job_path), None).await.map_err(|e| super::problem(&e))?;
-                    if again.iter().any(|o| seq_of(&o.path) == Some(seq)) {
-                        return Err(problem);
-                    }
-                    return Ok(None);
-                }
-            };
+            let Some(entry) = self.read_unless_pruned(seq).await? else { return Ok(None) };
             if run.last().is_some_and(|after| after.previous.as_ref() != Some(&entry.nonce)) {
                 // A stale writer filled a pruned key right below the run.
                 break;
@@ -58,19 +50,34 @@ impl Log {
         Ok(Some(run))
     }
 
-    async fn with_start(&self, entries: Vec<LogEntry>, stored: Vec<Seq>) -> Tail {
-        let Some(last) = entries.last() else { return Ok(LogTail::default()) };
+    /// The entry that begins the term of the last one; it may be older than the run. `None`: it was pruned meanwhile.
+    async fn read_start(&self, entries: &[LogEntry]) -> Result<Option<Start>, StoreProblem> {
+        let Some(last) = entries.last() else { return Ok(None) };
         let term = Seq(last.generation.0);
-        let in_run = entries.iter().find(|e| e.seq == term).cloned();
-        let entry = match in_run {
-            Some(entry) => entry,
-            None => self.read(term).await?,
+        let entry = match entries.iter().find(|e| e.seq == term) {
+            Some(entry) => Some(entry.clone()),
+            None => self.read_unless_pruned(term).await?,
         };
-        match entry.kind {
-            EntryKind::Start(start) => Ok(LogTail { entries, start: Some(start), stored }),
-            _ => {
+        match entry.map(|e| e.kind) {
+            None => Ok(None),
+            Some(EntryKind::Start(start)) => Ok(Some(start)),
+            Some(_) => {
                 let path = super::entry_path(&self.job_path, term);
                 Err(self.damaged(&path, "the entry that begins the last term is no start entry"))
+            }
+        }
+    }
+
+    /// An entry that was listed. `None`: it is not listed any more, so its writer has pruned it, and the log goes on.
+    async fn read_unless_pruned(&self, seq: Seq) -> Result<Option<LogEntry>, StoreProblem> {
+        match self.read(seq).await {
+            Ok(entry) => Ok(Some(entry)),
+            Err(unread) => {
+                let listed = self.store.list(&folder(&self.job_path), None).await.map_err(|e| problem(&e))?;
+                let seqs: Vec<Seq> = listed.iter().filter_map(|o| seq_of(&o.path)).collect();
+                // A term's start entry is pruned only when a later term has written.
+                let later = seqs.iter().max() > Some(&seq);
+                if !seqs.contains(&seq) && later { Ok(None) } else { Err(unread) }
             }
         }
     }

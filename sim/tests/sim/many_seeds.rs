@@ -88,22 +88,22 @@ fn a_reader_sees_each_number_once() {
         let mut own = Coverage::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds || failed.lock().unwrap().len() >= 10 {
+            if seed >= seeds || failed.lock().expect("no panic while held").len() >= 10 {
                 break;
             }
             let (broken, seen) = broken(seed, Rules::default(), false);
             own.add(&seen);
             if let Some(why) = broken {
-                failed.lock().unwrap().push((seed, why));
+                failed.lock().expect("no panic while held").push((seed, why));
             }
         }
-        coverage.lock().unwrap().add(&own);
+        coverage.lock().expect("no panic while held").add(&own);
     };
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let coverage = coverage.into_inner().unwrap();
+    let coverage = coverage.into_inner().expect("no panic while held");
     eprintln!("{coverage:#?}");
-    let failed = failed.into_inner().unwrap();
+    let failed = failed.into_inner().expect("no panic while held");
     for (seed, why) in &failed {
         eprintln!(
             "seed {seed}: {why}\n  replay: MILLSTREAM_SIM_SEED={seed} cargo test -p millstream-sim a_reader -- --nocapture"
