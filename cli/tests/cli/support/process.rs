@@ -5,9 +5,12 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::wait_for;
+
+static RUNS: AtomicU32 = AtomicU32::new(0);
 
 /// A folder for one scenario, with the manifest in it.
 pub struct Job {
@@ -74,7 +77,9 @@ impl Run {
     }
 
     pub fn start(mut self) -> Process {
-        let (out, err) = (self.folder.join("stdout"), self.folder.join("stderr"));
+        // Two processes of one job may run at the same time: each has files of its own.
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let (out, err) = (self.folder.join(format!("stdout-{run}")), self.folder.join(format!("stderr-{run}")));
         self.command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         Process { child: self.command.spawn().unwrap(), err, started: Instant::now() }
     }
