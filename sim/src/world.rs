@@ -305,7 +305,7 @@ impl World {
                 deploy_timeout_ms: 1_500,
                 stop_timeout_ms: 1_500,
                 store_patience_ms: 800,
-                first_run_patience_ms: 60_000,
+                first_run_patience_ms: 300,
             },
             seed,
         }

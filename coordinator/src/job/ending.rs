@@ -300,7 +300,8 @@ impl Core {
     fn as_seen_by_a_first_run(&self, now: Millis, failure: Failure) -> Failure {
         let impatient = now.saturating_sub(self.began) >= self.config.limits.first_run_patience_ms;
         match failure.kind {
-            FailureKind::Transient if impatient && self.view.tip().is_none() => {
+            // An entry under way may be the first manifest.
+            FailureKind::Transient if impatient && self.view.tip().is_none() && self.append.is_none() => {
                 Failure { kind: FailureKind::User, ..failure }
             }
             _ => failure,
