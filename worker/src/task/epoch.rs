@@ -93,6 +93,11 @@ impl Epochs {
         self.retired
     }
 
+    /// The last epoch that came through here is neither sealed nor given up, as far as this task knows.
+    pub(super) fn awaits_decision(&self) -> bool {
+        self.undecided.is_some()
+    }
+
     /// The barrier has passed the chain. `snapshot`: everything but tables and transactions.
     pub(super) fn begin(&mut self, snapshot: TaskSnapshot) {
         let epoch = snapshot.epoch;

@@ -91,6 +91,8 @@ pub(crate) struct Task {
     phase: Phase,
     /// News about epochs that came while a barrier was inside the chain.
     deferred: VecDeque<Decision>,
+    /// A barrier that came before the decision on the epoch before it.
+    early: Option<(u32, Element)>,
 }
 
 /// Where a task is in its life.
@@ -126,6 +128,7 @@ impl Task {
             processing_time_ms,
             phase: Phase::Running,
             deferred: VecDeque::new(),
+            early: None,
         }
     }
 
@@ -247,7 +250,7 @@ impl Task {
                 progress = Progress::Worked;
                 break;
             }
-            let Some((input, element)) = self.next_element()? else {
+            let Some((input, element)) = self.next_in_order()? else {
                 self.chain.flush()?;
                 break;
             };
@@ -262,6 +265,20 @@ impl Task {
 
     fn wants_more(&self, progress: Progress) -> bool {
         progress == Progress::Idle && matches!(&self.head, Head::Source(source) if source.wants_more())
+    }
+
+    /// The next element, but for a barrier that overtook the decision on the epoch before it: the coordinator decides an
+    /// epoch before it triggers the next, but the barrier comes over another slot. It waits for the command.
+    fn next_in_order(&mut self) -> Result<Option<(u32, Element)>, TaskError> {
+        let next = match self.early.take() {
+            Some(early) => Some(early),
+            None => self.next_element()?,
+        };
+        if matches!(next, Some((_, Element::Barrier(_)))) && self.epochs.awaits_decision() {
+            self.early = next;
+            return Ok(None);
+        }
+        Ok(next)
     }
 
     fn next_element(&mut self) -> Result<Option<(u32, Element)>, TaskError> {
