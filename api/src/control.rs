@@ -59,8 +59,11 @@ pub enum Command {
     Aborted { epoch: Epoch },
     /// Stop reading (the oldest uncovered transaction gets old), or read again.
     Pause { paused: bool },
-    /// End all tasks, drop live producers.
+    /// End all tasks, drop live producers. Transactions that an acknowledgement may have listed stay open.
     Cancel,
+    /// Another coordinator owns the job. As `Cancel`, and abort what no manifest up to `sealed`, the last one of this
+    /// coordinator, can name: nobody else knows of it, and it would hold readers back until its time-out.
+    Abandon { sealed: Option<Epoch> },
 }
 
 /// Tasks to run and what they start from.

@@ -207,6 +207,16 @@ impl Sink {
         commits
     }
 
+    /// What is open and no manifest up to `sealed` can name.
+    pub fn unknown_to(&self, sealed: Option<Epoch>) -> Vec<Identity> {
+        let unknown = |p: &Producer| match p.state {
+            ProducerState::Open => true,
+            ProducerState::Prepared(epoch) => Some(epoch) > sealed,
+            ProducerState::Idle | ProducerState::Committing(_) | ProducerState::Resting => false,
+        };
+        self.producers.iter().filter(|p| unknown(p)).map(|p| p.who.clone()).collect()
+    }
+
     /// For the broken rule: what was prepared since the last time, to be committed at once.
     pub fn commit_early(&mut self) -> Vec<Identity> {
         std::mem::take(&mut self.just_prepared)

@@ -19,7 +19,7 @@ use millstream_store::{ObjectStore, StoreErrorKind};
 
 use crate::broker::{Answer, BrokerError, BrokerRequest, Identity, State};
 use crate::job::{COUNT, COUNT_UID, SINK_UID, SOURCE, SOURCE_UID, TABLE, group_of, uid};
-use crate::net::Client;
+use crate::net::{Client, Request};
 use crate::plan::{Plan, Rules};
 use crate::sink::{Seen, Sink};
 use crate::store::SimStore;
@@ -164,7 +164,21 @@ impl Worker {
                 self.drop_tasks();
                 Vec::new()
             }
+            Command::Abandon { sealed } => {
+                self.abandon(sealed);
+                Vec::new()
+            }
         }
+    }
+
+    /// Asks, and waits for no answer: the process ends.
+    fn abandon(&mut self, sealed: Option<Epoch>) {
+        let live = self.counts.values().filter(|_| !self.suspended);
+        for who in live.flat_map(|count| count.sink.unknown_to(sealed)) {
+            self.hits.push("a fenced process aborted what it had open");
+            drop(self.client.ask(Request::Broker(BrokerRequest::End { who, commit: false })));
+        }
+        self.drop_tasks();
     }
 
     fn drop_tasks(&mut self) {

@@ -263,7 +263,9 @@ impl Core {
 
     pub(super) fn end_fenced(&mut self, by: Option<Box<Start>>) {
         self.attempt += 1;
-        self.tell_all(&control::Command::Cancel);
+        self.run = None;
+        let sealed = self.view.tip().map(|tip| tip.manifest.epoch);
+        self.tell_all(&control::Command::Abandon { sealed });
         self.end(Outcome::Fenced { by });
     }
 

@@ -6,6 +6,7 @@
 //! A transactional producer goes round: initialised and begun -> sent -> flushed -> identified -> committed -> begun.
 //! Its transaction lives on at the broker when the producer is dropped: whoever has its identity can still end it.
 
+mod aborts;
 mod failure;
 mod thread;
 
@@ -21,6 +22,8 @@ use crate::error::KafkaError;
 use crate::native::{ClientKind, Handle, Queue, Topic};
 use crate::record_buffer::RecordBuffer;
 use crate::transactions::{ProducerIdentity, Transactions};
+use aborts::AbortUnderWay;
+pub use aborts::finish_aborts;
 use failure::Shared;
 use thread::{Command, IoThread};
 
@@ -191,11 +194,11 @@ impl Producer {
         self.command(Command::Begin)
     }
 
-    /// Drops the producer and aborts its open transaction, as far as the broker answers within seconds. Only for one
-    /// whose identity was never handed out.
+    /// Drops the producer and aborts its open transaction, as far as the broker answers within seconds; `finish_aborts`
+    /// waits for it. Only for a transaction that nobody else may want to commit.
     pub fn abort(self) {
         // When the thread is gone there is nobody to abort; the time-out will.
-        let _ = self.commands.send(Command::Abort);
+        let _ = self.commands.send(Command::Abort(AbortUnderWay::begin()));
     }
 
     /// What was finished since the last call, one event at a time.

@@ -1,5 +1,6 @@
 //! The thread on which a producer's blocking calls run.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use rdkafka_sys as ffi;
 
 use super::ProducerEvent;
+use super::aborts::AbortUnderWay;
 use super::failure::Shared;
 use crate::Waker;
 use crate::error::KafkaError;
@@ -21,7 +23,8 @@ pub(super) enum Command {
     Flush,
     Commit,
     Begin,
-    Abort,
+    /// The last one: nothing is answered any more.
+    Abort(AbortUnderWay),
 }
 
 /// A blocking call looks up at least this often, whether its owner is gone.
@@ -58,10 +61,20 @@ impl IoThread {
     }
 
     pub(super) fn spawn(self) -> io::Result<()> {
-        std::thread::Builder::new().name("kafka-producer".to_owned()).spawn(move || drop(self.run())).map(drop)
+        std::thread::Builder::new().name("kafka-producer".to_owned()).spawn(move || self.run()).map(drop)
     }
 
-    fn run(mut self) -> Result<(), OwnerGone> {
+    fn run(mut self) {
+        let Err(OwnerGone) = self.obey();
+        // What was under way when the owner went could not be told; what the owner asked for last still counts.
+        for command in self.commands.try_iter() {
+            if let Command::Abort(under_way) = command {
+                self.abort(under_way);
+            }
+        }
+    }
+
+    fn obey(&mut self) -> Result<Infallible, OwnerGone> {
         let ready = if self.transactions.is_some() { self.initialise().and_then(|()| self.begin()) } else { Ok(()) };
         self.tell(ready.map(|()| ProducerEvent::Ready))?;
         let mut next = None;
@@ -84,9 +97,9 @@ impl IoThread {
                     let begun = self.begin();
                     self.tell(begun.map(|()| ProducerEvent::Begun))?;
                 }
-                Command::Abort => {
-                    self.abort();
-                    return Ok(());
+                Command::Abort(under_way) => {
+                    self.abort(under_way);
+                    return Err(OwnerGone);
                 }
             }
         }
@@ -185,7 +198,8 @@ impl IoThread {
         while self.shared.unacknowledged() > enough {
             match self.commands.recv_timeout(ROOM_POLL) {
                 Ok(command) => {
-                    self.tell(Ok(ProducerEvent::Room))?;
+                    // An owner that is gone may have left this as its last command.
+                    let _ = self.tell(Ok(ProducerEvent::Room));
                     return Ok(Some(command));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -201,7 +215,7 @@ impl IoThread {
     }
 
     /// librdkafka purges what is queued and waits until the reports about that are taken: hence in slices.
-    fn abort(&self) {
+    fn abort(&self, _under_way: AbortUnderWay) {
         let deadline = Deadline::after(ABORT_TIMEOUT);
         loop {
             // SAFETY: valid client. The call can be resumed.

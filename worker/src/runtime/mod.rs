@@ -167,6 +167,7 @@ impl Runtime {
             }
         }
         self.cancel().await;
+        let _ = tokio::task::spawn_blocking(|| millstream_kafka::finish_aborts(IO_SHUTDOWN)).await;
     }
 
     async fn on_command(&mut self, WorkerCommand { attempt, command }: WorkerCommand) {
@@ -199,6 +200,7 @@ impl Runtime {
             Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
             Command::Cancel => self.cancel().await,
+            Command::Abandon { sealed } => self.abandon(sealed).await,
         }
     }
 
@@ -311,6 +313,14 @@ impl Runtime {
         let deployed = self.deployed.take();
         // Clients of brokers say goodbye here, which takes its time.
         let _ = tokio::task::spawn_blocking(move || drop((tasks, deployed))).await;
+    }
+
+    /// As `cancel`, and the sinks end what the next owner of the job cannot know of.
+    async fn abandon(&mut self, sealed: Option<Epoch>) {
+        let mut tasks = self.take_tasks().await;
+        self.deployed = None;
+        let abandon = move || tasks.iter_mut().for_each(|task| task.abandon(sealed));
+        let _ = tokio::task::spawn_blocking(abandon).await;
     }
 
     async fn take_tasks(&mut self) -> Vec<Task> {

@@ -68,6 +68,9 @@ pub trait Sink: Send {
     /// The epoch was given up for certain: its rows go on in the next one.
     fn aborted(&mut self, epoch: Epoch) -> Result<(), SinkError>;
 
+    /// Another process owns the job: aborts what no manifest up to `sealed` can name. Nothing else is called after it.
+    fn abandon(&mut self, _sealed: Option<Epoch>) {}
+
     /// Drives I/O. The latest epoch whose commit is done, when it changed.
     fn poll_committed(&mut self) -> Result<Option<Epoch>, SinkError>;
 

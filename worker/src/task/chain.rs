@@ -177,6 +177,10 @@ impl Chain {
         self.each_sink(|sink| sink.aborted(epoch))
     }
 
+    pub(super) fn abandon(&mut self, sealed: Option<Epoch>) {
+        self.nodes.iter_mut().filter_map(Node::sink_mut).for_each(|s| s.sink.abandon(sealed));
+    }
+
     /// The epoch's transactions, once every sink has flushed. `prepared`: what earlier calls found, by node.
     pub(super) fn poll_prepared(
         &mut self,

@@ -12,6 +12,8 @@ mod inputs;
 mod merges;
 mod node;
 mod not_null;
+#[cfg(test)]
+mod tests;
 mod watermark;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -190,6 +192,7 @@ impl Task {
             Head::Source(source) => source.abandon(epoch),
             Head::Inputs(inputs) => inputs.abandon(epoch),
         }
+        self.early.take_if(|(_, element)| matches!(element, Element::Barrier(b) if b.epoch <= epoch));
         self.deferred.push_back(Decision::Aborted(epoch));
         self.decide();
     }
@@ -221,6 +224,11 @@ impl Task {
             Head::Inputs(_) => None,
         };
         [source, self.chain.next_timer_ms()].into_iter().flatten().min()
+    }
+
+    /// The job is another process's now; the task is dropped next.
+    pub(crate) fn abandon(&mut self, sealed: Option<Epoch>) {
+        self.chain.abandon(sealed);
     }
 
     /// Ends the task. Its keyed states, unless they may be half changed.

@@ -236,6 +236,10 @@ impl Sink for KafkaSinkTask {
         self.pump()
     }
 
+    fn abandon(&mut self, sealed: Option<Epoch>) {
+        self.target.abandon(sealed);
+    }
+
     fn poll_committed(&mut self) -> Result<Option<Epoch>, SinkError> {
         self.pump()?;
         Ok(self.committed.take())

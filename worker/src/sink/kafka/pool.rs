@@ -70,6 +70,15 @@ enum State {
 }
 
 impl State {
+    /// A transaction is open that no manifest up to `sealed` can name.
+    fn holds_records_unknown_to(self, sealed: Option<Epoch>) -> bool {
+        match self {
+            State::Open => true,
+            State::Flushing { listed, .. } | State::Prepared { listed, .. } => listed.is_none_or(|l| Some(l) > sealed),
+            State::Starting | State::Free | State::Committing | State::Committed | State::Beginning => false,
+        }
+    }
+
     fn is_listed_in(self, epoch: Epoch) -> bool {
         matches!(self, State::Prepared { listed, .. } if listed == Some(epoch))
     }
@@ -227,6 +236,15 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// The job is another's: aborts what no manifest up to `sealed` can name. The rest is for the next owner to commit.
+    pub(super) fn abandon(&mut self, sealed: Option<Epoch>) {
+        for pooled in self.producers.drain(..) {
+            if pooled.state.holds_records_unknown_to(sealed) {
+                pooled.producer.abort();
+            }
+        }
     }
 
     /// Nothing is under way that a look at the producers would find done.

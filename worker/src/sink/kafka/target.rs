@@ -236,6 +236,12 @@ impl Target {
         }
     }
 
+    pub(super) fn abandon(&mut self, sealed: Option<Epoch>) {
+        if let Self::Pool(pool) = self {
+            pool.abandon(sealed);
+        }
+    }
+
     /// The newest manifest names these transactions.
     pub(super) fn release(&mut self, named: &[PreparedTransaction]) -> Result<(), KafkaError> {
         match self {
