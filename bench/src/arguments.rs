@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{fill, jobs, latency, topics};
+use crate::{fill, footprint, jobs, latency, throttled, topics};
 
 #[derive(Debug, Parser)]
 #[command(name = "millstream-bench", about = "Load generator and measuring client")]
@@ -24,6 +24,10 @@ enum Command {
     Jobs(JobsArguments),
     /// Append bids at a fixed rate to a running pass-through job; print latency by append and by visibility.
     Latency(latency::LatencyArguments),
+    /// Measure the start, the idle load and the memory of small jobs.
+    Footprint(footprint::FootprintArguments),
+    /// Watch checkpoints while the broker lets the job write a tenth of its input.
+    Throttled(throttled::ThrottledArguments),
     /// Count a topic's committed records and digest them without regard to their order.
     Digest { topic: String },
 }
@@ -46,6 +50,9 @@ pub struct JobsArguments {
     pub parallelism: u32,
     #[arg(long, default_value = "1 s")]
     pub interval: String,
+    /// Run each job with this checkpoint interval too, in turn, and state what the checkpoints cost.
+    #[arg(long)]
+    pub against_interval: Option<String>,
     /// Run each job on Flink too, in turn, and compare the outputs.
     #[arg(long)]
     pub flink: bool,
@@ -60,6 +67,8 @@ impl Arguments {
             Command::Fill(arguments) => fill::fill(&self.bootstrap, &arguments),
             Command::Jobs(arguments) => jobs::run(&self.bootstrap, &arguments),
             Command::Latency(arguments) => latency::run(&self.bootstrap, &arguments),
+            Command::Footprint(arguments) => footprint::run(&self.bootstrap, &arguments),
+            Command::Throttled(arguments) => throttled::run(&self.bootstrap, &arguments),
             Command::Digest { topic } => {
                 let digest = topics::digest(&self.bootstrap, &topic)?;
                 println!("{}", serde_json::to_string(&digest)?);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
+use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::events::{Bids, EPOCH_MS};
@@ -45,6 +46,10 @@ pub fn fill(bootstrap: &str, arguments: &FillArguments) -> anyhow::Result<()> {
 
 /// A producer for load: not idempotent, large batches.
 pub fn producer(bootstrap: &str, linger_ms: u32) -> anyhow::Result<BaseProducer> {
+    Ok(settings(bootstrap, linger_ms).create()?)
+}
+
+pub fn settings(bootstrap: &str, linger_ms: u32) -> ClientConfig {
     let mut config = topics::client(bootstrap);
     config
         .set("linger.ms", linger_ms.to_string())
@@ -52,7 +57,7 @@ pub fn producer(bootstrap: &str, linger_ms: u32) -> anyhow::Result<BaseProducer>
         .set("batch.size", "1000000")
         .set("batch.num.messages", "20000")
         .set("queue.buffering.max.messages", "500000");
-    Ok(config.create()?)
+    config
 }
 
 /// Sends, and waits while the producer's queue is full.

@@ -1,13 +1,10 @@
 //! Bounded jobs over a filled topic, each run as a process of its own.
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
-
-use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::arguments::JobsArguments;
 use crate::flink::{Cluster, Installation};
+use crate::process::Process;
 use crate::{machine, measure, topics};
 
 /// A job and what makes its output topic.
@@ -55,7 +52,11 @@ pub fn run(bootstrap: &str, arguments: &JobsArguments) -> anyhow::Result<()> {
     let flink = if arguments.flink { Some(bench.warm_flink()?) } else { None };
     for job in JOBS.iter().filter(|j| arguments.jobs.is_empty() || arguments.jobs.iter().any(|w| w == j.name)) {
         for _ in 0..arguments.runs {
-            let ours = bench.run_millstream(job)?;
+            let ours = bench.run_millstream(job, &arguments.interval)?;
+            if let Some(rare) = &arguments.against_interval {
+                let rarely = bench.run_millstream(job, rare)?;
+                bench.compare_intervals(job, &ours, rare, &rarely);
+            }
             if let Some((installation, cluster)) = &flink {
                 let theirs = bench.run_flink(job, installation, cluster)?;
                 bench.compare(job, &ours, &theirs)?;
@@ -97,25 +98,11 @@ impl Bench<'_> {
         self.arguments.broker_pid.and_then(measure::processor_time)
     }
 
-    fn run_millstream(&self, job: &Job) -> anyhow::Result<Figures> {
+    fn run_millstream(&self, job: &Job, interval: &str) -> anyhow::Result<Figures> {
         let output = self.prepare("millstream", job)?;
-        let folder = tempfile::tempdir()?;
-        let manifest = folder.path().join("job.yaml");
-        std::fs::write(&manifest, manifest_text(self.bootstrap, self.arguments, job, &output))?;
+        let manifest = manifest_text(self.bootstrap, self.arguments, interval, job, &output);
         let broker = self.broker_time();
-        let started = Instant::now();
-        let child = Command::new(&self.arguments.binary)
-            .arg("run")
-            .arg(&manifest)
-            .env("MILLSTREAM_STATE_DIR", folder.path().join("state"))
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.path().join("log"))?)
-            .spawn()
-            .with_context(|| format!("failed to start {}", self.arguments.binary.display()))?;
-        let cost = measure::wait(child, started)?;
-        if !cost.status.success() {
-            bail!("the job {} failed: {}", job.name, std::fs::read_to_string(folder.path().join("log"))?);
-        }
+        let cost = Process::start(&self.arguments.binary, &manifest)?.wait()?;
         let broker = broker.and_then(|before| Some(self.broker_time()? - before));
         let figures = Figures {
             processor_s: cost.processor.as_secs_f64(),
@@ -123,7 +110,7 @@ impl Bench<'_> {
             resident_bytes: cost.resident_bytes_max,
             output: self.digest(job, &output)?,
         };
-        self.print("millstream", job, &figures, broker);
+        self.print("millstream", job, interval, &figures, broker);
         Ok(figures)
     }
 
@@ -149,21 +136,31 @@ impl Bench<'_> {
             resident_bytes: run.resident_bytes,
             output: self.digest(job, &output)?,
         };
-        self.print("flink", job, &figures, broker);
+        self.print("flink", job, &self.arguments.interval, &figures, broker);
         Ok(figures)
     }
 
-    fn print(&self, engine: &str, job: &Job, figures: &Figures, broker: Option<std::time::Duration>) {
+    fn print(&self, engine: &str, job: &Job, interval: &str, figures: &Figures, broker: Option<std::time::Duration>) {
         let thousand = self.events as f64 / 1e3;
         let line = json!({
             "engine": engine, "job": job.name, "events": self.events, "parallelism": self.arguments.parallelism,
-            "checkpoint_interval": self.arguments.interval,
+            "checkpoint_interval": interval,
             "wall_s": figures.wall_s, "processor_s": figures.processor_s,
             "broker_processor_s": broker.map(|b| b.as_secs_f64()),
             "thousand_events_per_processor_s": thousand / figures.processor_s,
             "thousand_events_per_s": thousand / figures.wall_s,
             "resident_mb": figures.resident_bytes as f64 / 1e6,
             "output": figures.output, "machine": machine::facts(),
+        });
+        println!("{line}");
+    }
+
+    /// What checkpoints cost: the same job with rare ones.
+    fn compare_intervals(&self, job: &Job, often: &Figures, rare: &str, rarely: &Figures) {
+        let line = json!({
+            "job": job.name, "checkpoint_interval": self.arguments.interval, "against_interval": rare,
+            "cost_by_processor_s": often.processor_s / rarely.processor_s - 1.0,
+            "cost_by_wall_s": often.wall_s / rarely.wall_s - 1.0,
         });
         println!("{line}");
     }
@@ -237,8 +234,8 @@ fn flink_script(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &
     script
 }
 
-fn manifest_text(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &str) -> String {
-    let (parallelism, interval, name) = (arguments.parallelism, &arguments.interval, job.name);
+fn manifest_text(bootstrap: &str, arguments: &JobsArguments, interval: &str, job: &Job, output: &str) -> String {
+    let (parallelism, name) = (arguments.parallelism, job.name);
     let sql: String = statements(bootstrap, arguments, job, output).lines().map(|l| format!("    {l}\n")).collect();
     format!(
         "apiVersion: millstream.dev/v1alpha1

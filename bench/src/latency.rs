@@ -1,18 +1,17 @@
 //! Latency of a running pass-through job: paced input, and a reader that compares clocks of one machine.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use clap::Args;
 use rdkafka::producer::Producer;
 use rdkafka::{Message, Offset};
 use serde_json::json;
 
 use crate::events::Bids;
+use crate::process::Process;
 use crate::{fill, machine, topics};
 
 #[derive(Debug, Args)]
@@ -40,17 +39,7 @@ pub fn run(bootstrap: &str, arguments: &LatencyArguments) -> anyhow::Result<()> 
     let append_time = [("message.timestamp.type", "LogAppendTime")];
     topics::create(bootstrap, "latency-in", i32::try_from(PARTITIONS)?, &append_time)?;
     topics::create(bootstrap, "latency-out", i32::try_from(PARTITIONS)?, &append_time)?;
-    let folder = tempfile::tempdir()?;
-    let manifest = folder.path().join("job.yaml");
-    std::fs::write(&manifest, manifest_text(bootstrap, arguments))?;
-    let mut job = Command::new(&arguments.binary)
-        .arg("run")
-        .arg(&manifest)
-        .env("MILLSTREAM_STATE_DIR", folder.path().join("state"))
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(folder.path().join("log"))?)
-        .spawn()
-        .with_context(|| format!("failed to start {}", arguments.binary.display()))?;
+    let mut job = Process::start(&arguments.binary, &manifest_text(bootstrap, arguments))?;
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = {
         let (bootstrap, stop, rate) = (bootstrap.to_owned(), Arc::clone(&stop), arguments.rate);
@@ -59,8 +48,7 @@ pub fn run(bootstrap: &str, arguments: &LatencyArguments) -> anyhow::Result<()> 
     let samples = collect(bootstrap, arguments);
     stop.store(true, Ordering::Relaxed);
     let fed = feeder.join().map_err(|_| anyhow::anyhow!("the feeder panicked"))?;
-    job.kill()?;
-    job.wait()?;
+    job.check()?;
     fed?;
     let (mut append, mut visible) = samples?;
     let line = json!({

@@ -6,10 +6,13 @@ mod arguments;
 mod events;
 mod fill;
 mod flink;
+mod footprint;
 mod jobs;
 mod latency;
 mod machine;
 mod measure;
+mod process;
+mod throttled;
 mod topics;
 
 fn main() -> anyhow::Result<()> {

@@ -117,11 +117,11 @@ fn a_barrier_that_overtook_the_decision_before_it_waits_for_it() {
     bench.barrier(1);
     assert_eq!(bench.acknowledged(), [1]);
     bench.barrier(2);
-    assert_eq!(bench.acknowledged(), []);
+    assert!(bench.acknowledged().is_empty());
     bench.task.sealed(manifest(1));
     assert_eq!(bench.acknowledged(), [2]);
     bench.barrier(3);
-    assert_eq!(bench.acknowledged(), []);
+    assert!(bench.acknowledged().is_empty());
     bench.task.aborted(Epoch(2));
     assert_eq!(bench.acknowledged(), [3]);
 }

@@ -309,6 +309,7 @@ fn describe_told(command: &control::Command) -> String {
         C::Aborted { epoch } => format!("aborted {epoch}"),
         C::Pause { paused } => format!("pause {paused}"),
         C::Cancel => "cancel".to_owned(),
+        C::Abandon { sealed } => format!("abandon all after {sealed:?}"),
     }
 }
 
