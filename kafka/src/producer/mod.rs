@@ -62,7 +62,7 @@ pub struct ProducerOptions {
 pub enum ProducerEvent {
     /// It can take records; a transactional one has begun its first transaction.
     Ready,
-    /// After `Sent::QueueFull`: half of the queue is free again.
+    /// After `Sent::QueueFull` or `wake_for_room`: half of what was under way is acknowledged.
     Room,
     /// Everything that was sent is acknowledged by the brokers.
     Flushed,
@@ -88,7 +88,9 @@ pub struct Producer {
     commands: Sender<Command>,
     events: Receiver<Result<ProducerEvent, KafkaError>>,
     scratch: Vec<ffi::rd_kafka_message_t>,
-    waiting_for_room: bool,
+    full: bool,
+    /// `ProducerEvent::Room` will come.
+    room_awaited: bool,
 }
 
 // SAFETY: the pointers in `scratch` are valid only within `send`.
@@ -113,7 +115,7 @@ impl Producer {
             reason: e.to_string(),
             retriable: true,
         })?;
-        Ok(Self { shared, commands, events, scratch: Vec::new(), waiting_for_room: false })
+        Ok(Self { shared, commands, events, scratch: Vec::new(), full: false, room_awaited: false })
     }
 
     /// Hands the buffer's records to librdkafka, which copies them.
@@ -122,7 +124,7 @@ impl Producer {
     /// `RecordTooLarge`, or what became known about records sent before.
     pub fn send(&mut self, partition: i32, buffer: &mut RecordBuffer) -> Result<Sent, KafkaError> {
         self.shared.check()?;
-        if self.waiting_for_room {
+        if self.full {
             return Ok(Sent::QueueFull);
         }
         while !buffer.is_empty() {
@@ -143,13 +145,28 @@ impl Producer {
                 self.refused()?;
                 // A full queue refuses everything from some record on, so the accepted ones are the first.
                 buffer.take(accepted);
-                self.waiting_for_room = true;
-                self.command(Command::WaitForRoom)?;
+                self.full = true;
+                self.wake_for_room()?;
                 return Ok(Sent::QueueFull);
             }
             buffer.take(accepted);
         }
         Ok(Sent::All)
+    }
+
+    /// Records that were sent, and that the brokers have not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.shared.unacknowledged()
+    }
+
+    /// Asks for `ProducerEvent::Room` when half of what is unacknowledged now is acknowledged.
+    pub fn wake_for_room(&mut self) -> Result<(), KafkaError> {
+        if !self.room_awaited {
+            self.room_awaited = true;
+            self.command(Command::WaitForRoom)?;
+        }
+        Ok(())
     }
 
     fn describe(&mut self, buffer: &RecordBuffer) {
@@ -210,7 +227,8 @@ impl Producer {
         match self.events.try_recv() {
             Ok(Ok(event)) => {
                 if event == ProducerEvent::Room {
-                    self.waiting_for_room = false;
+                    self.full = false;
+                    self.room_awaited = false;
                 }
                 Ok(Some(event))
             }

@@ -8,6 +8,7 @@
 //! until the epoch's flush is done, so that nothing of epoch n + 1 is sent before.
 
 mod encode;
+mod pace;
 mod pool;
 pub mod recovery;
 mod target;
@@ -16,6 +17,7 @@ mod tests;
 mod under_way;
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use millstream_api::graph::{KafkaSink, SinkTransform, UpsertKafkaSink};
@@ -24,6 +26,7 @@ use millstream_api::log::{PreparedTransaction, TransactionalIds};
 use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer};
 
 use self::encode::Encoder;
+use self::pace::Pace;
 use self::target::{Setup, Target};
 use self::under_way::CommitUnderWay;
 use super::{Sink, SinkContext, SinkError};
@@ -43,6 +46,9 @@ pub struct KafkaSinkTask {
     buffered_records: usize,
     backlog: VecDeque<Item>,
     backlog_bytes: usize,
+    backlog_rows: usize,
+    rows_taken: u64,
+    pace: Pace,
     target: Target,
     /// What is encoded should go out at once: nothing more comes right now.
     hurried: bool,
@@ -98,6 +104,9 @@ impl KafkaSinkTask {
             buffered_records: 0,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
+            backlog_rows: 0,
+            rows_taken: 0,
+            pace: Pace::new(Instant::now()),
             target: setup.start()?,
             hurried: false,
             ended: None,
@@ -131,6 +140,7 @@ impl KafkaSinkTask {
                         break;
                     }
                     self.backlog_bytes -= batch.get_array_memory_size();
+                    self.backlog_rows -= batch.num_rows();
                     self.buffered_records += self.encoder.encode(&batch, &mut self.buffers);
                 }
                 Some(Item::Barrier(epoch)) => {
@@ -166,6 +176,18 @@ impl KafkaSinkTask {
         Ok(all)
     }
 
+    /// Not more is under way than the brokers acknowledge in a short time.
+    fn keeps_pace(&mut self) -> bool {
+        let under_way = self.backlog_rows + self.buffered_records + self.target.unacknowledged();
+        let acknowledged = self.rows_taken.saturating_sub(under_way as u64);
+        if self.pace.allows(Instant::now(), acknowledged, under_way) {
+            return true;
+        }
+        let asked = self.target.wake_for_room();
+        self.keep_failure(asked.map_err(SinkError::from));
+        false
+    }
+
     /// For calls that cannot return an error: the next one that can will.
     fn keep_failure(&mut self, result: Result<(), SinkError>) {
         if let Err(failure) = result {
@@ -178,11 +200,13 @@ impl Sink for KafkaSinkTask {
     fn ready(&mut self) -> bool {
         let pumped = self.pump();
         self.keep_failure(pumped);
-        self.backlog_bytes < BACKLOG_BYTES_MAX
+        self.backlog_bytes < BACKLOG_BYTES_MAX && self.keeps_pace()
     }
 
     fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
         self.backlog_bytes += batch.get_array_memory_size();
+        self.backlog_rows += batch.num_rows();
+        self.rows_taken += batch.num_rows() as u64;
         self.backlog.push_back(Item::Rows(batch));
         self.pump()
     }

@@ -150,6 +150,16 @@ impl Pool {
         Ok(Some(&mut pooled.producer))
     }
 
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.producers.iter().map(|p| p.producer.unacknowledged()).sum()
+    }
+
+    /// Where none is open, one is flushing, or starts, and wakes the slot with that.
+    pub(super) fn wake_for_room(&mut self) -> Result<(), KafkaError> {
+        let open = self.producers.iter_mut().find(|p| p.state == State::Open);
+        open.map_or(Ok(()), |pooled| pooled.producer.wake_for_room())
+    }
+
     /// Everything of the epoch was sent: flushes, and settles what the epoch's acknowledgement will list. An epoch
     /// without records has nothing to flush.
     pub(super) fn end_epoch(&mut self, epoch: Epoch) -> Result<(), KafkaError> {

@@ -187,6 +187,22 @@ impl Target {
         Ok(true)
     }
 
+    /// Records that the brokers have not acknowledged.
+    pub(super) fn unacknowledged(&self) -> usize {
+        match self {
+            Self::Pool(pool) => pool.unacknowledged(),
+            Self::Plain { producer, .. } => producer.unacknowledged(),
+        }
+    }
+
+    /// The slot is to be woken when less is under way.
+    pub(super) fn wake_for_room(&mut self) -> Result<(), KafkaError> {
+        match self {
+            Self::Pool(pool) => pool.wake_for_room(),
+            Self::Plain { producer, .. } => producer.wake_for_room(),
+        }
+    }
+
     /// Everything of the epoch was sent.
     pub(super) fn end_epoch(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
         match self {
