@@ -111,7 +111,7 @@ impl Quotas<'_> {
         let output = Command::new("java")
             .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
             .arg(self.jars.join("*"))
-            .args(["org.apache.kafka.tools.ConfigCommand", "--bootstrap-server", self.bootstrap])
+            .args(["kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap])
             .args(["--alter", "--entity-type", "clients"])
             .args(entity)
             .args(change)

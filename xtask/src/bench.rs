@@ -6,7 +6,7 @@
 use crate::suites::build;
 use crate::{clone_root, services};
 use anyhow::{Result, bail};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 #[derive(clap::Args)]
@@ -32,34 +32,68 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let bench = build::program("millstream-bench", "release")?;
     let run = clone_root().join(".dev/bench-services");
     let endpoints = services::up(run.clone(), &[services::Name::Kafka], &[])?;
-    let outcome = measure(arguments, &millstream, &bench, &endpoints.variables(), services::broker_pid(&run)?);
+    let measuring = Measuring { arguments, millstream, bench, variables: endpoints.variables() };
+    let outcome = services::broker_pid(&run).and_then(|pid| measuring.all(pid));
     services::down(run)?;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-fn measure(
-    arguments: &Arguments,
-    millstream: &Path,
-    bench: &Path,
-    variables: &[(&'static str, String)],
-    broker_pid: Option<i32>,
-) -> Result<()> {
-    let call = |command: &mut Command| -> Result<()> {
-        let status = command.envs(variables.iter().map(|(name, value)| (*name, value))).status()?;
-        if status.success() { Ok(()) } else { bail!("the measuring program failed ({status})") }
-    };
-    call(Command::new(bench).args(["fill", "--events", &arguments.events.to_string()]))?;
-    let mut jobs = Command::new(bench);
-    jobs.args(["jobs", "--runs", &arguments.runs.to_string(), "--binary"]).arg(millstream);
-    jobs.args(arguments.jobs.iter().map(|job| format!("--job={job}")));
-    jobs.args(broker_pid.map(|pid| format!("--broker-pid={pid}")));
-    jobs.args(arguments.flink.then_some("--flink"));
-    call(&mut jobs)?;
-    if arguments.jobs.is_empty() {
-        for (guarantee, interval) in [("at-least-once", "1 s"), ("exactly-once", "1 s"), ("exactly-once", "250 ms")] {
-            let settings = ["--guarantee", guarantee, "--interval", interval, "--binary"];
-            call(Command::new(bench).arg("latency").args(settings).arg(millstream))?;
+/// Programs and services of one run.
+struct Measuring<'a> {
+    arguments: &'a Arguments,
+    millstream: PathBuf,
+    bench: PathBuf,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Measuring<'_> {
+    fn all(&self, broker_pid: Option<i32>) -> Result<()> {
+        self.call("fill", &["--events", &self.arguments.events.to_string()])?;
+        self.jobs(broker_pid)?;
+        if self.arguments.jobs.is_empty() {
+            self.checkpoint_cost()?;
+            self.latency()?;
+            self.of_the_product("footprint", &[])?;
+            self.throttled()?;
         }
+        Ok(())
     }
-    Ok(())
+
+    fn call(&self, measure: &str, arguments: &[&str]) -> Result<()> {
+        let variables = self.variables.iter().map(|(name, value)| (*name, value));
+        let status = Command::new(&self.bench).arg(measure).args(arguments).envs(variables).status()?;
+        if status.success() { Ok(()) } else { bail!("the measuring program failed at {measure} ({status})") }
+    }
+
+    fn of_the_product(&self, measure: &str, arguments: &[&str]) -> Result<()> {
+        let binary = format!("--binary={}", self.millstream.display());
+        self.call(measure, &[&[binary.as_str()], arguments].concat())
+    }
+
+    fn jobs(&self, broker_pid: Option<i32>) -> Result<()> {
+        let mut arguments = vec![format!("--runs={}", self.arguments.runs)];
+        arguments.extend(self.arguments.jobs.iter().map(|job| format!("--job={job}")));
+        arguments.extend(broker_pid.map(|pid| format!("--broker-pid={pid}")));
+        arguments.extend(self.arguments.flink.then(|| "--flink".to_owned()));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.of_the_product("jobs", &arguments)
+    }
+
+    /// Transactions are flushed with checkpoints, so rare ones still fit into the transactions' time-out.
+    fn checkpoint_cost(&self) -> Result<()> {
+        let runs = format!("--runs={}", self.arguments.runs);
+        self.of_the_product("jobs", &["--job=tumble", "--job=read", &runs, "--against-interval=5 min"])
+    }
+
+    fn latency(&self) -> Result<()> {
+        for (guarantee, interval) in [("at-least-once", "1 s"), ("exactly-once", "1 s"), ("exactly-once", "250 ms")] {
+            self.of_the_product("latency", &["--guarantee", guarantee, "--interval", interval])?;
+        }
+        Ok(())
+    }
+
+    fn throttled(&self) -> Result<()> {
+        let jars = format!("--kafka-jars={}", services::kafka_jars()?.display());
+        self.of_the_product("throttled", &[&jars])
+    }
 }

@@ -14,7 +14,10 @@ pub mod tidy;
 
 use std::path::{Path, PathBuf};
 
-/// The clone's top folder.
+/// The top folder of the clone that the caller is in. Several clones may share one build cache, so it is not the one
+/// that this was compiled in; outside of any, that one is meant.
 pub fn clone_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the top").to_owned()
+    let compiled_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the top");
+    let here = std::env::current_dir().unwrap_or_default();
+    here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file()).unwrap_or(compiled_in).to_owned()
 }

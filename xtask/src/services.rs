@@ -185,6 +185,11 @@ pub fn broker_pid(run: &Path) -> Result<Option<i32>> {
     Ok(subprocess::service_processes(&folder)?.first().copied())
 }
 
+/// Where Kafka's own tools are, for who measures with them.
+pub fn kafka_jars() -> Result<PathBuf> {
+    Ok(kafka::install()?.join("jars"))
+}
+
 fn distinct(names: &[Name]) -> Vec<Service> {
     let mut services: Vec<Service> = Vec::new();
     for &service in names.iter().flat_map(|name| name.services()) {

@@ -280,6 +280,37 @@ fn one_transaction_given_up_keeps_the_others_from_being_committed() {
 }
 
 #[test]
+fn a_process_whose_job_is_anothers_ends_all_that_no_manifest_names() {
+    let Some(fixture) = Fixture::new("a_process_whose_job_is_anothers") else { return };
+    let mut sink = fixture.open();
+    sink.write(rows(0..10)).unwrap();
+    let sealed = fixture.prepare(sink.as_mut(), 1);
+    sink.newest_manifest(&sealed).unwrap();
+    sink.write(rows(10..20)).unwrap();
+    let acknowledged = fixture.prepare(sink.as_mut(), 2);
+    let acknowledged: Vec<_> = acknowledged.into_iter().filter(|t| t.epoch == Epoch(2)).collect();
+    sink.write(rows(20..30)).unwrap();
+    sink.flush_hint();
+    fixture.wait_until_idle(sink.as_mut());
+    sink.abandon(Some(Epoch(1)));
+    drop(sink);
+    millstream_kafka::finish_aborts(crate::source::kafka::testing::PATIENCE);
+    // The next owner commits what is sealed, and a reader gets past everything else without it.
+    let outcomes = finish_transactions(&fixture.graph(), &acknowledged).unwrap();
+    assert!(
+        outcomes.iter().all(|(_, o)| matches!(o, FinishOutcome::Expired { .. } | FinishOutcome::Aborted)),
+        "{outcomes:?}"
+    );
+    let outcomes = finish_transactions(&fixture.graph(), &sealed).unwrap();
+    assert_eq!(outcomes, [(sealed[0].clone(), FinishOutcome::Committed)]);
+    let mut sink = fixture.open();
+    sink.write(rows(30..31)).unwrap();
+    let prepared = fixture.prepare(sink.as_mut(), 3);
+    fixture.seal(sink.as_mut(), 3, &prepared);
+    assert_eq!(fixture.numbers(11), (0..10).chain([30]).collect::<Vec<_>>());
+}
+
+#[test]
 fn an_upsert_table_writes_tombstones_at_least_once() {
     let Some(mut fixture) = Fixture::new("an_upsert_table_writes_tombstones") else { return };
     fixture.guarantee = DeliveryGuarantee::AtLeastOnce;
