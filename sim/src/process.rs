@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use millstream_api::control::WorkerCommand;
+use millstream_api::control::{self, WorkerCommand};
 use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
 use millstream_coordinator::job::{
     Command, Core, Event, Millis, Notice, Outcome, ProcessState, StoredObject, WorkerId,
@@ -132,6 +132,11 @@ impl Process {
                 }
                 Command::Delete(paths) => self.delete(paths),
                 Command::ListState => self.list_state(),
+                // The last thing that a process does before it ends.
+                Command::Tell { command, .. } if matches!(command.command, control::Command::Abandon { .. }) => {
+                    let jobs = self.worker.command(command);
+                    self.jobs.extend(jobs);
+                }
                 Command::Tell { command, .. } => output.inputs.push(Input::Worker(command)),
                 Command::Notice(notice) => output.notices.push(notice),
                 Command::End(outcome) => output.outcome = Some(outcome),

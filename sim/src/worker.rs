@@ -171,8 +171,11 @@ impl Worker {
         }
     }
 
-    /// Asks, and waits for no answer: the process ends.
+    /// Asks, and waits for no answer: the process ends. Now and then it is killed before.
     fn abandon(&mut self, sealed: Option<Epoch>) {
+        if self.chance(4) {
+            return self.drop_tasks();
+        }
         let live = self.counts.values().filter(|_| !self.suspended);
         for who in live.flat_map(|count| count.sink.unknown_to(sealed)) {
             self.hits.push("a fenced process aborted what it had open");

@@ -565,7 +565,9 @@ impl World {
             Fault::Crash => {
                 self.coverage.hit(crash_name(&process.core));
                 self.processes.remove(&id);
-                let again = now + 20 + self.below(300);
+                // Mostly it is back soon, now and then after the broker gave up what it had open.
+                let long = if self.below(6) == 0 { self.plan.transaction_timeout_ms + self.below(1_000) } else { 0 };
+                let again = now + 20 + self.below(300) + long;
                 self.at(again, Item::Start { take_over: false });
             }
             Fault::Pause { for_ms, takeover_after_ms } => {

@@ -28,6 +28,7 @@ const MUST_SEE: &[&str] = &[
     "declined",
     "epoch given up",
     "fenced",
+    "a fenced process aborted what it had open",
     "first run failed",
     "found finished",
     "late request fenced",
