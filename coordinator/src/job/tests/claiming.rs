@@ -72,5 +72,5 @@ fn a_lost_race_later_ends_the_term() {
     let mut bench = Bench::running();
     bench.tick(1_000);
     bench.acknowledge(1, vec![]);
-    assert_eq!(bench.put_ends(AppendOutcome::Lost { by: None }), ["abandon all after None", "end: fenced"]);
+    assert_eq!(bench.put_ends(AppendOutcome::Lost { by: None }), ["abandon all after Some(Epoch(0))", "end: fenced"]);
 }
