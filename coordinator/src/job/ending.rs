@@ -4,7 +4,7 @@
 //! that stops or fails for good first finishes the commits of its last sealed epoch, so that readers do not wait for them.
 
 use millstream_api::control::{self, Failure, FailureKind};
-use millstream_api::log::{EntryKind, Start, StopReason};
+use millstream_api::log::{EntryKind, LogEntry, Start, StopReason};
 
 use super::message::{Command, Millis, Notice, Outcome};
 use super::status::RESTARTS_SHOWN_MAX;
@@ -261,10 +261,16 @@ impl Core {
         self.end(outcome);
     }
 
-    pub(super) fn end_fenced(&mut self, by: Option<Box<Start>>) {
+    /// `last`: an entry of this term that the next owner may have found. What a manifest there names is the next owner's
+    /// to commit.
+    pub(super) fn end_fenced(&mut self, by: Option<Box<Start>>, last: Option<&LogEntry>) {
         self.attempt += 1;
         self.run = None;
-        let sealed = self.view.tip().map(|tip| tip.manifest.epoch);
+        let found = last.and_then(|entry| match &entry.kind {
+            EntryKind::Manifest(manifest) => Some(manifest.epoch),
+            _ => None,
+        });
+        let sealed = self.view.tip().map(|tip| tip.manifest.epoch).max(found);
         self.tell_all(&control::Command::Abandon { sealed });
         self.end(Outcome::Fenced { by });
     }

@@ -104,8 +104,9 @@ pub enum StoreProblemKind {
 pub enum AppendOutcome {
     /// The entry is in the log and is its last.
     Won,
-    /// Another coordinator's entry is at this seq or after it: this one rules no longer.
-    Lost { by: Option<Box<Start>> },
+    /// Another coordinator's entry is at this seq or after it: this one rules no longer. `stands`: the entry was
+    /// written, and whoever came after it may have read it as the log's tip.
+    Lost { by: Option<Box<Start>>, stands: bool },
     /// It may or may not be there, now or later.
     Unknown { reason: String },
     /// It was certainly not written by this call.

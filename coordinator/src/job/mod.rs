@@ -414,7 +414,7 @@ impl Core {
                 self.view.apply(&pending.entry);
                 self.on_won(now, pending.entry);
             }
-            AppendOutcome::Lost { by } => self.on_lost(now, &pending.entry, by),
+            AppendOutcome::Lost { by, stands } => self.on_lost(now, &pending.entry, by, stands),
             AppendOutcome::Rejected { problem } if !pending.unknown => self.on_rejected(now, pending.entry, problem),
             AppendOutcome::Unknown { reason }
             | AppendOutcome::Rejected { problem: StoreProblem { message: reason, .. } } => {

@@ -136,14 +136,14 @@ impl Core {
     }
 
     /// Another entry is where this one should be, or after it.
-    pub(super) fn on_lost(&mut self, now: Millis, entry: &LogEntry, by: Option<Box<Start>>) {
+    pub(super) fn on_lost(&mut self, now: Millis, entry: &LogEntry, by: Option<Box<Start>>, stands: bool) {
         if !matches!(entry.kind, EntryKind::Start(_)) {
-            return self.end_fenced(by);
+            return self.end_fenced(by, Some(entry).filter(|_| stands));
         }
         // Claiming => Reading: the one that was first may be the old coordinator's last manifest, or another claim.
         self.claims_lost += 1;
         if self.claims_lost >= CLAIM_TRIES_MAX {
-            return self.end_fenced(by);
+            return self.end_fenced(by, None);
         }
         let retry_at = now + retry_delay(self.claims_lost) + self.random.next_u64() % retry_delay(self.claims_lost);
         self.phase = Phase::Reading { since: now, tries: 0, retry_at: Some(retry_at) };

@@ -76,7 +76,7 @@ impl Log {
         };
         match decode(&bytes) {
             Ok(there) if there.nonce == entry.nonce => self.confirm(entry).await,
-            Ok(there) => AppendOutcome::Lost { by: self.ruler(&there).await },
+            Ok(there) => AppendOutcome::Lost { by: self.ruler(&there).await, stands: false },
             Err(error) => AppendOutcome::Unknown { reason: format!("{} is damaged: {error}", self.name(path)) },
         }
     }
@@ -94,7 +94,7 @@ impl Log {
                         Some(newest) => self.ruler(newest).await,
                         None => None,
                     };
-                    AppendOutcome::Lost { by }
+                    AppendOutcome::Lost { by, stands: true }
                 }
             },
         }

@@ -46,7 +46,7 @@ async fn of_two_writers_one_wins_and_the_other_learns_who() {
     // The same put again, as after a lost reply: it is recognised.
     assert_eq!(log.append(&entry(0, "a", None, start())).await, AppendOutcome::Won);
     let lost = log.append(&entry(0, "b", None, start())).await;
-    assert!(matches!(lost, AppendOutcome::Lost { by: Some(by) } if by.owner.0 == "me"));
+    assert!(matches!(lost, AppendOutcome::Lost { by: Some(by), stands: false } if by.owner.0 == "me"));
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_put_does_not_count_when_something_is_after_it() {
     store.delete(&[entry_path(JOB, Seq(1))]).await.unwrap();
     // A stale writer fills the pruned key: it has lost, and no reader takes it for a part of the log.
     let stale = log.append(&entry(1, "x", Some("a"), void(9))).await;
-    assert!(matches!(stale, AppendOutcome::Lost { .. }), "{stale:?}");
+    assert!(matches!(stale, AppendOutcome::Lost { stands: true, .. }), "{stale:?}");
     let tail = log.read_tail().await.unwrap();
     assert_eq!(tail.entries.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [2]);
     assert_eq!(tail.start.unwrap().owner.0, "me");

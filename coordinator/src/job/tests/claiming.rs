@@ -62,7 +62,7 @@ fn a_stopped_job_is_free_and_a_named_owner_is_taken_over() {
 #[test]
 fn a_lost_race_for_the_start_entry_reads_the_log_again() {
     let (mut bench, _) = Bench::on_log(config(), vec![], ProcessState::Gone);
-    assert!(bench.put_ends(AppendOutcome::Lost { by: None }).is_empty());
+    assert!(bench.put_ends(AppendOutcome::Lost { by: None, stands: false }).is_empty());
     let again = bench.core.deadline().unwrap();
     assert_eq!(bench.tick(again), ["read log"]);
 }
@@ -72,5 +72,15 @@ fn a_lost_race_later_ends_the_term() {
     let mut bench = Bench::running();
     bench.tick(1_000);
     bench.acknowledge(1, vec![]);
-    assert_eq!(bench.put_ends(AppendOutcome::Lost { by: None }), ["abandon all after Some(Epoch(0))", "end: fenced"]);
+    let lost = AppendOutcome::Lost { by: None, stands: false };
+    assert_eq!(bench.put_ends(lost), ["abandon all after Some(Epoch(0))", "end: fenced"]);
+}
+
+#[test]
+fn what_a_manifest_names_that_the_next_owner_may_have_found_is_left_to_it() {
+    let mut bench = Bench::running();
+    bench.tick(1_000);
+    bench.acknowledge(1, vec![]);
+    let lost = AppendOutcome::Lost { by: None, stands: true };
+    assert_eq!(bench.put_ends(lost), ["abandon all after Some(Epoch(1))", "end: fenced"]);
 }
