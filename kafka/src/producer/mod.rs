@@ -272,6 +272,8 @@ fn settings(config: &ClientConfig, options: &ProducerOptions) -> Vec<(String, St
                 ("acks", "all"),
             ]);
             defaults.push(("message.timeout.ms", message_timeout.as_str()));
+            // Nobody sees a record before its commit, and a flush does not linger.
+            defaults.push(("linger.ms", "5"));
         }
         // As in the Java client: on, unless weaker acknowledgements are asked for.
         None => {

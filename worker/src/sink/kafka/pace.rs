@@ -1,33 +1,55 @@
-//! How many records a sink may have under way: as many as the brokers acknowledge in a fifth of a second.
+//! How many records a sink may have under way: what the brokers acknowledge in a fifth of a second, on top of the time
+//! that an acknowledgement takes anyway.
 //!
 //! A barrier waits for everything before it, so whatever is queued in front of a slow broker makes checkpoints slow
-//! (protocol section 2: credit follows drain time). Owns: the measured rate and the bound that follows from it. Does
-//! not own: the queues themselves.
+//! (protocol section 2: credit follows drain time). Queueing and plain latency look the same from here, but for one
+//! thing: with less under way, a queue gives the same rate and a long way a lower one. So a bound that was lowered and
+//! took the rate down with it is raised again, and the drain time before is taken for latency.
+//! Owns: the measured rate and the bound that follows from it. Does not own: the queues themselves.
 
 use std::time::{Duration, Instant};
 
-/// What is under way should be acknowledged within this time.
+/// What is under way should be acknowledged within this time and the latency.
 const IN_FLIGHT_TARGET: Duration = Duration::from_millis(200);
-/// The rate is measured over at least this time.
+/// The rate is measured over this time, or that in which what is under way drains, whichever is longer.
 const WINDOW: Duration = Duration::from_millis(250);
+const WINDOW_MAX: Duration = Duration::from_secs(5);
 /// Weight of the newest window. A broker that enforces a quota answers in bursts of about a second.
-const NEWEST: f64 = 0.3;
+const NEWEST: f64 = 0.5;
+/// A window lowers the bound to this share at most, so that its effect can be seen.
+const LOWER_BY_MAX: f64 = 0.5;
+/// The rate has followed the bound down when it fell by more than this share of what the bound fell by.
+const FOLLOWED: f64 = 0.6;
+/// After so long the latency is looked for anew.
+const LATENCY_TRUSTED: Duration = Duration::from_secs(60);
 /// Enough for a batch of the client at any rate.
-const RECORDS_MIN: usize = 1_024;
+const RECORDS_MIN: f64 = 1_024.0;
 /// Before anything is known about the brokers.
-const RECORDS_START: usize = 65_536;
+const RECORDS_START: f64 = 65_536.0;
+/// The producers' own queues hold no more.
+const RECORDS_MAX: f64 = 1_000_000.0;
 
 /// The bound, adapted while it holds the task back. A task that is never held back says nothing about the brokers.
 #[derive(Debug)]
 pub(super) struct Pace {
-    records_max: usize,
+    records_max: f64,
     rate_per_s: Option<f64>,
+    /// Bound and rate before the bound was lowered.
+    before: Option<(f64, f64)>,
+    latency: Option<Latency>,
     window: Window,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Latency {
+    seconds: f64,
+    known_since: Instant,
 }
 
 #[derive(Debug)]
 struct Window {
     since: Instant,
+    length: Duration,
     /// Records acknowledged before it.
     acknowledged: u64,
     held_back: bool,
@@ -35,58 +57,122 @@ struct Window {
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        let window = Window { since: now, acknowledged: 0, held_back: false };
-        Self { records_max: RECORDS_START, rate_per_s: None, window }
+        let window = Window { since: now, length: WINDOW, acknowledged: 0, held_back: false };
+        Self { records_max: RECORDS_START, rate_per_s: None, before: None, latency: None, window }
     }
 
     /// True when more may be taken. `acknowledged`: records so far; `under_way`: taken, and not acknowledged.
     pub(super) fn allows(&mut self, now: Instant, acknowledged: u64, under_way: usize) -> bool {
         let elapsed = now.saturating_duration_since(self.window.since);
-        if elapsed >= WINDOW {
-            if self.window.held_back {
-                self.adapt(acknowledged.saturating_sub(self.window.acknowledged) as f64 / elapsed.as_secs_f64());
+        if elapsed >= self.window.length {
+            let done = acknowledged.saturating_sub(self.window.acknowledged) as f64;
+            let mut length = WINDOW;
+            if self.window.held_back && done > 0.0 {
+                let drain = self.adapt(now, done / elapsed.as_secs_f64());
+                length = drain.clamp(WINDOW, WINDOW_MAX);
             }
-            self.window = Window { since: now, acknowledged, held_back: false };
+            self.window = Window { since: now, length, acknowledged, held_back: false };
         }
-        let allowed = under_way < self.records_max;
+        let allowed = (under_way as f64) < self.records_max;
         self.window.held_back |= !allowed;
         allowed
     }
 
-    fn adapt(&mut self, rate_per_s: f64) {
+    /// Returns the time in which what is under way drains.
+    fn adapt(&mut self, now: Instant, rate_per_s: f64) -> Duration {
         let rate = self.rate_per_s.map_or(rate_per_s, |known| known + NEWEST * (rate_per_s - known));
         self.rate_per_s = Some(rate);
-        self.records_max = ((rate * IN_FLIGHT_TARGET.as_secs_f64()) as usize).max(RECORDS_MIN);
+        let bound = self.records_max;
+        if let Some((bound_before, rate_before)) = self.before.take() {
+            let (bound_fell, rate_fell) = (1.0 - bound / bound_before, 1.0 - rate_per_s / rate_before);
+            if rate_fell > bound_fell * FOLLOWED {
+                self.records_max = bound_before;
+                self.latency = Some(Latency { seconds: bound_before / rate_before, known_since: now });
+                return Duration::from_secs_f64(bound_before / rate_before);
+            }
+        }
+        let drain_s = bound / rate;
+        self.latency = self.latency.filter(|l| now.saturating_duration_since(l.known_since) < LATENCY_TRUSTED);
+        if let Some(latency) = &mut self.latency {
+            latency.seconds = latency.seconds.min(drain_s);
+        }
+        let allowed_s = IN_FLIGHT_TARGET.as_secs_f64() + self.latency.map_or(0.0, |l| l.seconds);
+        self.records_max = (rate * allowed_s).max(bound * LOWER_BY_MAX).clamp(RECORDS_MIN, RECORDS_MAX);
+        if self.records_max < bound {
+            self.before = Some((bound, rate_per_s));
+        }
+        Duration::from_secs_f64((self.records_max / rate).max(drain_s))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
-    /// A source that always has more, and a broker that acknowledges `rate_per_s`; what is under way in the end.
-    fn settle(pace: &mut Pace, begin: Instant, seconds: u64, rate_per_s: u64) -> u64 {
-        let (mut taken, mut acknowledged) = (pace.window.acknowledged, pace.window.acknowledged);
-        for tick in 0..seconds * 1_000 {
-            let now = begin + Duration::from_millis(tick);
-            acknowledged = taken.min(acknowledged + rate_per_s / 1_000);
-            while pace.allows(now, acknowledged, usize::try_from(taken - acknowledged).unwrap()) {
-                taken += 500;
-            }
+    /// A source that always has more, and brokers behind a way of some length.
+    struct Brokers {
+        now: Instant,
+        taken: u64,
+        acknowledged: u64,
+        on_the_way: VecDeque<(Instant, u64)>,
+        arrived: u64,
+    }
+
+    impl Brokers {
+        fn new(now: Instant) -> Self {
+            Self { now, taken: 0, acknowledged: 0, on_the_way: VecDeque::new(), arrived: 0 }
         }
-        taken - acknowledged
+
+        /// Returns the rate and what was under way on average over the last third.
+        fn run(&mut self, pace: &mut Pace, seconds: u64, rate_per_s: u64, latency: Duration) -> (u64, u64) {
+            let (ticks, mut under_way, mut begun) = (seconds * 1_000, 0, 0);
+            for tick in 0..ticks {
+                self.now += Duration::from_millis(1);
+                while self.on_the_way.front().is_some_and(|(at, _)| *at + latency <= self.now) {
+                    self.arrived += self.on_the_way.pop_front().unwrap().1;
+                }
+                self.acknowledged = self.arrived.min(self.acknowledged + rate_per_s / 1_000);
+                while pace.allows(self.now, self.acknowledged, usize::try_from(self.taken - self.acknowledged).unwrap())
+                {
+                    self.taken += 500;
+                    self.on_the_way.push_back((self.now, 500));
+                }
+                if tick == ticks * 2 / 3 {
+                    begun = self.acknowledged;
+                }
+                if tick >= ticks * 2 / 3 {
+                    under_way += self.taken - self.acknowledged;
+                }
+            }
+            ((self.acknowledged - begun) * 3 / seconds, under_way * 3 / ticks)
+        }
     }
 
     #[test]
     fn what_is_under_way_follows_the_rate_of_the_brokers() {
-        let begin = Instant::now();
-        let mut pace = Pace::new(begin);
-        let fast = settle(&mut pace, begin, 10, 1_000_000);
+        let mut pace = Pace::new(Instant::now());
+        let mut brokers = Brokers::new(Instant::now());
+        let (_, fast) = brokers.run(&mut pace, 20, 1_000_000, Duration::ZERO);
         assert!((150_000..250_000).contains(&fast), "{fast}");
-        let slow = settle(&mut pace, begin + Duration::from_secs(10), 20, 20_000);
+        let (_, slow) = brokers.run(&mut pace, 180, 20_000, Duration::ZERO);
         assert!((3_000..6_000).contains(&slow), "{slow}");
-        let fast_again = settle(&mut pace, begin + Duration::from_secs(30), 20, 1_000_000);
+        let (_, fast_again) = brokers.run(&mut pace, 60, 1_000_000, Duration::ZERO);
         assert!((150_000..250_000).contains(&fast_again), "{fast_again}");
+    }
+
+    #[test]
+    fn a_long_way_does_not_slow_the_sink_down() {
+        for (rate_per_s, latency_ms) in [(100_000, 250), (100_000, 1_000), (300_000, 50)] {
+            let mut pace = Pace::new(Instant::now());
+            let mut brokers = Brokers::new(Instant::now());
+            let latency = Duration::from_millis(latency_ms);
+            let (rate, under_way) = brokers.run(&mut pace, 120, rate_per_s, latency);
+            assert!(rate > rate_per_s * 8 / 10, "{rate} of {rate_per_s} at {latency_ms} ms");
+            let most = rate_per_s * (latency_ms + 400) / 1_000;
+            assert!(under_way < most * 3 / 2, "{under_way}, not {most}, at {latency_ms} ms");
+        }
     }
 
     #[test]
@@ -96,6 +182,6 @@ mod tests {
         for tick in 0..10_000 {
             assert!(pace.allows(begin + Duration::from_millis(tick), tick, 10));
         }
-        assert!(pace.allows(begin + Duration::from_secs(10), 10_000, RECORDS_START - 1));
+        assert!(pace.allows(begin + Duration::from_secs(10), 10_000, 65_535));
     }
 }

@@ -22,6 +22,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const TRANSACTION_TIMEOUT_MS: u32 = 900_000;
 /// One is written, one waits for its manifest, one is being committed.
 const POOL_LEAST: u32 = 3;
+/// Requests under way to one broker: enough to keep it busy.
+const REQUESTS_MAX: u32 = 3;
 /// librdkafka's default for `batch.size`: a topic may take less at once.
 const BATCH_BYTES: usize = 1_000_000;
 /// Room for the batch's own header in a topic's `max.message.bytes`.
@@ -57,7 +59,9 @@ impl Setup {
         let mut admin = Admin::new(config.clone())?;
         let deadline = Deadline::after(START_TIMEOUT);
         let described = admin.topics(&[topic.to_owned()], deadline)?;
-        let partitions = described.first().map_or(0, |t| t.leaders.len());
+        let leaders = described.first().map(|t| &t.leaders);
+        let partitions = leaders.map_or(0, BTreeMap::len);
+        limit_requests(&mut config, leaders.into_iter().flat_map(BTreeMap::values));
         limit_batches(&mut config, &mut admin, topic, deadline)?;
         let transactions = if guarantee == DeliveryGuarantee::ExactlyOnce {
             let timeout_ms = transaction_timeout_ms.unwrap_or(TRANSACTION_TIMEOUT_MS);
@@ -113,6 +117,18 @@ impl Setup {
         })?;
         Ok(Target::Pool(Box::new(pool)))
     }
+}
+
+/// librdkafka sends one request at a time for a partition of an idempotent producer, and while that one is under way and
+/// more is ready it asks again and again without pause (half of the producer's processor time, measured), unless the
+/// broker's connection has as many requests under way as it may have. So a few less than a broker has partitions.
+fn limit_requests<'a>(config: &mut ClientConfig, leaders: impl Iterator<Item = &'a i32>) {
+    let mut partitions_of = BTreeMap::new();
+    leaders.for_each(|leader| *partitions_of.entry(*leader).or_insert(0u32) += 1);
+    let fewest = partitions_of.values().min().copied().unwrap_or(1);
+    let requests = fewest.saturating_sub(1).clamp(1, REQUESTS_MAX);
+    let setting = "max.in.flight.requests.per.connection".to_owned();
+    config.settings.entry(setting).or_insert_with(|| requests.to_string());
 }
 
 /// Many small records in one batch must not make a batch that the topic refuses.
