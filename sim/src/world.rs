@@ -28,6 +28,8 @@ const OWNER: &str = "owner-of-the-simulation";
 const STEP_MS: Millis = 3;
 /// After the job finished, for what is still on its way.
 const AFTERMATH_MS: Millis = 2_500;
+/// How long the end of a process takes at most, from when nothing hinders it.
+const ENDING_MS: Millis = 700;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -111,6 +113,8 @@ struct World {
     broker: Broker,
     store_away_until: Millis,
     uploads_fail_until: Millis,
+    /// Until then something that a process needs to end well was away or stood still.
+    hindered_until: Millis,
     expired_transactions: ExpiredTransactions,
     /// A person chose, or a setting did: then the reader may see a number twice, or miss some.
     may_repeat: bool,
@@ -142,6 +146,7 @@ impl World {
             terms: BTreeMap::new(),
             store_away_until: 0,
             uploads_fail_until: 0,
+            hindered_until: 0,
             may_repeat: false,
             may_miss: false,
             finished_at: None,
@@ -407,6 +412,9 @@ impl World {
     fn on_end(&mut self, id: ProcessId, outcome: Outcome) -> Result<(), String> {
         self.say(|| format!("{id:?} ended: {outcome:?}"));
         let ended = self.processes.remove(&id);
+        if let Some(process) = &ended {
+            self.check_nothing_left(process, &outcome)?;
+        }
         let again = self.now + 50;
         match outcome {
             Outcome::Finished { already, .. } => {
@@ -429,6 +437,9 @@ impl World {
                 let asks = failure.message.contains("needs a choice");
                 let refused = failure.message.contains("already running");
                 if asks {
+                    if self.broker.expired == 0 {
+                        return Err(format!("no transaction ever expired, and yet: {}", failure.message));
+                    }
                     self.coverage.hit("asked for a choice");
                     self.expired_transactions = if self.below(2) == 0 {
                         ExpiredTransactions::AcceptDuplicates
@@ -535,6 +546,13 @@ impl World {
     fn fault(&mut self, fault: Fault) -> Result<(), String> {
         self.say(|| format!("fault: {fault:?}"));
         let now = self.now;
+        if let Fault::StoreAway { for_ms }
+        | Fault::BrokerAway { for_ms }
+        | Fault::Pause { for_ms, .. }
+        | Fault::PauseWorker { for_ms } = fault
+        {
+            self.hindered_until = self.hindered_until.max(now + for_ms);
+        }
         match fault {
             Fault::StoreAway { for_ms } => {
                 self.coverage.hit("store away");
@@ -646,7 +664,6 @@ impl World {
         if self.terms.last_key_value().is_none_or(|(newest, _)| *newest != generation) {
             return Ok(());
         }
-        let term_of = |id: &str| id.split('-').nth(2).and_then(|g| g.parse().ok()).map(Generation);
         let mut unaware = 0;
         for (id, since) in self.broker.open() {
             let Some(of) = term_of(id).filter(|of| *of < generation) else { continue };
@@ -660,6 +677,25 @@ impl World {
             self.coverage.hit("a term that was over opened a transaction");
         }
         Ok(())
+    }
+
+    /// A process that ended by itself has left nothing open that nobody will ever commit, where store and broker let it.
+    fn check_nothing_left(&mut self, process: &Process, outcome: &Outcome) -> Result<(), String> {
+        let Some(generation) = process.core.status().generation else { return Ok(()) };
+        let asks = matches!(outcome, Outcome::Failed { failure, .. } if failure.message.contains("needs a choice"));
+        let hindered = process.worker_paused || self.now < self.hindered_until + ENDING_MS;
+        if asks || hindered || matches!(outcome, Outcome::Fenced { .. }) {
+            return Ok(());
+        }
+        if matches!(outcome, Outcome::Stopped { incomplete: Some(_), .. }) {
+            self.coverage.hit("stopped without one and nothing left open");
+        }
+        let open = self.broker.open().filter(|(id, _)| term_of(id) == Some(Generation(generation)));
+        let named = |id: &str| self.objects.permits(|t| t.transactional_id == id);
+        match open.map(|(id, _)| id).find(|id| !named(id)) {
+            Some(id) => Err(format!("{id} is open, no manifest names it, and its process ended: {outcome:?}")),
+            None => Ok(()),
+        }
     }
 
     /// What is recorded as committed is committed. What a later manifest, given up since, no longer named was recorded
@@ -738,6 +774,11 @@ impl World {
             }
         }
     }
+}
+
+/// The term that a transactional id is of.
+fn term_of(id: &str) -> Option<Generation> {
+    id.split('-').nth(2).and_then(|g| g.parse().ok()).map(Generation)
 }
 
 /// Where in the job's life a crash came.
