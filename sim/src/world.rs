@@ -29,7 +29,7 @@ const STEP_MS: Millis = 3;
 /// After the job finished, for what is still on its way.
 const AFTERMATH_MS: Millis = 2_500;
 /// How long the end of a process takes at most, from when nothing hinders it.
-const ENDING_MS: Millis = 700;
+const ENDING_MS: Millis = 1_500;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -683,7 +683,9 @@ impl World {
     fn check_nothing_left(&mut self, process: &Process, outcome: &Outcome) -> Result<(), String> {
         let Some(generation) = process.core.status().generation else { return Ok(()) };
         let asks = matches!(outcome, Outcome::Failed { failure, .. } if failure.message.contains("needs a choice"));
-        let hindered = process.worker_paused || self.now < self.hindered_until + ENDING_MS;
+        // While the tip's commits are not finished, fencing would abort them.
+        let unfinished = !process.core.view().pending().is_empty();
+        let hindered = unfinished || process.worker_paused || self.now < self.hindered_until + ENDING_MS;
         if asks || hindered || matches!(outcome, Outcome::Fenced { .. }) {
             return Ok(());
         }
