@@ -15,12 +15,13 @@ use millstream_store::StoreErrorKind;
 use crate::broker::{Broker, BrokerError, Identity, Output as Record};
 use crate::coverage::Coverage;
 use crate::job::{SOURCE_UID, graph, key_of, number, uid};
+use crate::names::{brief, crash_name, term_of};
 use crate::net::{Client, ProcessId, Reply, Request};
 use crate::plan::{CALM_AT_MS, Fault, Plan, Rules, STUCK_AT_MS};
 use crate::process::{Input, Process};
 use crate::store::{Objects, StoreReply, StoreRequest};
 use crate::task::Position;
-use crate::worker::{Done, Worker};
+use crate::worker::Worker;
 
 const JOB_PATH: &str = "default/sim";
 const OWNER: &str = "owner-of-the-simulation";
@@ -778,26 +779,6 @@ impl World {
     }
 }
 
-/// The term that a transactional id is of.
-fn term_of(id: &str) -> Option<Generation> {
-    id.split('-').nth(2).and_then(|g| g.parse().ok()).map(Generation)
-}
-
-/// Where in the job's life a crash came.
-fn crash_name(core: &Core) -> &'static str {
-    use millstream_coordinator::job::{CheckpointPhase, JobState};
-    match (core.status().state, core.checkpoint().map(|c| c.phase)) {
-        (_, Some(CheckpointPhase::Triggered)) => "crash while barriers travel",
-        (_, Some(CheckpointPhase::Acknowledged)) => "crash while a manifest is put",
-        (JobState::Running, None) if core.status().commits_open > 0 => "crash with commits open",
-        (JobState::Running, None) => "crash between checkpoints",
-        (JobState::Restoring, _) => "crash while restoring",
-        (JobState::Restarting, _) => "crash between attempts",
-        (JobState::Starting, _) => "crash while starting",
-        _ => "crash while ending",
-    }
-}
-
 fn is_of(transaction: &PreparedTransaction, who: &Identity) -> bool {
     transaction.transactional_id == who.id
         && transaction.producer_id == who.producer_id
@@ -810,17 +791,4 @@ fn identity(transaction: &PreparedTransaction) -> Identity {
         producer_id: transaction.producer_id,
         producer_epoch: transaction.producer_epoch,
     }
-}
-
-/// An input in few words.
-fn brief(input: &Input) -> String {
-    let text = match input {
-        Input::Core(Event::Worker { report, .. }) => format!("<- {:?} {:?}", report.attempt.number, report.report),
-        Input::Core(event) => format!("{event:?}"),
-        Input::Worker(command) => format!("-> {:?} {:?}", command.attempt.number, command.command),
-        Input::Done(Done::Restored(..)) => "done: restored".to_owned(),
-        Input::Done(done) => format!("done: {done:?}"),
-        Input::Answer { .. } | Input::Step => String::new(),
-    };
-    text.chars().take(220).collect()
 }
