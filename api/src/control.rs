@@ -108,11 +108,11 @@ pub enum Report {
     },
     /// A task's share of an epoch is durable in the store.
     Acknowledged(Box<TaskSnapshot>),
-    /// A task cannot take part in the epoch.
+    /// A task cannot take part in the epoch; it goes on. The kind says what follows when no more epochs may fail.
     Declined {
         task: TaskId,
         epoch: Epoch,
-        reason: String,
+        failure: Failure,
     },
     /// All sinks of the task committed everything up to `epoch`.
     Committed {

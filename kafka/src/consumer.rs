@@ -64,6 +64,9 @@ struct Assigned {
     partition: i32,
     /// The offset after everything that was handed out, control records included.
     next_offset: i64,
+    /// Set while the last that came of the partition was the word that its end is reached: the end of the log then. It is
+    /// behind the position where a transaction is open.
+    log_end_at_eof: Option<i64>,
 }
 
 /// A record, valid while it is visited.
@@ -177,7 +180,7 @@ impl Consumer {
                 retriable: false,
             });
         }
-        self.partitions.push(Assigned { topic: topic_index, partition, next_offset: offset });
+        self.partitions.push(Assigned { topic: topic_index, partition, next_offset: offset, log_end_at_eof: None });
         Ok(self.partitions.len() - 1)
     }
 
@@ -232,13 +235,16 @@ impl Consumer {
         let index = self.index_of(message);
         if message.err == ErrorCode::RD_KAFKA_RESP_ERR_NO_ERROR {
             let index = index.expect("records come only from assigned partitions");
-            self.partitions[index].next_offset = message.offset + 1;
+            let assigned = &mut self.partitions[index];
+            assigned.next_offset = message.offset + 1;
+            assigned.log_end_at_eof = None;
             return Ok(Some(index));
         }
         if message.err == ErrorCode::RD_KAFKA_RESP_ERR__PARTITION_EOF {
             if let Some(index) = index {
                 let next = &mut self.partitions[index].next_offset;
                 *next = message.offset.max(*next);
+                self.partitions[index].log_end_at_eof = Some(self.log_end(index).unwrap_or(message.offset));
             }
             return Ok(None);
         }
@@ -337,10 +343,23 @@ impl Consumer {
         }
     }
 
-    /// Records between the position and the end of the partition, as of the last fetch. `None`: nothing fetched yet.
+    /// Whether records of the partition wait to be read, here or at the broker. `None`: not known yet.
     #[must_use]
-    pub fn lag(&self, index: usize) -> Option<u64> {
-        let Assigned { topic, partition, next_offset } = self.partitions[index];
+    pub fn backlog(&self, index: usize) -> Option<bool> {
+        let (at_eof, end) = (self.partitions[index].log_end_at_eof, self.log_end(index)?);
+        // Up to the end, or to an open transaction behind which nothing was added since.
+        let read = at_eof.is_some_and(|at| self.partitions[index].next_offset >= end || at == end);
+        if !read && self.partitions[index].next_offset >= end {
+            // The log's end as it was when something was fetched last.
+            return None;
+        }
+        Some(!read)
+    }
+
+    /// The end of the partition's log as of the last fetch. `None`: nothing fetched yet.
+    #[must_use]
+    pub fn log_end(&self, index: usize) -> Option<i64> {
+        let Assigned { topic, partition, .. } = self.partitions[index];
         let native = self.native();
         let name = CString::new(native.topics[topic].0.as_str()).ok()?;
         let (mut low, mut high) = (0, 0);
@@ -348,8 +367,7 @@ impl Consumer {
         let code = unsafe {
             ffi::rd_kafka_get_watermark_offsets(native.client.as_ptr(), name.as_ptr(), partition, &mut low, &mut high)
         };
-        (code == ErrorCode::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0)
-            .then(|| u64::try_from(high.saturating_sub(next_offset)).unwrap_or(0))
+        (code == ErrorCode::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
     }
 }
 

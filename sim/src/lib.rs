@@ -9,7 +9,8 @@
 pub mod broker;
 pub mod coverage;
 pub mod job;
-pub mod net;
+mod names;
+mod net;
 pub mod plan;
 pub mod process;
 pub mod sink;

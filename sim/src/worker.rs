@@ -384,7 +384,7 @@ impl Worker {
         if self.chance(40) && !self.counts.is_empty() && self.running {
             self.hits.push("declined");
             let task = TaskId { vertex: COUNT, index: 0 };
-            self.report(Report::Declined { task, epoch, reason: "simulated".to_owned() });
+            self.report(Report::Declined { task, epoch, failure: transient("simulated") });
         }
         self.pump()
     }
@@ -415,7 +415,7 @@ impl Worker {
                 Ok(table) => self.uploaded(index, epoch, table),
                 Err(reason) => {
                     let task = TaskId { vertex: COUNT, index };
-                    self.report(Report::Declined { task, epoch, reason });
+                    self.report(Report::Declined { task, epoch, failure: transient(&reason) });
                 }
             },
             Done::Sent { attempt, index, result } if attempt == self.attempt => match result {

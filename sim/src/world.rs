@@ -15,12 +15,13 @@ use millstream_store::StoreErrorKind;
 use crate::broker::{Broker, BrokerError, Identity, Output as Record};
 use crate::coverage::Coverage;
 use crate::job::{SOURCE_UID, graph, key_of, number, uid};
+use crate::names::{brief, crash_name, term_of};
 use crate::net::{Client, ProcessId, Reply, Request};
 use crate::plan::{CALM_AT_MS, Fault, Plan, Rules, STUCK_AT_MS};
 use crate::process::{Input, Process};
 use crate::store::{Objects, StoreReply, StoreRequest};
 use crate::task::Position;
-use crate::worker::{Done, Worker};
+use crate::worker::Worker;
 
 const JOB_PATH: &str = "default/sim";
 const OWNER: &str = "owner-of-the-simulation";
@@ -28,6 +29,8 @@ const OWNER: &str = "owner-of-the-simulation";
 const STEP_MS: Millis = 3;
 /// After the job finished, for what is still on its way.
 const AFTERMATH_MS: Millis = 2_500;
+/// How long the end of a process takes at most, from when nothing hinders it.
+const ENDING_MS: Millis = 1_500;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -111,6 +114,8 @@ struct World {
     broker: Broker,
     store_away_until: Millis,
     uploads_fail_until: Millis,
+    /// Until then something that a process needs to end well was away or stood still.
+    hindered_until: Millis,
     expired_transactions: ExpiredTransactions,
     /// A person chose, or a setting did: then the reader may see a number twice, or miss some.
     may_repeat: bool,
@@ -142,6 +147,7 @@ impl World {
             terms: BTreeMap::new(),
             store_away_until: 0,
             uploads_fail_until: 0,
+            hindered_until: 0,
             may_repeat: false,
             may_miss: false,
             finished_at: None,
@@ -407,6 +413,9 @@ impl World {
     fn on_end(&mut self, id: ProcessId, outcome: Outcome) -> Result<(), String> {
         self.say(|| format!("{id:?} ended: {outcome:?}"));
         let ended = self.processes.remove(&id);
+        if let Some(process) = &ended {
+            self.check_nothing_left(process, &outcome)?;
+        }
         let again = self.now + 50;
         match outcome {
             Outcome::Finished { already, .. } => {
@@ -429,6 +438,9 @@ impl World {
                 let asks = failure.message.contains("needs a choice");
                 let refused = failure.message.contains("already running");
                 if asks {
+                    if self.broker.expired == 0 {
+                        return Err(format!("no transaction ever expired, and yet: {}", failure.message));
+                    }
                     self.coverage.hit("asked for a choice");
                     self.expired_transactions = if self.below(2) == 0 {
                         ExpiredTransactions::AcceptDuplicates
@@ -535,6 +547,13 @@ impl World {
     fn fault(&mut self, fault: Fault) -> Result<(), String> {
         self.say(|| format!("fault: {fault:?}"));
         let now = self.now;
+        if let Fault::StoreAway { for_ms }
+        | Fault::BrokerAway { for_ms }
+        | Fault::Pause { for_ms, .. }
+        | Fault::PauseWorker { for_ms } = fault
+        {
+            self.hindered_until = self.hindered_until.max(now + for_ms);
+        }
         match fault {
             Fault::StoreAway { for_ms } => {
                 self.coverage.hit("store away");
@@ -646,7 +665,6 @@ impl World {
         if self.terms.last_key_value().is_none_or(|(newest, _)| *newest != generation) {
             return Ok(());
         }
-        let term_of = |id: &str| id.split('-').nth(2).and_then(|g| g.parse().ok()).map(Generation);
         let mut unaware = 0;
         for (id, since) in self.broker.open() {
             let Some(of) = term_of(id).filter(|of| *of < generation) else { continue };
@@ -660,6 +678,27 @@ impl World {
             self.coverage.hit("a term that was over opened a transaction");
         }
         Ok(())
+    }
+
+    /// A process that ended by itself has left nothing open that nobody will ever commit, where store and broker let it.
+    fn check_nothing_left(&mut self, process: &Process, outcome: &Outcome) -> Result<(), String> {
+        let Some(generation) = process.core.status().generation else { return Ok(()) };
+        let asks = matches!(outcome, Outcome::Failed { failure, .. } if failure.message.contains("needs a choice"));
+        // While the tip's commits are not finished, fencing would abort them.
+        let unfinished = !process.core.view().pending().is_empty();
+        let hindered = unfinished || process.worker_paused || self.now < self.hindered_until + ENDING_MS;
+        if asks || hindered || matches!(outcome, Outcome::Fenced { .. }) {
+            return Ok(());
+        }
+        if matches!(outcome, Outcome::Stopped { incomplete: Some(_), .. }) {
+            self.coverage.hit("stopped without one and nothing left open");
+        }
+        let open = self.broker.open().filter(|(id, _)| term_of(id) == Some(Generation(generation)));
+        let named = |id: &str| self.objects.permits(|t| t.transactional_id == id);
+        match open.map(|(id, _)| id).find(|id| !named(id)) {
+            Some(id) => Err(format!("{id} is open, no manifest names it, and its process ended: {outcome:?}")),
+            None => Ok(()),
+        }
     }
 
     /// What is recorded as committed is committed. What a later manifest, given up since, no longer named was recorded
@@ -740,21 +779,6 @@ impl World {
     }
 }
 
-/// Where in the job's life a crash came.
-fn crash_name(core: &Core) -> &'static str {
-    use millstream_coordinator::job::{CheckpointPhase, JobState};
-    match (core.status().state, core.checkpoint().map(|c| c.phase)) {
-        (_, Some(CheckpointPhase::Triggered)) => "crash while barriers travel",
-        (_, Some(CheckpointPhase::Acknowledged)) => "crash while a manifest is put",
-        (JobState::Running, None) if core.status().commits_open > 0 => "crash with commits open",
-        (JobState::Running, None) => "crash between checkpoints",
-        (JobState::Restoring, _) => "crash while restoring",
-        (JobState::Restarting, _) => "crash between attempts",
-        (JobState::Starting, _) => "crash while starting",
-        _ => "crash while ending",
-    }
-}
-
 fn is_of(transaction: &PreparedTransaction, who: &Identity) -> bool {
     transaction.transactional_id == who.id
         && transaction.producer_id == who.producer_id
@@ -767,17 +791,4 @@ fn identity(transaction: &PreparedTransaction) -> Identity {
         producer_id: transaction.producer_id,
         producer_epoch: transaction.producer_epoch,
     }
-}
-
-/// An input in few words.
-fn brief(input: &Input) -> String {
-    let text = match input {
-        Input::Core(Event::Worker { report, .. }) => format!("<- {:?} {:?}", report.attempt.number, report.report),
-        Input::Core(event) => format!("{event:?}"),
-        Input::Worker(command) => format!("-> {:?} {:?}", command.attempt.number, command.command),
-        Input::Done(Done::Restored(..)) => "done: restored".to_owned(),
-        Input::Done(done) => format!("done: {done:?}"),
-        Input::Answer { .. } | Input::Step => String::new(),
-    };
-    text.chars().take(220).collect()
 }

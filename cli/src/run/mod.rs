@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use millstream_api::flinkjob::FlinkJob;
-use millstream_api::graph::{JobGraph, SourceConnector, TransformKind};
+use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKind};
 use millstream_coordinator::job::{JobConfig, Notice, Outcome, Status};
 use millstream_coordinator::runtime::{WorkerChannels, job_config, own_address};
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
@@ -146,7 +146,10 @@ fn is_bounded(graph: &JobGraph) -> bool {
         TransformKind::Source(source) => match &source.connector {
             SourceConnector::Kafka(kafka) => kafka.bounded.is_some(),
             SourceConnector::Filesystem(_) => true,
-            SourceConnector::Datagen(datagen) => datagen.number_of_rows.is_some(),
+            SourceConnector::Datagen(datagen) => {
+                let ends = |field: &DatagenField| matches!(field, DatagenField::Sequence { .. });
+                datagen.number_of_rows.is_some() || datagen.fields.values().any(ends)
+            }
         },
         _ => true,
     })

@@ -12,6 +12,8 @@ use super::{Core, JobState, Phase, RestartStatus, transient};
 
 /// Failures kept for the final report.
 const FAILURES_KEPT_MAX: usize = 64;
+/// For what is left to do with the broker and the log after a stop took too long.
+const WIND_DOWN_MS: Millis = 10_000;
 
 /// The job is to end; what is going on is brought to a good end first, until the deadline.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +42,7 @@ impl Core {
         match self.phase {
             Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
             // Nothing has been read since the tip: it is the last checkpoint.
-            Phase::AwaitingWorkers { .. } | Phase::Fencing { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
+            Phase::AwaitingWorkers { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
                 self.attempt += 1;
                 self.tell_all(&control::Command::Cancel);
                 self.checkpoint = None;
@@ -73,12 +75,25 @@ impl Core {
             self.attempt += 1;
             self.tell_all(&control::Command::Cancel);
             self.checkpoint = None;
+            if self.phase == Phase::Running && self.append.is_none() {
+                return self.wind_down(now);
+            }
             if self.generation.is_none() {
                 return self.end_stopped_before_start();
             }
             self.close_ending(now, false);
         }
         self.advance_closing(now);
+    }
+
+    /// The last checkpoint did not come about. What its sinks prepared is ended, within a short time.
+    fn wind_down(&mut self, now: Millis) {
+        self.run = None;
+        if let Some(ending) = &mut self.ending {
+            ending.deadline = Some(now + WIND_DOWN_MS);
+        }
+        // Running => BackingOff: the commits of the epoch before are finished first.
+        self.phase = Phase::BackingOff { until: now };
     }
 
     fn note_incomplete(&mut self, what: String) {
@@ -147,6 +162,10 @@ impl Core {
         if restoring {
             // The commits could not be finished; the next run does it.
             return self.close_ending(now, false);
+        }
+        if matches!(self.phase, Phase::Fencing { .. }) {
+            // Everything is finished and recorded. What the broker did not abort ends by its time-out.
+            return self.close_ending(now, true);
         }
         self.phase = Phase::BackingOff { until: now };
     }

@@ -34,6 +34,8 @@ pub enum Event {
     WorkerConnected { worker: WorkerId },
     /// A worker's connection closed.
     WorkerLost { worker: WorkerId, reason: String },
+    /// The last worker is gone and none will come in its place: it lived in this process.
+    NoWorkerLeft { reason: String },
     /// A worker reports.
     Worker { worker: WorkerId, report: WorkerReport },
     /// The user wants the job to end with a last checkpoint.

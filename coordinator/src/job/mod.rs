@@ -89,6 +89,8 @@ pub struct Core {
     /// Transactions whose commit is not reported, by the epoch whose manifest was the first to name them.
     uncommitted: BTreeMap<Epoch, Vec<PreparedTransaction>>,
     fencing: Fencing,
+    /// Tasks were deployed in this term, so its transactional ids may have something open.
+    deployed: bool,
     ending: Option<Ending>,
     failures: Vec<String>,
     /// Objects to delete after the entries that name them, and those whose deletion failed.
@@ -223,6 +225,7 @@ impl Core {
             checkpoint: None,
             uncommitted: BTreeMap::new(),
             fencing: Fencing::default(),
+            deployed: false,
             ending: None,
             failures: Vec::new(),
             undeleted: Vec::new(),
@@ -246,6 +249,7 @@ impl Core {
                 self.workers.insert(worker);
             }
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
+            Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
             Event::StopRequested => self.on_stop_requested(now),
         }
@@ -314,6 +318,7 @@ impl Core {
             Phase::AwaitingWorkers { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
                 self.advance_restore(now);
             }
+            Phase::Fencing { deadline } if deadline <= now && self.ending.is_some() => self.close_ending(now, true),
             Phase::Fencing { deadline } if deadline <= now => {
                 self.fail(now, transient("the broker did not fence the transactional ids in time".to_owned()));
             }
@@ -338,9 +343,11 @@ impl Core {
             Report::TransactionsFenced => self.on_fenced(now),
             Report::Deployed => self.on_deployed(now, worker),
             Report::Acknowledged(snapshot) => self.on_acknowledged(now, *snapshot),
-            Report::Declined { task, epoch, reason } => self.on_declined(now, task, epoch, &reason),
+            Report::Declined { task, epoch, failure } => self.on_declined(now, task, epoch, &failure),
             Report::Committed { task, epoch } => self.on_committed(task, epoch),
             Report::EndOfInput { task } => self.on_end_of_input(now, task),
+            // The job ends, and no task runs any more.
+            Report::TaskFailed { .. } if self.ending.is_some() && matches!(self.phase, Phase::Fencing { .. }) => {}
             Report::TaskFailed { task, failure } => {
                 let message = format!("task {}: {}", self.task_name(task), failure.message);
                 self.fail(now, Failure { kind: failure.kind, message });
@@ -358,6 +365,21 @@ impl Core {
         if !matches!(self.phase, Phase::Reading { .. } | Phase::Claiming | Phase::AwaitingWorkers { .. }) {
             self.fail(now, transient(format!("lost worker {}: {reason}", worker.0)));
         }
+    }
+
+    /// Nobody is left to run the job, and nobody will come: no restart helps.
+    fn on_no_worker_left(&mut self, now: Millis, reason: String) {
+        self.workers.clear();
+        self.run = None;
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Ended) {
+            return;
+        }
+        let failure = Failure { kind: FailureKind::Bug, message: format!("the worker is gone: {reason}") };
+        if self.generation.is_none() {
+            return self.end_failed(failure);
+        }
+        self.checkpoint = None;
+        self.close_failed(now, failure);
     }
 
     fn attempt(&self) -> Attempt {

@@ -17,6 +17,8 @@ use super::{Core, Phase, Purpose, Run, transient};
 
 /// Pause before the broker is asked again.
 const BROKER_RETRY_MS: Millis = 500;
+/// How long a job that ends waits for the broker to abort what nobody will commit. What is missed ends by its time-out.
+const FENCE_AT_END_MS: Millis = 5_000;
 
 /// Rounds of `FenceTransactions` that are to be done: ids of sinks that are gone need the graph that knew them.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +157,7 @@ impl Core {
     /// a coordinator that restarts within its term proves that it still rules, before it fences anybody.
     fn step_settle(&mut self, now: Millis, finished: bool) {
         if self.ending.is_some() {
-            return self.close_ending(now, true);
+            return self.settle_for_the_end(now);
         }
         if let Some(tip) = self.view.tip().filter(|tip| self.is_finished(&tip.manifest)) {
             self.out.push(Command::Notice(Notice::NothingLeft { epoch: tip.manifest.epoch }));
@@ -173,11 +175,21 @@ impl Core {
         self.append(now, EntryKind::Settled(Settled { epoch, transactional_ids: ids }));
     }
 
+    /// The job ends, and what its sinks prepared for an epoch that no manifest names would hold readers back until the
+    /// transactions' time-out: the own ids are fenced. As ever, what is finished is recorded before.
+    fn settle_for_the_end(&mut self, now: Millis) {
+        let ids = self.own_ids();
+        if ids.is_empty() || !self.deployed || self.workers.is_empty() {
+            return self.close_ending(now, true);
+        }
+        let epoch = self.view.tip().map(|tip| tip.manifest.epoch);
+        self.fencing.rounds = [(self.graph(), ids.clone())].into();
+        self.phase = Phase::Settling;
+        self.append(now, EntryKind::Settled(Settled { epoch, transactional_ids: ids }));
+    }
+
     pub(super) fn on_settled(&mut self, now: Millis) {
         if self.phase == Phase::Settling {
-            if self.ending.is_some() {
-                return self.close_ending(now, true);
-            }
             self.step_fence(now);
         }
     }
@@ -210,8 +222,13 @@ impl Core {
     }
 
     fn step_fence(&mut self, now: Millis) {
-        let Some((graph, ids)) = self.fencing.rounds.pop_front() else { return self.step_deploy(now) };
-        self.phase = Phase::Fencing { deadline: now + self.config.limits.commit_timeout_ms };
+        let ending = self.ending.is_some();
+        let Some((graph, ids)) = self.fencing.rounds.pop_front() else {
+            return if ending { self.close_ending(now, true) } else { self.step_deploy(now) };
+        };
+        let patience_ms = self.config.limits.commit_timeout_ms;
+        let patience_ms = if ending { patience_ms.min(FENCE_AT_END_MS) } else { patience_ms };
+        self.phase = Phase::Fencing { deadline: now + patience_ms };
         self.tell(self.any_worker(), control::Command::FenceTransactions { graph, ids });
     }
 
@@ -228,6 +245,7 @@ impl Core {
         let vertices = self.vertices.iter().map(|v| v.id);
         let all = vertices.flat_map(|vertex| (0..parallelism).map(move |index| TaskId { vertex, index }));
         let tasks: BTreeSet<TaskId> = all.filter(|task| !finished.contains(task)).collect();
+        self.deployed = true;
         let reset = self.run.as_ref().is_some_and(|run| run.started);
         let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
         self.run = Some(Run {

@@ -216,11 +216,11 @@ impl Core {
         self.out.push(Command::Notice(Notice::CheckpointCompleted { checkpoint: reference, duration_ms, bytes }));
     }
 
-    pub(super) fn on_declined(&mut self, now: Millis, task: TaskId, epoch: Epoch, reason: &str) {
+    pub(super) fn on_declined(&mut self, now: Millis, task: TaskId, epoch: Epoch, failure: &Failure) {
         let in_flight = |c: &Checkpoint| c.epoch == epoch && c.phase == CheckpointPhase::Triggered;
         if self.checkpoint.as_ref().is_some_and(in_flight) {
-            let reason = format!("task {} declined: {reason}", self.task_name(task));
-            self.abort(now, &reason, FailureKind::Transient);
+            let reason = format!("task {} declined: {}", self.task_name(task), failure.message);
+            self.abort(now, &reason, failure.kind);
         }
     }
 

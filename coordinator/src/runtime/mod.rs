@@ -99,8 +99,8 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                     Some(report) => self.take(Event::Worker { worker: LOCAL_WORKER, report }),
                     None => {
                         worker_there = false;
-                        let reason = "its threads ended".to_owned();
-                        self.take(Event::WorkerLost { worker: LOCAL_WORKER, reason });
+                        let reason = "its threads ended (a defect of Millstream)".to_owned();
+                        self.take(Event::NoWorkerLeft { reason });
                     }
                 },
                 permit = commands.reserve(), if worker_there && !self.outbox.is_empty() => {

@@ -53,6 +53,7 @@ const MUST_SEE: &[&str] = &[
     "sources resumed",
     "stopped with a last checkpoint",
     "stopped without one",
+    "stopped without one and nothing left open",
     "store away",
     "taken over while paused",
     "task failed",

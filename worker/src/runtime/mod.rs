@@ -211,7 +211,7 @@ impl Runtime {
         }
         let report = match kind {
             TaskEventKind::Acknowledged(snapshot) => Report::Acknowledged(snapshot),
-            TaskEventKind::Declined { epoch, reason } => Report::Declined { task, epoch, reason },
+            TaskEventKind::Declined { epoch, failure } => Report::Declined { task, epoch, failure },
             TaskEventKind::Committed(epoch) => Report::Committed { task, epoch },
             TaskEventKind::EndOfInput => Report::EndOfInput { task },
             TaskEventKind::Failed { failure } => Report::TaskFailed { task, failure },

@@ -145,7 +145,9 @@ impl Slot {
                 worked |= entry.step(now_ms) == Progress::Worked;
             }
             if !worked {
-                let next = self.entries.iter().filter_map(|e| e.task.next_timer_ms()).min();
+                // A task that waits for room is woken by room, whatever its timers say.
+                let may_go = self.entries.iter().filter(|e| e.last != Progress::Blocked);
+                let next = may_go.filter_map(|e| e.task.next_timer_ms()).min();
                 self.wake.park(next.map(|at| until(at, wall_clock_ms())));
             }
         }

@@ -226,6 +226,11 @@ impl SourceReader for DatagenReader {
         self.rows_total.is_some() && self.splits.iter().all(|split| split.rows_left(self.rows_total) == 0)
     }
 
+    fn lag_records(&self) -> Option<u64> {
+        self.rows_total?;
+        Some(self.splits.iter().map(|split| split.rows_left(self.rows_total)).sum())
+    }
+
     fn next_poll_ms(&self) -> Option<i64> {
         let wait_ms = self.pace.wait(Instant::now()).as_millis();
         let more = self.splits.iter().any(|split| split.rows_left(self.rows_total) > 0);

@@ -58,6 +58,8 @@ pub fn open(
         schema: schema.arrow(),
         metadata,
         skipped: 0,
+        lines_read: 0,
+        bytes_read: 0,
     }))
 }
 
@@ -75,6 +77,9 @@ struct FilesystemReader {
     /// By scan column; `None` for those that are decoded.
     metadata: Vec<Option<Metadata>>,
     skipped: u64,
+    /// Lines read by this reader, and their bytes.
+    lines_read: u64,
+    bytes_read: u64,
 }
 
 struct OwnSplit {
@@ -123,6 +128,8 @@ impl FilesystemReader {
             }
             reader.consume();
             split.offset = reader.offset();
+            self.lines_read += 1;
+            self.bytes_read += split.offset - at;
         }
         split.finished |= reader.offset() >= split.end;
         if split.finished {
@@ -176,6 +183,22 @@ impl SourceReader for FilesystemReader {
 
     fn finished(&self) -> bool {
         self.turns.is_empty() && self.waiting.is_empty()
+    }
+
+    /// A file is all there from the start, so a split is never without rows before its end.
+    fn backlog(&self, split: usize) -> Option<bool> {
+        Some(!self.splits[split].split.finished)
+    }
+
+    /// Estimated by the lines read so far.
+    fn lag_records(&self) -> Option<u64> {
+        let left: u64 = self.splits.iter().map(|own| own.split.end.saturating_sub(own.split.offset)).sum();
+        if left == 0 {
+            return Some(0);
+        }
+        let lines = u128::from(left) * u128::from(self.lines_read);
+        let estimate = lines.checked_div(u128::from(self.bytes_read))?;
+        Some(u64::try_from(estimate).unwrap_or(u64::MAX - 1).max(1))
     }
 
     fn skipped_records(&self) -> u64 {

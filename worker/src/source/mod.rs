@@ -76,9 +76,14 @@ pub trait SourceReader: Send {
         None
     }
 
-    /// How far behind the end of the splits this reader is, in records, where the connector can tell.
+    /// How far behind the end of the splits this reader is, in records, where the connector can tell (files: about).
     fn lag_records(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether records of a split (its index) wait to be read; `None`: not known yet. A split turns idle only when none do.
+    fn backlog(&self, _split: usize) -> Option<bool> {
+        Some(false)
     }
 
     /// The manifest with these positions is sealed: e.g. commit group offsets for lag tools. Never blocks.

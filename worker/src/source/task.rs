@@ -36,6 +36,8 @@ pub(crate) struct SourceHead {
     splits: Vec<Split>,
     phase: Phase,
     paused: bool,
+    /// Processing time since when nothing may be read, paused or held back by the chain: no split grows idle of that.
+    held_since_ms: Option<i64>,
     /// The last poll found nothing more: the reader's waker or its timer says when to look again.
     drained: bool,
     ready: VecDeque<Element>,
@@ -64,7 +66,8 @@ struct EventTime {
 #[derive(Clone, Copy, Debug, Default)]
 struct Split {
     finished: bool,
-    /// Processing time of the first poll in a row that brought nothing of it.
+    /// Processing time of the first poll in a row that found it read to its end and brought nothing of it; moved on by
+    /// the time in which nothing could be read.
     quiet_since_ms: Option<i64>,
 }
 
@@ -102,6 +105,7 @@ impl SourceHead {
             splits: Vec::new(),
             phase: Phase::Waiting,
             paused: false,
+            held_since_ms: None,
             drained: false,
             ready: VecDeque::new(),
             barriers: VecDeque::new(),
@@ -132,6 +136,20 @@ impl SourceHead {
         self.barriers.retain(|b| b.epoch > epoch);
     }
 
+    /// Nothing is read from now until the next poll: the chain has no room.
+    pub(crate) fn hold(&mut self, now_ms: i64) {
+        self.held_since_ms.get_or_insert(now_ms);
+    }
+
+    /// Reading goes on: the clocks of quiet splits stood still meanwhile.
+    fn release(&mut self, now_ms: i64) {
+        let Some(since) = self.held_since_ms.take() else { return };
+        let held_ms = now_ms.saturating_sub(since);
+        for quiet_since in self.splits.iter_mut().filter_map(|s| s.quiet_since_ms.as_mut()) {
+            *quiet_since = quiet_since.saturating_add(held_ms);
+        }
+    }
+
     /// A new step begins: the reader may be asked again.
     pub(crate) fn begin_step(&mut self) {
         self.drained = false;
@@ -149,9 +167,13 @@ impl SourceHead {
             }
             return Ok(Some(Element::Barrier(barrier)));
         }
+        if self.phase == Phase::Reading && self.paused {
+            self.hold(now_ms);
+        }
         if self.phase != Phase::Reading || self.paused || self.drained {
             return Ok(None);
         }
+        self.release(now_ms);
         self.poll(now_ms, metrics)?;
         Ok(self.ready.pop_front())
     }
@@ -264,14 +286,22 @@ impl SourceHead {
         Ok(())
     }
 
-    /// Splits without rows in this poll get quiet, and idle after the time-out; those with rows are active.
+    /// Splits that have nothing to read get quiet, and idle after the time-out; those with rows are active, and so are
+    /// those whose rows only wait behind others'. Were they idle, the watermark would make their rows late.
     fn note_quiet(&mut self, runs: &[SplitRun], now_ms: i64) {
         let Some(timeout) = self.event_time.as_ref().and_then(|e| e.spec.idle_timeout_ms) else { return };
         for (at, split) in self.splits.iter_mut().enumerate() {
             if runs.iter().any(|r| r.split == at && r.rows > 0) {
                 split.quiet_since_ms = None;
                 self.watermarks.set_idle(at, false);
-            } else if !split.finished {
+            } else if split.finished {
+                // It holds nothing back any more.
+            } else if self.reader.backlog(at) != Some(false) {
+                split.quiet_since_ms = None;
+                if self.reader.backlog(at) == Some(true) {
+                    self.watermarks.set_idle(at, false);
+                }
+            } else {
                 let since = *split.quiet_since_ms.get_or_insert(now_ms);
                 if now_ms.saturating_sub(since) >= millis(timeout) {
                     self.watermarks.set_idle(at, true);

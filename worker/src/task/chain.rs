@@ -29,6 +29,15 @@ pub(super) enum Drained {
     Blocked,
 }
 
+/// What `fire_timers` came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timers {
+    NoneDue,
+    Fired,
+    /// One is due and waits for room downstream.
+    NoRoom,
+}
+
 /// The tree, head first, children after their parents.
 pub(crate) struct Chain {
     nodes: Vec<Node>,
@@ -99,20 +108,25 @@ impl Chain {
         Ok(Drained::Empty)
     }
 
-    /// Calls the transforms whose processing-time timers are due. Only when the chain is drained. True: there was one.
-    pub(super) fn fire_timers(&mut self, metrics: &TaskMetrics) -> Result<bool, TaskError> {
+    /// Calls the transforms whose processing-time timers are due. Only when the chain is drained.
+    pub(super) fn fire_timers(&mut self, metrics: &TaskMetrics) -> Result<Timers, TaskError> {
         let now = self.processing_time_ms;
-        let mut fired = false;
+        let mut timers = Timers::NoneDue;
         for at in (0..self.nodes.len()).rev() {
-            if self.nodes[at].next_timer_ms().is_some_and(|t| t <= now) && self.has_room() {
-                self.run(at, Work::Timer, metrics)?;
-                fired = true;
-                if self.drain(metrics)? == Drained::Blocked {
-                    break;
-                }
+            if self.nodes[at].next_timer_ms().is_none_or(|t| t > now) {
+                continue;
+            }
+            if !self.has_room() {
+                timers = if timers == Timers::Fired { timers } else { Timers::NoRoom };
+                break;
+            }
+            self.run(at, Work::Timer, metrics)?;
+            timers = Timers::Fired;
+            if self.drain(metrics)? == Drained::Blocked {
+                break;
             }
         }
-        Ok(fired)
+        Ok(timers)
     }
 
     /// When the next processing-time timer is due.

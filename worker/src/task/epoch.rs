@@ -16,7 +16,7 @@ use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
 use millstream_api::log::{Manifest, PreparedTransaction, SplitState, TableSnapshot, TaskSnapshot};
 
 use super::chain::Chain;
-use super::error::TaskError;
+use super::error::{TaskError, refused_write};
 use super::event::{Events, TaskEventKind, WriteRequest};
 use super::merges::{MergeAnswer, Merges, inline_bytes_in};
 use crate::metrics::TaskMetrics;
@@ -151,9 +151,10 @@ impl Epochs {
                 Ok(())
             }
             Err(SnapshotError::Store(e)) => {
-                // Collecting => Declined: the store is away. What was collected stays dirty until a manifest has it.
+                // Collecting => Declined: the store is away, or refuses. What was collected stays dirty until a manifest
+                // has it.
                 self.pending = None;
-                events.send(self.task, TaskEventKind::Declined { epoch, reason: e.to_string() });
+                events.send(self.task, TaskEventKind::Declined { epoch, failure: refused_write(&e) });
                 Ok(())
             }
             Err(e) => Err(e.into()),

@@ -1,6 +1,7 @@
 //! Why a task ended, and what the coordinator must do about it.
 
 use millstream_api::control::{Failure, FailureKind};
+use millstream_store::{StoreError, StoreErrorKind};
 use thiserror::Error;
 
 use crate::expr::{EvalError, ExprError};
@@ -83,16 +84,24 @@ impl TaskError {
 
 fn state_kind(error: &StateError) -> FailureKind {
     match error {
-        // A scratch disk may be freed, and the next attempt may run elsewhere.
         StateError::Disk { .. } => FailureKind::Transient,
         StateError::Mismatch { .. } => FailureKind::State,
-        StateError::Limit { .. } => FailureKind::User,
+        StateError::Limit { .. } | StateError::DiskFull { .. } => FailureKind::User,
         StateError::Bug { .. } => FailureKind::Bug,
     }
 }
 
+/// What a write of a segment that failed means for its epoch.
+pub(super) fn refused_write(error: &StoreError) -> Failure {
+    let kind = match error.kind {
+        StoreErrorKind::Corrupt => FailureKind::Corrupt,
+        StoreErrorKind::Configuration => FailureKind::User,
+        StoreErrorKind::NotFound | StoreErrorKind::Unavailable | StoreErrorKind::Unknown => FailureKind::Transient,
+    };
+    Failure { kind, message: error.to_string() }
+}
+
 fn restore_kind(error: &SnapshotError) -> FailureKind {
-    use millstream_store::StoreErrorKind;
     match error {
         SnapshotError::Corrupt { .. } => FailureKind::Corrupt,
         SnapshotError::Mismatch { .. } => FailureKind::State,

@@ -23,7 +23,7 @@ pub(crate) enum TaskEventKind {
     /// The task cannot take part in the epoch; it goes on.
     Declined {
         epoch: Epoch,
-        reason: String,
+        failure: Failure,
     },
     Committed(Epoch),
     EndOfInput,

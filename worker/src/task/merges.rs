@@ -4,7 +4,7 @@
 //! ```text
 //! Running --> Done --acknowledged--> HandedIn --sealed--> gone
 //!    |          ^------- aborted ------'
-//!    +--> gone, when the store failed: the next manifest asks again
+//!    +--> gone, when the store was away: the next manifest asks again
 //! ```
 //! Owns: one merge per table at a time, and in which epoch it stands. Does not own: what is merged (`snapshot`).
 
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use millstream_api::ids::{Epoch, TransformUid};
 use millstream_api::log::{Manifest, TableManifest, TableSnapshot, TaskSnapshot};
+use millstream_store::StoreErrorKind;
 
 use super::chain::Chain;
 use crate::snapshot::{MergePlan, Merged, SegmentWriter, SnapshotError, inline_bytes, merge_plan};
@@ -93,7 +94,7 @@ impl Merges {
         requests
     }
 
-    /// A merge has ended. One that the store failed is forgotten; the next manifest asks again.
+    /// A merge has ended. One for which the store was away is forgotten; the next manifest asks again.
     pub(super) fn answered(&mut self, answer: MergeAnswer) -> Result<(), SnapshotError> {
         let running =
             |m: &Merge| m.uid == answer.uid && m.spec.name == answer.table && matches!(m.state, MergeState::Running);
@@ -107,7 +108,10 @@ impl Merges {
             Err(error) => {
                 self.merges.remove(at);
                 match error {
-                    SnapshotError::Store(error) => {
+                    // An object of the newest manifest that is gone or altered: the checkpoint is broken.
+                    SnapshotError::Store(error)
+                        if !matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::Corrupt) =>
+                    {
                         tracing::warn!(uid = %answer.uid, table = answer.table, %error, "segments were not merged");
                         Ok(())
                     }

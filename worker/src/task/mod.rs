@@ -25,7 +25,7 @@ use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
 use millstream_api::log::{Manifest, TaskSnapshot};
 
 pub(crate) use chain::Chain;
-use chain::Drained;
+use chain::{Drained, Timers};
 use epoch::Epochs;
 pub(crate) use epoch::Written;
 pub use error::TaskError;
@@ -219,6 +219,9 @@ impl Task {
 
     /// When the task wants its next step even if nothing arrives, epoch ms.
     pub(crate) fn next_timer_ms(&self) -> Option<i64> {
+        if matches!(self.phase, Phase::Failed { .. }) {
+            return None;
+        }
         let source = match &self.head {
             Head::Source(source) => source.next_timer_ms(),
             Head::Inputs(_) => None,
@@ -247,10 +250,12 @@ impl Task {
         loop {
             if self.drain()? == Drained::Blocked {
                 self.chain.flush()?;
+                self.hold();
                 progress = if progress == Progress::Worked { progress } else { Progress::Blocked };
                 break;
             }
-            if self.chain.fire_timers(&self.metrics)? {
+            let timers = self.chain.fire_timers(&self.metrics)?;
+            if timers == Timers::Fired {
                 progress = Progress::Worked;
                 continue;
             }
@@ -260,6 +265,9 @@ impl Task {
             }
             let Some((input, element)) = self.next_in_order()? else {
                 self.chain.flush()?;
+                if timers == Timers::NoRoom && progress == Progress::Idle {
+                    progress = Progress::Blocked;
+                }
                 break;
             };
             self.take(input, element)?;
@@ -269,6 +277,13 @@ impl Task {
             progress = Progress::Worked;
         }
         Ok(progress)
+    }
+
+    /// The chain has no room: nothing is read until it has.
+    fn hold(&mut self) {
+        if let Head::Source(source) = &mut self.head {
+            source.hold(self.processing_time_ms);
+        }
     }
 
     fn wants_more(&self, progress: Progress) -> bool {

@@ -127,11 +127,11 @@ impl Coordinator {
         loop {
             let report = self.next_report(deadline);
             self.note(&report);
-            if let Report::Declined { epoch: declined, reason, .. } = report
+            if let Report::Declined { epoch: declined, failure, .. } = report
                 && declined == epoch
             {
                 self.send(Command::Aborted { epoch });
-                return reason;
+                return failure.message;
             }
         }
     }
@@ -292,8 +292,8 @@ impl Coordinator {
                     snapshots.insert(snapshot.task, *snapshot);
                 }
                 // A second task may still decline an epoch that was given up.
-                Report::Declined { epoch: declined, reason, .. } if declined == epoch => {
-                    panic!("epoch {epoch} was declined: {reason}")
+                Report::Declined { epoch: declined, failure, .. } if declined == epoch => {
+                    panic!("epoch {epoch} was declined: {}", failure.message)
                 }
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! The ways a job ends.
 
-use millstream_api::control::{FailureKind, Report};
+use millstream_api::control::{Failure, FailureKind, Report};
 use millstream_api::ids::Epoch;
 use millstream_api::log::TaskSnapshot;
 
@@ -39,11 +39,11 @@ fn a_stop_ends_in_time_whatever_is_missing() {
     while bench.outcome.is_none() && bench.now < 200_000 {
         let next = bench.core.deadline().unwrap();
         said.extend(bench.tick(next));
-        if said.last().is_some_and(|s| s.contains("stopped")) {
+        if said.last().is_some_and(|s| s.starts_with("put")) {
             said.extend(bench.won());
         }
     }
-    assert!(bench.now <= 60_000, "{said:?}");
+    assert!(bench.now <= 70_000, "{said:?}");
     let Some(Outcome::Stopped { incomplete: Some(why), .. }) = bench.outcome else { panic!("must stop") };
     assert!(why.contains("last checkpoint"), "{why}");
 }
@@ -75,10 +75,44 @@ fn a_deterministic_failure_does_not_restart() {
     for kind in [FailureKind::UserData, FailureKind::User, FailureKind::Corrupt] {
         let mut bench = Bench::running();
         let commands = bench.task_fails(kind);
-        assert_eq!(commands, ["cancel", "put 2: stopped Failed, committed Some(0)"]);
+        assert_eq!(commands, ["cancel", "put 2: settled Some(0)"]);
+        bench.won();
+        assert_eq!(bench.report(Report::TransactionsFenced), ["put 3: stopped Failed, committed Some(0)"]);
         assert_eq!(bench.won(), ["end: failed"]);
         assert!(matches!(bench.outcome, Some(Outcome::Failed { failure, .. }) if failure.kind == kind));
     }
+}
+
+#[test]
+fn what_was_prepared_and_not_sealed_is_aborted_when_the_job_ends() {
+    let ends: [fn(&mut Bench) -> Vec<String>; 3] = [
+        |bench| bench.report(Report::TransactionsFenced),
+        |bench| {
+            let failure = Failure { kind: FailureKind::Transient, message: "away".to_owned() };
+            bench.report(Report::CommandFailed { failure })
+        },
+        |bench| bench.tick(1_000 + 5_000),
+    ];
+    for end in ends {
+        let mut bench = Bench::running();
+        bench.tick(1_000);
+        let count = TaskSnapshot { transactions: vec![transaction(1, 0)], ..snapshot(COUNT_TASK, 1) };
+        bench.report(Report::Acknowledged(Box::new(count)));
+        assert_eq!(bench.task_fails(FailureKind::UserData), ["cancel", "put 2: settled Some(0)"]);
+        assert_eq!(bench.won(), ["fence -0-out 1x4"], "the term's own ids, after the proof that it still rules");
+        let commands = end(&mut bench);
+        assert_eq!(commands.last().unwrap(), "put 3: stopped Failed, committed Some(0)");
+        assert_eq!(bench.won(), ["end: failed"]);
+    }
+}
+
+#[test]
+fn a_worker_that_is_gone_for_good_ends_the_job() {
+    let mut bench = Bench::running();
+    let commands = bench.event(Event::NoWorkerLeft { reason: "a defect".to_owned() });
+    assert_eq!(commands, ["put 2: stopped Failed, committed Some(0)"]);
+    assert_eq!(bench.won(), ["end: failed"]);
+    assert!(matches!(bench.outcome, Some(Outcome::Failed { failure, .. }) if failure.kind == FailureKind::Bug));
 }
 
 #[test]
@@ -92,6 +126,8 @@ fn restarts_are_counted_and_the_chain_of_failures_is_kept() {
     bench.report(Report::TransactionsFenced);
     bench.task_fails(FailureKind::Transient);
     bench.tick(2_000);
+    bench.won();
+    bench.report(Report::TransactionsFenced);
     bench.won();
     let Some(Outcome::Failed { failure, earlier, .. }) = bench.outcome else { panic!("must fail") };
     assert!(failure.message.contains("after 1 restarts"), "{}", failure.message);

@@ -1,6 +1,6 @@
 //! The life of epochs.
 
-use millstream_api::control::Report;
+use millstream_api::control::{Failure, FailureKind, Report};
 use millstream_api::ids::Epoch;
 
 use super::fixture::{Bench, COUNT_TASK, config, transaction};
@@ -70,12 +70,28 @@ fn a_failure_while_a_put_is_open_waits_for_what_it_decides() {
 fn an_aborted_epoch_is_tolerated_and_its_number_not_used_again() {
     let mut bench = Bench::running();
     bench.tick(1_000);
-    let commands = bench.report(Report::Declined { task: COUNT_TASK, epoch: Epoch(1), reason: "no".to_owned() });
+    let commands = bench.report(declined(1, FailureKind::Transient));
     assert_eq!(commands, ["aborted 1"]);
     assert_eq!(bench.tick(2_000), ["trigger 2"]);
     // The second in a row is one more than is tolerable.
-    let commands = bench.report(Report::Declined { task: COUNT_TASK, epoch: Epoch(2), reason: "no".to_owned() });
+    let commands = bench.report(declined(2, FailureKind::Transient));
     assert_eq!(commands, ["aborted 2", "suspend"]);
+}
+
+fn declined(epoch: u64, kind: FailureKind) -> Report {
+    let failure = Failure { kind, message: "no".to_owned() };
+    Report::Declined { task: COUNT_TASK, epoch: Epoch(epoch), failure }
+}
+
+#[test]
+fn a_store_that_refuses_segments_ends_the_job_when_no_more_failures_are_tolerable() {
+    let mut bench = Bench::running();
+    bench.tick(1_000);
+    bench.report(declined(1, FailureKind::User));
+    bench.tick(2_000);
+    let commands = bench.report(declined(2, FailureKind::User));
+    assert_eq!(commands[..2], ["aborted 2", "cancel"], "{commands:?}");
+    assert!(!commands.contains(&"suspend".to_owned()), "no restart: {commands:?}");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use millstream_kafka::{Admin, ClientConfig, Deadline, ErrorKind, Isolation, KafkaError, OffsetAt, TopicPartition};
+use millstream_kafka::{
+    Admin, ClientConfig, Deadline, ErrorKind, Isolation, KafkaError, OffsetAt, TopicDescription, TopicPartition,
+};
 
 use super::split::{Position, Split, SplitStatus};
 use super::start::{check_topic, own_partitions};
@@ -16,15 +18,15 @@ use crate::source::{SlotWaker, SourceError};
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// For the range that an error message should name.
 const RANGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than any job runs without another message.
-const NEVER: Duration = Duration::from_secs(3600);
+/// How long records of a topic that was deleted and made again may be taken for the old one's. One small request.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the reader asks for.
 pub(super) enum Request {
     /// Commit these for the group; a newer one makes an older one superfluous.
     Commit(BTreeMap<TopicPartition, i64>),
-    /// An offset turned out not to be there: find out what is.
-    Range(KafkaError),
+    /// The client reported this while it read: find out whether it is so for the cluster, and what there is instead.
+    Verify(KafkaError),
 }
 
 /// What the reader is told.
@@ -79,19 +81,27 @@ impl Background {
 impl Worker {
     fn run(mut self, mut admin: Admin, requests: &Receiver<Request>, notices: &Sender<Notice>) {
         let mut next_look = self.discovery_interval.map(|interval| Instant::now() + interval);
+        let mut next_check = Instant::now() + TOPIC_CHECK_INTERVAL;
         loop {
-            let wait = next_look.map_or(NEVER, |at| at.saturating_duration_since(Instant::now()));
+            let next = next_look.map_or(next_check, |at| at.min(next_check));
+            let wait = next.saturating_duration_since(Instant::now());
             let notice = match requests.recv_timeout(wait) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Request::Range(error)) => Some(Notice::Failed(with_range(&mut admin, error).into())),
+                Ok(Request::Verify(error)) => Some(Notice::Failed(self.verified(&mut admin, error))),
                 Ok(Request::Commit(offsets)) => {
                     self.commit(&mut admin, &offsets);
                     None
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let due = next_look.is_some_and(|at| at <= Instant::now());
+                Err(RecvTimeoutError::Timeout) if next_look.is_some_and(|at| at <= Instant::now()) => {
+                    let notice = self.look(&mut admin);
                     next_look = self.discovery_interval.map(|interval| Instant::now() + interval);
-                    if due { self.look(&mut admin) } else { None }
+                    next_check = Instant::now() + TOPIC_CHECK_INTERVAL;
+                    notice
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let notice = self.check(&mut admin);
+                    next_check = Instant::now() + TOPIC_CHECK_INTERVAL;
+                    notice
                 }
             };
             if let Some(notice) = notice {
@@ -124,10 +134,42 @@ impl Worker {
         }
     }
 
-    fn try_look(&mut self, admin: &mut Admin) -> Result<Vec<Split>, SourceError> {
-        let deadline = Deadline::after(LOOK_TIMEOUT);
+    /// Looks whether the topics still are what they were. That a broker is away shows elsewhere.
+    fn check(&self, admin: &mut Admin) -> Option<Notice> {
+        match self.try_check(admin, Deadline::after(LOOK_TIMEOUT)) {
+            Ok(_) => None,
+            Err(SourceError::Transient { reason }) => {
+                tracing::debug!("failed to look at the topics: {reason}");
+                None
+            }
+            Err(e) => Some(Notice::Failed(e)),
+        }
+    }
+
+    fn try_check(&self, admin: &mut Admin, deadline: Deadline) -> Result<Vec<TopicDescription>, SourceError> {
         let topics = admin.topics(&self.topics, deadline)?;
         self.known.iter().try_for_each(|(at, position)| check_topic(&topics, at, position))?;
+        Ok(topics)
+    }
+
+    /// What the cluster says to what a single broker said. A restart reads on where it does not agree.
+    fn verified(&self, admin: &mut Admin, error: KafkaError) -> SourceError {
+        if let KafkaError::OffsetOutOfRange { .. } = error {
+            return match self.try_check(admin, Deadline::after(RANGE_TIMEOUT)) {
+                // Why it is out of range.
+                Err(made_again @ SourceError::State { .. }) => made_again,
+                _ => with_range(admin, error).into(),
+            };
+        }
+        match self.try_check(admin, Deadline::after(LOOK_TIMEOUT)) {
+            Ok(_) => SourceError::Transient { reason: format!("{error}; the cluster says that it is not so") },
+            Err(e) => e,
+        }
+    }
+
+    fn try_look(&mut self, admin: &mut Admin) -> Result<Vec<Split>, SourceError> {
+        let deadline = Deadline::after(LOOK_TIMEOUT);
+        let topics = self.try_check(admin, deadline)?;
         let known: BTreeSet<&TopicPartition> = self.known.iter().map(|(at, _)| at).collect();
         let own = own_partitions(&topics, self.index, self.parallelism);
         let new: Vec<TopicPartition> = own.into_iter().filter(|at| !known.contains(at)).collect();

@@ -43,7 +43,7 @@ pub struct KafkaReader {
     commits_offsets: bool,
     /// The table ends, and no partition is added.
     bounded: bool,
-    /// An offset was out of range: nothing is read any more, the message is on its way.
+    /// The client reported what may be final: nothing is read any more, the message is on its way.
     failing: bool,
 }
 
@@ -150,13 +150,20 @@ impl KafkaReader {
         }
     }
 
-    /// An offset that is out of range stays so; the message is worth the time to ask for the range.
+    /// An offset that is out of range stays so; the message is worth the time to ask for the range. A topic that one
+    /// broker does not know, or credentials that one refuses, may be right for the cluster: it is asked before that
+    /// ends the job.
     fn fail(&mut self, failure: ReadFailure) -> Result<Polled, SourceError> {
         match failure {
-            ReadFailure::Client(error @ KafkaError::OffsetOutOfRange { .. }) => {
+            ReadFailure::Client(
+                error @ (KafkaError::OffsetOutOfRange { .. }
+                | KafkaError::UnknownTopic { .. }
+                | KafkaError::UnknownPartition { .. }
+                | KafkaError::Authentication { .. }),
+            ) => {
                 self.failing = true;
                 if let Some(background) = &self.background {
-                    background.ask(Request::Range(error));
+                    background.ask(Request::Verify(error));
                 }
                 Ok(Polled { drained: true, ..Polled::default() })
             }
@@ -223,10 +230,23 @@ impl SourceReader for KafkaReader {
         let mut lag = 0;
         for split in &self.splits {
             if let SplitStatus::Reading(assigned) = split.status {
-                lag += self.consumer.lag(assigned)?;
+                // A table that ends does not read what is behind its end.
+                let until = match (self.consumer.log_end(assigned), split.position.end) {
+                    (Some(log_end), Some(end)) => log_end.min(end),
+                    (None, Some(end)) => end,
+                    (log_end, None) => log_end?,
+                };
+                lag += u64::try_from(until.saturating_sub(split.position.offset)).unwrap_or(0);
             }
         }
         Some(lag)
+    }
+
+    fn backlog(&self, split: usize) -> Option<bool> {
+        match self.splits[split].status {
+            SplitStatus::Reading(assigned) => self.consumer.backlog(assigned),
+            _ => Some(false),
+        }
     }
 
     fn sealed(&mut self, splits: &[SplitState]) {

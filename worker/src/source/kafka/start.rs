@@ -37,7 +37,11 @@ impl Resolver<'_> {
             return self.fresh(&topics, offsets);
         };
         let (mut splits, known) = self.restored_splits(&topics, states)?;
-        let new: Vec<TopicPartition> = self.own(&topics).into_iter().filter(|at| !known.contains_key(at)).collect();
+        let mut new: Vec<TopicPartition> = self.own(&topics).into_iter().filter(|at| !known.contains_key(at)).collect();
+        if self.source.bounded.is_some() {
+            // The end of such a table was resolved once, for the partitions that there were.
+            new.clear();
+        }
         // A partition that appeared since the checkpoint: everything in it is new.
         let offsets = self.offsets(&new, OffsetAt::Beginning)?;
         splits.extend(self.fresh(&topics, offsets)?);

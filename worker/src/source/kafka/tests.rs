@@ -17,6 +17,8 @@ use super::testing::topics::{TestTopic, unique};
 use super::testing::{PATIENCE, Parked, broker, properties, write};
 use super::*;
 
+mod modes;
+
 /// A table of one BIGINT column, its partition and its offset.
 struct Fixture {
     bootstrap: String,
@@ -197,6 +199,44 @@ fn a_topic_made_again_or_an_offset_deleted_stops_the_job() {
     fixture.topic.make_again(1);
     let Err(error) = fixture.open(0, 1, Some(&reader.splits())) else { panic!("the topic is another") };
     assert!(error.to_string().contains("made again"), "{error}");
+}
+
+#[test]
+fn a_topic_made_again_is_noticed_while_it_is_read() {
+    let Some(mut fixture) = Fixture::new("a_topic_made_again_is_noticed", 1) else { return };
+    fixture.table.bounded = None;
+    fixture.write(0, 0..10);
+    let mut reader = fixture.open(0, 1, None).unwrap();
+    fixture.read(reader.as_mut(), 100, |_, rows| rows.len() == 10);
+    fixture.topic.make_again(1);
+    // More than the position, so that offsets alone would not tell.
+    fixture.write(0, 0..30);
+    let error = fixture.parked.wait_for(|| {
+        loop {
+            match reader.poll(100) {
+                Err(error) => return Some(error),
+                Ok(polled) if polled.drained => return None,
+                Ok(_) => {}
+            }
+        }
+    });
+    // The look may have come while there was no such topic.
+    let found = ["made again", "does not exist"].iter().any(|known| error.to_string().contains(known));
+    assert!(found && !matches!(error, SourceError::Transient { .. }), "{error}");
+}
+
+#[test]
+fn a_split_has_a_backlog_until_it_is_read_to_its_end() {
+    let Some(mut fixture) = Fixture::new("a_split_has_a_backlog", 2) else { return };
+    fixture.table.bounded = None;
+    fixture.write(0, 0..10);
+    let mut reader = fixture.open(0, 1, None).unwrap();
+    assert_eq!((reader.backlog(0), reader.backlog(1)), (None, None), "nothing was asked for yet");
+    fixture.read(reader.as_mut(), 5, |reader, rows| {
+        let full = reader.splits().iter().position(|s| s.split.ends_with("0")).unwrap();
+        assert!(rows.len() == 10 || reader.backlog(full) != Some(false), "{} rows are read", rows.len());
+        reader.backlog(0) == Some(false) && reader.backlog(1) == Some(false)
+    });
 }
 
 #[test]

@@ -21,7 +21,11 @@ type Script = Arc<Mutex<VecDeque<Vec<(usize, Option<Vec<i64>>)>>>>;
 struct Scripted {
     script: Script,
     finished: [bool; 2],
+    backlog: Backlog,
 }
+
+/// By split: whether records wait.
+type Backlog = Arc<Mutex<[Option<bool>; 2]>>;
 
 impl SourceReader for Scripted {
     fn poll(&mut self, _max_rows: usize) -> Result<Polled, SourceError> {
@@ -60,11 +64,16 @@ impl SourceReader for Scripted {
     fn finished(&self) -> bool {
         self.finished == [true; 2]
     }
+
+    fn backlog(&self, split: usize) -> Option<bool> {
+        self.backlog.lock().expect("one thread")[split]
+    }
 }
 
 struct Bench {
     head: SourceHead,
     script: Script,
+    backlog: Backlog,
     metrics: TaskMetrics,
 }
 
@@ -75,10 +84,12 @@ impl Bench {
         let transform = &graph.transforms[0];
         let TransformKind::Source(source) = &transform.kind else { panic!("the first transform is the source") };
         let script = Script::default();
-        let reader = Box::new(Scripted { script: Arc::clone(&script), finished: [false; 2] });
+        let backlog = Arc::new(Mutex::new([Some(false); 2]));
+        let reader = Scripted { script: Arc::clone(&script), finished: [false; 2], backlog: Arc::clone(&backlog) };
+        let reader = Box::new(reader);
         let head = SourceHead::new(transform, source, reader, restored, floor).expect("the source opens");
         let task = TaskId { vertex: VertexId(0), index: 0 };
-        Self { head, script, metrics: TaskMetrics::new(task, String::new(), TaskRole::default()) }
+        Self { head, script, backlog, metrics: TaskMetrics::new(task, String::new(), TaskRole::default()) }
     }
 
     /// Everything that comes in one step.
@@ -122,6 +133,55 @@ fn the_watermark_is_the_least_of_the_splits_and_an_idle_split_does_not_hold_it()
     bench.brings(vec![(1, Some(vec![20]))]);
     assert_eq!(bench.step(1_200), ["1 rows of 3 columns"]);
     assert_eq!(bench.head.splits().1.iter().map(|s| s.watermark).collect::<Vec<_>>(), [Some(196), Some(15)]);
+}
+
+#[test]
+fn a_split_whose_records_wait_behind_others_does_not_turn_idle() {
+    let mut bench = Bench::new(&[], WATERMARK_MIN);
+    bench.head.start();
+    for backlog in [None, Some(true)] {
+        bench.backlog.lock().expect("one thread")[1] = backlog;
+        bench.brings(vec![(0, Some(vec![100]))]);
+        bench.step(0);
+        bench.brings(vec![(0, Some(vec![200]))]);
+        assert_eq!(bench.step(60_000), ["1 rows of 3 columns"]);
+        assert_eq!(bench.head.next_timer_ms(), None, "nothing turns idle by time alone");
+    }
+    bench.brings(vec![(1, Some(vec![20]))]);
+    assert_eq!(bench.step(60_000), ["1 rows of 3 columns", "watermark 15"]);
+    bench.backlog.lock().expect("one thread")[1] = Some(false);
+    bench.brings(vec![(0, Some(vec![201]))]);
+    assert_eq!(bench.step(60_001), ["1 rows of 3 columns"]);
+    bench.brings(vec![(0, Some(vec![202]))]);
+    assert_eq!(bench.step(61_001), ["1 rows of 3 columns", "watermark 197"]);
+    // Records came that are not here yet: the split is no longer idle, and the watermark waits for them.
+    bench.backlog.lock().expect("one thread")[1] = Some(true);
+    bench.brings(vec![(0, Some(vec![300]))]);
+    assert_eq!(bench.step(61_002), ["1 rows of 3 columns"]);
+    assert!(!bench.head.splits().1[1].idle);
+}
+
+#[test]
+fn the_clock_of_a_quiet_split_stands_still_while_nothing_may_be_read() {
+    let mut bench = Bench::new(&[], WATERMARK_MIN);
+    bench.head.start();
+    bench.brings(vec![(0, Some(vec![100])), (1, Some(vec![10]))]);
+    bench.step(0);
+    bench.brings(vec![(0, Some(vec![200]))]);
+    assert_eq!(bench.step(0), ["1 rows of 3 columns"]);
+    // Without room from 100 to 5,000, paused from 5,100 to 10,100.
+    bench.head.hold(100);
+    bench.head.hold(3_000);
+    bench.brings(vec![(0, Some(vec![201]))]);
+    assert_eq!(bench.step(5_000), ["1 rows of 3 columns"]);
+    bench.head.set_paused(true);
+    assert!(bench.step(5_100).is_empty());
+    bench.head.set_paused(false);
+    bench.brings(vec![(0, Some(vec![202]))]);
+    assert_eq!(bench.step(10_100), ["1 rows of 3 columns"]);
+    assert_eq!(bench.head.next_timer_ms(), Some(10_900));
+    bench.brings(vec![(0, Some(vec![203]))]);
+    assert_eq!(bench.step(10_900), ["1 rows of 3 columns", "watermark 198"]);
 }
 
 #[test]

@@ -49,7 +49,14 @@ struct Upkeep {
     /// Versions below this one are not needed any more.
     discard_below: AtomicU32,
     /// The first failure; every later access reports it.
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<Trouble>>,
+}
+
+/// What went wrong with the disk.
+#[derive(Clone, Debug)]
+struct Trouble {
+    full: bool,
+    reason: String,
 }
 
 impl std::fmt::Debug for Trees {
@@ -103,7 +110,8 @@ impl Tree {
 impl Trees {
     /// Opens empty trees in `dir`; what an earlier process left there is deleted.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
-        let io = |e: std::io::Error| StateError::Disk { verb: "open", reason: format!("{}: {e}", dir.display()) };
+        let io =
+            |e: std::io::Error| Trouble { full: is_full(&e), reason: format!("{}: {e}", dir.display()) }.on("open");
         if dir.exists() {
             fs::remove_dir_all(dir).map_err(io)?;
         }
@@ -154,8 +162,8 @@ impl Trees {
     }
 
     fn wake(&self) -> Result<(), StateError> {
-        if let Some(reason) = self.upkeep.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Err(StateError::Disk { verb: "write", reason });
+        if let Some(trouble) = self.upkeep.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Err(trouble.on("write"));
         }
         match self.wake.as_ref().map(|wake| wake.try_send(())) {
             // Full: it is awake already, or about to be.
@@ -187,7 +195,7 @@ impl Upkeep {
         let mut discarded = 0;
         while wakeups.recv().is_ok() {
             if let Err(error) = self.step(&mut discarded, rows, undo) {
-                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason(&error));
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Trouble::of(&error));
                 // Later wake-ups only find the failure; the state reports it and is dropped.
                 while wakeups.recv().is_ok() {}
             }
@@ -209,12 +217,23 @@ impl Upkeep {
 }
 
 fn disk(verb: &'static str) -> impl Fn(lsm_tree::Error) -> StateError {
-    move |error| StateError::Disk { verb, reason: reason(&error) }
+    move |error| Trouble::of(&error).on(verb)
 }
 
-fn reason(error: &lsm_tree::Error) -> String {
-    match error {
-        lsm_tree::Error::Io(error) => error.to_string(),
-        other => format!("{other:?}"),
+impl Trouble {
+    fn of(error: &lsm_tree::Error) -> Self {
+        match error {
+            lsm_tree::Error::Io(error) => Self { full: is_full(error), reason: error.to_string() },
+            other => Self { full: false, reason: format!("{other:?}") },
+        }
     }
+
+    fn on(self, verb: &'static str) -> StateError {
+        let Self { full, reason } = self;
+        if full { StateError::DiskFull { verb, reason } } else { StateError::Disk { verb, reason } }
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
