@@ -141,7 +141,8 @@ impl Shared {
                 KafkaError::Authorization { action: format!("write to topic '{topic}'"), reason }
             }
             E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => {
-                KafkaError::UnknownTopic { topic }
+                // One broker's word, which after its restart is soon another one. Who asks the cluster learns for certain.
+                KafkaError::Delivery { topic, reason: format!("{reason}; the cluster is asked whether it still exists") }
             }
             E::RD_KAFKA_RESP_ERR_INVALID_RECORD => KafkaError::Broker {
                 action: format!("write to topic '{topic}'"),
@@ -169,7 +170,11 @@ impl Shared {
                 reason: error.reason.clone(),
             },
             E::RD_KAFKA_RESP_ERR__AUTHENTICATION | E::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED => {
-                KafkaError::Authentication { broker: self.brokers.clone(), reason: error.reason.clone() }
+                KafkaError::Broker {
+                    action: format!("authenticate with the brokers {}", self.brokers),
+                    reason: error.reason.clone(),
+                    retriable: true,
+                }
             }
             _ => KafkaError::Broker {
                 action: format!("{verb} a transaction of '{id}'"),
