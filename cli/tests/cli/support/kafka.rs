@@ -85,6 +85,18 @@ impl Broker {
         producer.flush();
     }
 
+    /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
+    pub fn pending_partitions(&self, topic: &str) -> usize {
+        let ends = |isolation: &str| -> Vec<i64> {
+            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
+            let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+            let partitions = metadata.topics()[0].partitions().iter();
+            partitions.map(|p| consumer.fetch_watermarks(topic, p.id(), TIMEOUT).unwrap().1).collect()
+        };
+        let (committed, all) = (ends("read_committed"), ends("read_uncommitted"));
+        committed.iter().zip(&all).filter(|(committed, all)| committed < all).count()
+    }
+
     /// A reader that sees only what is committed.
     pub fn reader(&self, topic: &str) -> CommittedReader {
         let mut config = self.config();
