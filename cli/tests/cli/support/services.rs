@@ -17,6 +17,22 @@ pub fn broker(suite: &str) -> Option<Broker> {
     variable(suite, "MILLSTREAM_TEST_KAFKA").map(|bootstrap| Broker { bootstrap })
 }
 
+/// A broker with secured listeners, each as `host:port`.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct SecureBroker {
+    pub sasl_ssl: String,
+    pub plaintext: String,
+    pub ca_file: String,
+    pub username: String,
+    pub password: String,
+}
+
+/// The secured broker, likewise.
+pub fn secure_broker(suite: &str) -> Option<SecureBroker> {
+    variable(suite, "MILLSTREAM_TEST_KAFKA_SECURE")
+        .map(|json| serde_json::from_str(&json).expect("MILLSTREAM_TEST_KAFKA_SECURE is JSON"))
+}
+
 /// The S3 servers, likewise.
 pub fn s3(suite: &str) -> Option<Vec<S3Server>> {
     variable(suite, "MILLSTREAM_TEST_S3")
