@@ -182,7 +182,7 @@ fn an_unreachable_broker() {
 #[test]
 fn wrong_kafka_credentials() {
     let Some(secured) = services::secure_broker("wrong Kafka credentials") else { return };
-    let open = Broker { bootstrap: secured.plaintext.clone() };
+    let open = Broker { bootstrap: secured.plaintext.clone(), copies: 1 };
     let (input, output) = (open.create_topic("in", 2, &[]), open.create_topic("out", 2, &[]));
     open.produce(&input, 2, ["{\"id\":1,\"text\":\"a\"}".to_owned()]);
     let manifest = copy(&secured.sasl_ssl, &input, &output).replace(

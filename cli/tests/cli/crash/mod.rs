@@ -11,7 +11,7 @@ mod watch;
 use std::time::Duration;
 
 use self::scene::{Scene, Setting};
-use crate::support::{Random, rounds};
+use crate::support::{Random, rounds, services};
 
 /// Every named fault point, at which time it strikes, and whether its place implies that transactions are pending at the
 /// broker. Each is hit once in `./dev test`. Commits are counted by epoch, the others by task.
@@ -95,4 +95,15 @@ fn an_expired_transaction_of_which_nothing_is_visible_is_replayed() {
     // The broker aborts what was prepared: a transactional id's time-out, and the check interval of the broker on top.
     scene.wait_until_expired();
     scene.finish(2);
+}
+
+#[test]
+fn brokers_killed_in_turn_are_survived() {
+    let Some(cluster) = services::cluster("brokers killed") else { return };
+    let Some(mut scene) = Scene::on(cluster.broker.clone(), "brokers killed", Setting::default()) else { return };
+    let kills = rounds(2, 12);
+    let killed = scene.run_and_kill_brokers(&cluster, kills);
+    println!("leaders killed: {killed:?}");
+    assert_eq!(killed.len(), kills);
+    scene.finish(3);
 }

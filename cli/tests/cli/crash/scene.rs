@@ -9,7 +9,7 @@ use super::watch::{MARKER, Watch, without_markers};
 use crate::support::kafka::{Broker, rand_id};
 use crate::support::process::{Job, Process};
 use crate::support::proxy::Proxy;
-use crate::support::services::{self, S3Server};
+use crate::support::services::{self, Cluster, S3Server};
 use crate::support::{CHECKPOINT_DONE, wait_for};
 
 pub const PARTITIONS: i32 = 4;
@@ -71,7 +71,10 @@ impl Output {
 
 impl Scene {
     pub fn new(name: &'static str, setting: Setting) -> Option<Self> {
-        let broker = services::broker(name)?;
+        Self::on(services::broker(name)?, name, setting)
+    }
+
+    pub fn on(broker: Broker, name: &'static str, setting: Setting) -> Option<Self> {
         let server = services::s3(name)?.into_iter().next()?;
         let topic = broker.create_topic("numbers", PARTITIONS, &[]);
         let path = format!("s3://{}/crash-{:016x}", server.bucket, rand_id());
@@ -184,6 +187,26 @@ spec:
         assert!(waited < READER_WAIT_MAX + START_MAX, "{}: visible only {waited:?} after the restart", self.name);
         wait_until(Instant::now() + delay);
         process.kill();
+    }
+
+    /// Kills the brokers that lead an output, one after the other, while the job runs; each comes back before the next.
+    /// Returns which were killed.
+    pub fn run_and_kill_brokers(&mut self, cluster: &Cluster, kills: usize) -> Vec<i32> {
+        let before = self.visible();
+        let mut process = self.start(2, None);
+        self.wait_beyond(before, &mut process);
+        let mut killed = Vec::new();
+        for _ in 0..kills {
+            let leader = self.broker.leader(&self.numbers.topic);
+            cluster.kill(leader);
+            killed.push(leader);
+            // The two that are left go on.
+            self.wait_beyond(self.visible(), &mut process);
+            cluster.start(leader);
+            self.wait_beyond(self.visible(), &mut process);
+        }
+        process.kill();
+        killed
     }
 
     /// Holds back uploads until `epochs` were given up; kills the process before they arrive, or after output came.

@@ -50,6 +50,7 @@ impl Watch {
             if let Some(reason) = broken() {
                 panic!("no output will come: {reason}");
             }
+            assert!(!self.thread.as_ref().is_some_and(|thread| thread.is_finished()), "the reader has failed");
             (self.count() > count).then_some(())
         });
     }
