@@ -18,6 +18,10 @@ pub struct Endpoints {
     /// Three brokers, replication factor 3. `MILLSTREAM_TEST_KAFKA3` is their `bootstrap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka3: Option<KafkaEndpoint>,
+    /// Command line of what kills and starts one of the three brokers, to which `kill` or `start` and its number are
+    /// added. `MILLSTREAM_TEST_KAFKA3_CONTROL` is this list as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka3_control: Option<Vec<String>>,
     /// One broker with secured listeners. `MILLSTREAM_TEST_KAFKA_SECURE` is this value as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka_secure: Option<SecureKafkaEndpoint>,
@@ -73,6 +77,7 @@ impl Endpoints {
     pub fn merge(&mut self, other: Endpoints) {
         self.kafka = other.kafka.or(self.kafka.take());
         self.kafka3 = other.kafka3.or(self.kafka3.take());
+        self.kafka3_control = other.kafka3_control.or(self.kafka3_control.take());
         self.kafka_secure = other.kafka_secure.or(self.kafka_secure.take());
         self.s3.extend(other.s3);
         self.s3_tls = other.s3_tls.or(self.s3_tls.take());
@@ -86,6 +91,9 @@ impl Endpoints {
         }
         if let Some(kafka) = &self.kafka3 {
             variables.push((lookup::KAFKA3, kafka.bootstrap.clone()));
+        }
+        if let Some(command) = &self.kafka3_control {
+            variables.push((lookup::KAFKA3_CONTROL, json_line(command)));
         }
         if let Some(kafka) = &self.kafka_secure {
             variables.push((lookup::KAFKA_SECURE, json_line(kafka)));

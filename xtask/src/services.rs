@@ -54,6 +54,12 @@ enum Action {
         #[arg(default_values = ["all"])]
         names: Vec<Name>,
     },
+    /// Kills one of the three brokers of kafka3 (`kill -9`), or starts it again with its data.
+    Broker {
+        action: BrokerAction,
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=3))]
+        id: u8,
+    },
     /// Says what runs. The exit code is 0 when every named service does.
     Status {
         #[arg(default_values = ["all"])]
@@ -66,6 +72,13 @@ enum Action {
         #[arg(default_values = ["all"])]
         names: Vec<Name>,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BrokerAction {
+    Kill,
+    /// Returns when all three know each other again.
+    Start,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -156,6 +169,13 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             print(&endpoints, json);
         }
         Action::Down { names } => RunFolder::open(run)?.down(&distinct(&names))?,
+        Action::Broker { action, id } => {
+            let folder = RunFolder::open(run)?.service_folder(Service::Kafka(kafka::Kind::Three));
+            match action {
+                BrokerAction::Kill => kafka::kill_broker(&folder, id)?,
+                BrokerAction::Start => kafka::start_broker(&folder, id)?,
+            }
+        }
         Action::Status { names, json } => return status(run, &names, json),
         Action::Install { names } => distinct(&names).into_iter().try_for_each(Service::install)?,
     }

@@ -196,8 +196,8 @@ fn conclude(store: &str, outcome: &Outcome) -> Exit {
             }
         }
         Outcome::Failed { failure, earlier, checkpoint } => {
-            for reason in earlier {
-                eprintln!("earlier failure: {reason}");
+            for line in earlier_failures(earlier, &failure.message) {
+                eprintln!("{line}");
             }
             eprintln!("error: {}", failure.message);
             if let Some(checkpoint) = checkpoint {
@@ -213,4 +213,35 @@ fn conclude(store: &str, outcome: &Outcome) -> Exit {
         }
     }
     Exit::Success
+}
+
+/// One line per failure that differs from the final one, with how often it came, oldest first.
+fn earlier_failures(earlier: &[String], last: &str) -> Vec<String> {
+    let mut counted: Vec<(&str, usize)> = Vec::new();
+    for reason in earlier.iter().map(String::as_str).filter(|reason| *reason != last) {
+        match counted.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, times)) => *times += 1,
+            None => counted.push((reason, 1)),
+        }
+    }
+    let line = |(reason, times): (&str, usize)| match times {
+        1 => format!("earlier failure: {reason}"),
+        _ => format!("earlier failure, {times} times: {reason}"),
+    };
+    counted.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::earlier_failures;
+
+    #[test]
+    fn earlier_failures_are_told_once_and_only_where_they_differ() {
+        let earlier = ["broker away", "store away", "broker away", "disk full"].map(str::to_owned);
+        assert_eq!(
+            earlier_failures(&earlier, "disk full"),
+            ["earlier failure, 2 times: broker away", "earlier failure: store away"]
+        );
+        assert!(earlier_failures(&earlier[3..], "disk full").is_empty());
+    }
 }

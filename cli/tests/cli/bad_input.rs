@@ -34,6 +34,8 @@ fn assert_refused(ended: &Finished, code: i32, parts: &[&str]) {
     for part in parts {
         assert!(ended.stderr.contains(part), "`{part}` is missing in: {}", ended.stderr);
     }
+    let errors = ended.stderr.lines().filter(|line| line.starts_with("error:")).count();
+    assert_eq!(errors, 1, "one message: {}", ended.stderr);
     for trace in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
         assert!(!ended.stderr.contains(trace), "{}", ended.stderr);
     }
@@ -102,6 +104,18 @@ fn unsupported_constructs_are_named_with_their_place() {
     assert_refused(&validate(&manifest(&sql)), INVALID_JOB, &["job.yaml:11:", "JOIN"]);
 }
 
+#[test]
+fn an_unknown_key_in_the_options_names_the_nearest_known_one() {
+    let sql = format!("{TABLES}INSERT INTO t SELECT a FROM s;");
+    let options = "  options:\n    table.exec.mini-batch.enable: \"true\"\n  sql: |";
+    let text = manifest(&sql).replace("  sql: |", options);
+    assert_refused(
+        &validate(&text),
+        INVALID_JOB,
+        &["job.yaml:", "'table.exec.mini-batch.enable'", "'table.exec.mini-batch.enabled'"],
+    );
+}
+
 fn copy(bootstrap: &str, input: &str, output: &str) -> String {
     manifest(&format!(
         "CREATE TABLE s (id BIGINT, text STRING) WITH ('connector' = 'kafka', 'topic' = '{input}', 'format' = 'json',
@@ -140,29 +154,54 @@ impl Copy {
         reader.read_exactly(usize::try_from(count).unwrap(), LIMIT);
         assert_eq!(process.stop(LIMIT).code(), 0);
     }
+}
 
-    /// Files of the job in the default store, by part of their path.
-    fn stored(&self, part: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut folders = vec![self.job.folder.path().join("state")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.to_string_lossy().contains(part) {
-                    found.push(path);
-                }
+/// Files of the job in the default store, by part of their path.
+fn stored(job: &Job, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![job.folder.path().join("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().contains(part) {
+                found.push(path);
             }
         }
-        found.sort();
-        found
     }
+    found.sort();
+    found
 }
 
 #[test]
 fn an_unreachable_broker() {
     assert_refused(&run(&copy("127.0.0.1:1", "in", "out")), ENVIRONMENT, &["127.0.0.1:1"]);
+}
+
+#[test]
+fn wrong_kafka_credentials() {
+    let Some(secured) = services::secure_broker("wrong Kafka credentials") else { return };
+    let open = Broker { bootstrap: secured.plaintext.clone(), copies: 1 };
+    let (input, output) = (open.create_topic("in", 2, &[]), open.create_topic("out", 2, &[]));
+    open.produce(&input, 2, ["{\"id\":1,\"text\":\"a\"}".to_owned()]);
+    let manifest = copy(&secured.sasl_ssl, &input, &output).replace(
+        "'properties.bootstrap.servers'",
+        &format!(
+            "'properties.security.protocol' = 'SASL_SSL', 'properties.sasl.mechanism' = 'SCRAM-SHA-512',
+    'properties.sasl.jaas.config' = 'org.apache.kafka.common.security.scram.ScramLoginModule required \
+             username=\"{}\" password=\"${{PASSWORD}}\";',
+    'properties.ssl.truststore.type' = 'PEM', 'properties.ssl.truststore.location' = '{}',
+    'properties.bootstrap.servers'",
+            secured.username, secured.ca_file
+        ),
+    );
+    let job = Job::new(&manifest);
+    let ended = job.run().env("PASSWORD", "not-the-password").finish(LIMIT);
+    assert_refused(&ended, ENVIRONMENT, &[&secured.sasl_ssl, "uthentication"]);
+    let process = job.run().env("PASSWORD", &secured.password).start();
+    open.reader(&output).read_exactly(1, LIMIT);
+    assert_eq!(process.stop(LIMIT).code(), 0, "with the right ones nothing is lost");
 }
 
 #[test]
@@ -257,7 +296,7 @@ fn a_checkpoint_of_another_graph() {
 fn altered_and_truncated_objects_in_the_store() {
     let Some(copy) = Copy::new("altered object", &[]) else { return };
     copy.copied(10);
-    let log = copy.stored("/log/");
+    let log = stored(&copy.job, "/log/");
     let manifest = log.iter().rev().find(|p| std::fs::read_to_string(p).unwrap().contains("\"manifest\"")).unwrap();
     let good = std::fs::read(manifest).unwrap();
     let name = manifest.file_name().unwrap().to_string_lossy().into_owned();
@@ -269,6 +308,35 @@ fn altered_and_truncated_objects_in_the_store() {
     let process = copy.job.run().start();
     process.wait_for_log(CHECKPOINT_DONE, LIMIT);
     assert_eq!(process.stop(LIMIT).code(), 0, "the restored object is good again");
+}
+
+#[test]
+fn an_altered_or_truncated_segment_of_the_state() {
+    let sql = "CREATE TABLE s (a BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100000', 'fields.a.min' = '0', 'fields.a.max' = '1000000');
+               CREATE TABLE t (a BIGINT, n BIGINT, PRIMARY KEY (a) NOT ENFORCED) WITH ('connector' = 'blackhole');
+               INSERT INTO t SELECT a, COUNT(*) FROM s GROUP BY a;";
+    let job = Job::new(&manifest(sql));
+    let process = job.run().start();
+    process.wait_for_log(CHECKPOINT_DONE, LIMIT);
+    wait_for("segments", LIMIT, || (!stored(&job, ".parquet").is_empty()).then_some(()));
+    assert_eq!(process.stop(LIMIT).code(), 0);
+    let segments: Vec<_> = stored(&job, ".parquet").into_iter().map(|p| (std::fs::read(&p).unwrap(), p)).collect();
+    assert!(!segments.is_empty());
+    let truncated = |good: &[u8]| good[..good.len() / 2].to_vec();
+    let altered = |good: &[u8]| {
+        let mut bad = good.to_vec();
+        bad[good.len() / 2] ^= 1;
+        bad
+    };
+    for damage in [&truncated as &dyn Fn(&[u8]) -> Vec<u8>, &altered] {
+        segments.iter().for_each(|(good, path)| std::fs::write(path, damage(good)).unwrap());
+        assert_refused(&job.run().finish(LIMIT), STATE, &["state/", ".parquet"]);
+    }
+    segments.iter().for_each(|(good, path)| std::fs::write(path, good).unwrap());
+    let process = job.run().start();
+    process.wait_for_log("going on from checkpoint", LIMIT);
+    process.wait_for_log(CHECKPOINT_DONE, LIMIT);
+    assert_eq!(process.stop(LIMIT).code(), 0, "the restored segments are good again");
 }
 
 fn flipped(bytes: &[u8]) -> Vec<u8> {

@@ -8,6 +8,8 @@ use millstream_sim::{Coverage, Rules, simulate};
 
 /// What the suite runs, within three minutes on two cores in the `ci` profile.
 const SEEDS: u64 = 10_000;
+/// A soak's.
+const SOAK_SEEDS: u64 = 100_000;
 
 /// What a full run must have seen.
 const MUST_SEE: &[&str] = &[
@@ -84,7 +86,8 @@ fn a_reader_sees_each_number_once() {
         assert_eq!(broken, None, "seed {seed}");
         return;
     }
-    let seeds = std::env::var("MILLSTREAM_SIM_SEEDS").map_or(SEEDS, |n| n.parse().expect("a number"));
+    let usual = if std::env::var_os("MILLSTREAM_SOAK").is_some() { SOAK_SEEDS } else { SEEDS };
+    let seeds = std::env::var("MILLSTREAM_SIM_SEEDS").map_or(usual, |n| n.parse().expect("a number"));
     let (next, failed, coverage) = (AtomicU64::new(0), Mutex::new(Vec::new()), Mutex::new(Coverage::default()));
     let work = || {
         let mut own = Coverage::default();

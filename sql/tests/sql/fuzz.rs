@@ -1,5 +1,6 @@
 //! No text makes the compiler panic, run away or overflow its stack; what compiles is a sound graph.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use millstream_sql::compile;
@@ -164,13 +165,33 @@ fn pieces(text: &str) -> Vec<String> {
 
 static CORPUS: LazyLock<Vec<Vec<String>>> = LazyLock::new(corpus);
 
+/// Files of the corpus that is known to be there: with fewer the tests look at the wrong folder.
+const CORPUS_FILES_MIN: usize = 15;
+
+/// What the fuzz target `sql` starts from, and what it found: name and text of each file.
+fn fuzz_corpus() -> Vec<(PathBuf, String)> {
+    // At run time: the clone may have moved since it was built.
+    let krate = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let folder = PathBuf::from(krate).join("../fuzz/corpus/sql");
+    let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= CORPUS_FILES_MIN, "{} files in {}", paths.len(), folder.display());
+    // The target takes what is text, like this.
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()))
+        .collect()
+}
+
 fn corpus() -> Vec<Vec<String>> {
     let plans = include_str!("golden/plans.sql").split("----\n");
     let refused = include_str!("golden/errors.txt").lines().filter(|l| !l.starts_with("=> ") && !l.is_empty());
     let expressions =
         include_str!("../../src/bind/golden_expressions.txt").lines().map(|l| l.split(" => ").next().unwrap());
     let queries = expressions.map(|e| format!("INSERT INTO out SELECT 1, CAST({e} AS STRING) FROM t"));
-    plans.map(str::to_owned).chain(refused.map(str::to_owned)).chain(queries).map(|t| pieces(&t)).collect()
+    let fuzzed = fuzz_corpus().into_iter().map(|(_, text)| text);
+    let texts = plans.map(str::to_owned).chain(refused.map(str::to_owned)).chain(queries).chain(fuzzed);
+    texts.map(|text| pieces(&text)).collect()
 }
 
 #[derive(Clone, Debug)]
@@ -221,9 +242,24 @@ fn mutate(pieces: &mut Vec<String>, mutation: &Mutation) {
     }
 }
 
-/// `MILLSTREAM_FUZZ_CASES` asks for more; proptest prints the seed of a failure (`PROPTEST_RNG_SEED` sets it).
+#[test]
+fn the_corpus_of_the_fuzz_target_compiles_or_is_refused() {
+    for (path, text) in fuzz_corpus() {
+        println!("{}", path.display());
+        compiles_or_refuses(&text);
+        // Behind tables, which the text may use.
+        compiles_or_refuses(&format!("{}{text}", tables()));
+    }
+}
+
+/// Cases per property; a soak takes more.
+const CASES: u32 = 600;
+const SOAK_CASES: u32 = 60_000;
+
+/// `MILLSTREAM_FUZZ_CASES` asks for another number; proptest prints the seed of a failure (`PROPTEST_RNG_SEED` sets it).
 fn config() -> ProptestConfig {
-    let cases = std::env::var("MILLSTREAM_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(600);
+    let usual = if std::env::var_os("MILLSTREAM_SOAK").is_some() { SOAK_CASES } else { CASES };
+    let cases = std::env::var("MILLSTREAM_FUZZ_CASES").map_or(usual, |n| n.parse().expect("a number"));
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 

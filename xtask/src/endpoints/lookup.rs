@@ -6,6 +6,7 @@ use std::io::Write;
 
 pub(super) const KAFKA: &str = "MILLSTREAM_TEST_KAFKA";
 pub(super) const KAFKA3: &str = "MILLSTREAM_TEST_KAFKA3";
+pub(super) const KAFKA3_CONTROL: &str = "MILLSTREAM_TEST_KAFKA3_CONTROL";
 pub(super) const KAFKA_SECURE: &str = "MILLSTREAM_TEST_KAFKA_SECURE";
 pub(super) const S3: &str = "MILLSTREAM_TEST_S3";
 pub(super) const S3_TLS: &str = "MILLSTREAM_TEST_S3_TLS";

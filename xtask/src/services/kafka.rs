@@ -18,6 +18,8 @@ use std::process::{Child, Command};
 /// A heap with which one broker serves millions of records; the machine's page cache holds the log.
 const HEAP: &str = "512m";
 
+const BROKERS_OF_THREE: usize = 3;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     One,
@@ -59,7 +61,7 @@ pub(super) fn start(kind: Kind, folder: &Path, extra: &[(String, String)]) -> Re
         let ready = || brokers_known(&broker.plaintext()) == brokers.len();
         super::wait_until_ready(&format!("broker {}", broker.id), child, &folder.join(broker.log()), ready)?;
     }
-    Ok(endpoints(kind, &brokers))
+    endpoints(kind, &brokers, folder)
 }
 
 fn plan(kind: Kind, folder: &Path) -> Result<Vec<Broker>> {
@@ -85,7 +87,7 @@ fn plan(kind: Kind, folder: &Path) -> Result<Vec<Broker>> {
     })
 }
 
-fn endpoints(kind: Kind, brokers: &[Broker]) -> Endpoints {
+fn endpoints(kind: Kind, brokers: &[Broker], folder: &Path) -> Result<Endpoints> {
     let bootstrap = brokers.iter().map(Broker::plaintext).collect::<Vec<_>>().join(",");
     let endpoint = Some(KafkaEndpoint { bootstrap });
     let secure = brokers[0].secure.as_ref().map(|secure| SecureKafkaEndpoint {
@@ -97,11 +99,19 @@ fn endpoints(kind: Kind, brokers: &[Broker]) -> Endpoints {
         username: properties::USERNAME.to_owned(),
         password: properties::PASSWORD.to_owned(),
     });
-    match kind {
+    Ok(match kind {
         Kind::One => Endpoints { kafka: endpoint, ..Endpoints::default() },
-        Kind::Three => Endpoints { kafka3: endpoint, ..Endpoints::default() },
+        Kind::Three => Endpoints { kafka3: endpoint, kafka3_control: Some(control(folder)?), ..Endpoints::default() },
         Kind::Secure => Endpoints { kafka_secure: secure, ..Endpoints::default() },
-    }
+    })
+}
+
+/// How a test kills a broker and starts it again: this program, on the run folder that `folder` lies in.
+fn control(folder: &Path) -> Result<Vec<String>> {
+    let run = folder.parent().context("a service lies in a run folder")?;
+    let program = std::env::current_exe().context("failed to find this program")?;
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    Ok(vec![path(&program), "services".to_owned(), "--run".to_owned(), path(run), "broker".to_owned()])
 }
 
 /// Gives each broker its empty, named log folder. Each is a Java process of its own, so all run at once.
@@ -125,11 +135,45 @@ fn format(brokers: &[Broker], folder: &Path, tool: &Path) -> Result<()> {
 }
 
 fn spawn(broker: &Broker, folder: &Path, tool: &Path) -> Result<Child> {
+    subprocess::start_service(&mut server(&broker.properties_file(), tool), folder, &broker.log())
+}
+
+fn server(properties_file: &Path, tool: &Path) -> Command {
     let mut command = java(tool);
     // One heap from the start and short pauses: the same behaviour in each test.
     command.args([&format!("-Xms{HEAP}"), &format!("-Xmx{HEAP}"), "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
-    command.arg("kafka.Kafka").arg(broker.properties_file());
-    subprocess::start_service(&mut command, folder, &broker.log())
+    command.arg("kafka.Kafka").arg(properties_file);
+    command
+}
+
+/// Kills the broker `id` of the cluster in `folder`; it gets no chance to hand over what it leads.
+pub(super) fn kill_broker(folder: &Path, id: u8) -> Result<()> {
+    let file = folder.join(id.to_string()).join("server.properties");
+    let is_it = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0).any(|argument| argument == file.as_os_str().as_encoded_bytes())
+    };
+    let pid = subprocess::service_processes(folder)?.into_iter().find(is_it);
+    let pid = pid.with_context(|| format!("broker {id} of {} does not run", folder.display()))?;
+    subprocess::signal(pid, libc::SIGKILL);
+    while subprocess::service_processes(folder)?.contains(&pid) {
+        subprocess::pause(super::POLL_INTERVAL);
+    }
+    Ok(())
+}
+
+/// Starts the broker `id` of the cluster in `folder` again, with the data it has.
+pub(super) fn start_broker(folder: &Path, id: u8) -> Result<()> {
+    let broker_folder = folder.join(id.to_string());
+    let file = broker_folder.join("server.properties");
+    let settings = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let listeners = settings.lines().find_map(|line| line.strip_prefix("listeners=PLAINTEXT://"));
+    let address = listeners.and_then(|listeners| listeners.split(',').next());
+    let address = address.with_context(|| format!("no plain listener in {}", file.display()))?;
+    let log = format!("{id}-again.log");
+    let mut child = subprocess::start_service(&mut server(&file, &install()?), folder, &log)?;
+    let ready = || brokers_known(address) == BROKERS_OF_THREE;
+    super::wait_until_ready(&format!("broker {id}"), &mut child, &folder.join(log), ready)
 }
 
 fn java(tool: &Path) -> Command {

@@ -138,7 +138,7 @@ impl RunFolder {
         Ok((living == running.processes).then_some(running))
     }
 
-    fn service_folder(&self, service: Service) -> PathBuf {
+    pub(super) fn service_folder(&self, service: Service) -> PathBuf {
         self.folder.join(service.name())
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
@@ -14,6 +15,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Broker {
     pub bootstrap: String,
+    /// How many brokers hold each topic.
+    pub copies: i32,
 }
 
 /// A record as a test sees it.
@@ -42,7 +45,7 @@ impl Broker {
 
     pub fn create_topic_named(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.copies));
         for (key, value) in settings {
             topic = topic.set(key, value);
         }
@@ -73,6 +76,8 @@ impl Broker {
     pub fn producer(&self, topic: &str) -> TopicProducer {
         let mut config = self.config();
         config.set("linger.ms", "2").set("queue.buffering.max.messages", "1000000");
+        // What is sent again because a broker died is not there twice.
+        config.set("enable.idempotence", "true");
         TopicProducer { producer: config.create().unwrap(), topic: topic.to_owned() }
     }
 
@@ -83,6 +88,25 @@ impl Broker {
             producer.send(i32::try_from(i % usize::try_from(partitions).unwrap()).unwrap(), &value);
         }
         producer.flush();
+    }
+
+    /// The broker that leads the topic's first partition.
+    pub fn leader(&self, topic: &str) -> i32 {
+        let consumer: BaseConsumer = self.config().create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        metadata.topics()[0].partitions()[0].leader()
+    }
+
+    /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
+    pub fn pending_partitions(&self, topic: &str) -> usize {
+        let ends = |isolation: &str| -> Vec<i64> {
+            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
+            let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+            let partitions = metadata.topics()[0].partitions().iter();
+            partitions.map(|p| consumer.fetch_watermarks(topic, p.id(), TIMEOUT).unwrap().1).collect()
+        };
+        let (committed, all) = (ends("read_committed"), ends("read_uncommitted"));
+        committed.iter().zip(&all).filter(|(committed, all)| committed < all).count()
     }
 
     /// A reader that sees only what is committed.
@@ -138,7 +162,15 @@ impl CommittedReader {
         let before = self.seen.len();
         let mut wait = Duration::from_millis(20);
         while let Some(message) = self.consumer.poll(wait) {
-            let message = message.expect("the reader reads");
+            let message = match message {
+                // A broker died, or came back and does not know its topics yet: the client asks again by itself.
+                Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::UnknownTopicOrPartition,
+                )) => continue,
+                message => message.expect("the reader reads"),
+            };
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("records are text");
             self.seen.push(Seen {
                 partition: message.partition(),

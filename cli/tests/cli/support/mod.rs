@@ -2,6 +2,7 @@
 
 pub mod kafka;
 pub mod process;
+pub mod proxy;
 pub mod services;
 
 use std::time::{Duration, Instant};

@@ -32,8 +32,13 @@ impl Job {
 
     /// A run of this job, not started yet.
     pub fn run(&self) -> Run {
+        self.run_with_log("text")
+    }
+
+    /// Likewise, with this form of the log.
+    pub fn run_with_log(&self, format: &str) -> Run {
         let mut command = binary();
-        command.arg("run").arg(&self.manifest).args(["--log-format", "text"]);
+        command.arg("run").arg(&self.manifest).args(["--log-format", format]);
         command.env("MILLSTREAM_STATE_DIR", self.folder.path().join("state"));
         command.env("MILLSTREAM_FAULT_HITS", self.hits_file());
         Run { command, folder: self.folder.path().to_owned() }

@@ -222,6 +222,9 @@ impl Sink for KafkaSinkTask {
             return Ok(None);
         }
         let Some(listed) = self.target.listed_in(epoch) else { return Ok(None) };
+        if !listed.is_empty() {
+            under_way::prepared(epoch);
+        }
         let prepared = listed.into_iter().map(|listed| PreparedTransaction {
             epoch: listed.epoch,
             uid: self.uid.clone(),
@@ -242,7 +245,7 @@ impl Sink for KafkaSinkTask {
         // An epoch counts as committed when those before it are.
         let under_way = self.committing.take().map(|(_, under_way)| under_way);
         if self.target.lists(epoch) {
-            let under_way = under_way.unwrap_or_else(CommitUnderWay::begin);
+            let under_way = under_way.unwrap_or_else(|| CommitUnderWay::begin(epoch));
             self.target.commit(epoch)?;
             self.committing = Some((epoch, under_way));
         } else if let Some(under_way) = under_way {
