@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use millstream_api::flinkjob::options::{DURATION_EXPECTED, parse_duration_ms, parse_flag};
+use millstream_api::flinkjob::options::parse_flag;
+use millstream_api::flinkjob::{DURATION_EXPECTED, parse_duration_ms};
 
 use crate::ast::{CreateTable, OptionDef};
 use crate::error::{Position, Result, SqlError, did_you_mean};
