@@ -98,6 +98,11 @@ impl<'a> Options<'a> {
         self.typed(key, expected, |text| text.trim().parse().ok())
     }
 
+    /// Where the option stands, or else the WITH clause.
+    pub fn position_of(&self, key: &str) -> Position {
+        self.def.options.iter().find(|o| o.key == key).map_or(self.position(), |o| o.position)
+    }
+
     /// One of the named values, without regard to case.
     pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let expected = choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
