@@ -1,10 +1,15 @@
 //! A job from its manifest file: read, checked, with its SQL compiled and every error placed in the right file.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use millstream_api::flinkjob::options::JobOptions;
-use millstream_api::flinkjob::{self, Duration, FlinkJob, FlinkJobSpec};
-use millstream_sql::{CompileOptions, Compiled, SqlError};
+use millstream_api::flinkjob::{self, Duration, FlinkJob, ManifestError};
+use millstream_api::log::Owner;
+use millstream_coordinator::job::ConfigError;
+use millstream_coordinator::runtime::{job_config, own_address};
+use millstream_sql::{CompileOptions, Compiled, Position, SqlError, StatementInfoKind};
 
 /// A manifest whose SQL compiles.
 pub struct JobFile {
@@ -18,28 +23,20 @@ pub struct JobFile {
 /// # Errors
 /// Lines for people, each with file, line and column where they are known.
 pub fn load(path: &Path) -> Result<JobFile, Vec<String>> {
-    let text = read(path)?;
-    let place = |message: &dyn std::fmt::Display| format!("{}:{message}", path.display());
-    let mut job = flinkjob::parse(&text).map_err(|errors| errors.iter().map(|e| place(e)).collect::<Vec<_>>())?;
-    let script = Script::of(&job, path, &text)?;
-    let options = CompileOptions { options: manifest_options(&job.spec, path)? };
+    let manifest = Manifest { path, text: read(path)? };
+    let mut job = flinkjob::parse(&manifest.text)
+        .map_err(|errors| errors.iter().map(|e| manifest.line(e)).collect::<Vec<_>>())?;
+    let script = Script::of(&job, &manifest)?;
+    let options = CompileOptions { options: manifest.options(&job)? };
     let compiled = millstream_sql::compile(&script.text, &options)
         .map_err(|errors| errors.iter().map(|e| script.describe(e)).collect::<Vec<_>>())?;
     apply(&compiled.settings, &mut job);
-    let errors = flinkjob::check(&job, &text);
-    if errors.is_empty() { Ok(JobFile { job, compiled }) } else { Err(errors.iter().map(|e| place(e)).collect()) }
+    let errors = Settled { manifest: &manifest, script: &script, job: &job, compiled: &compiled }.errors();
+    if errors.is_empty() { Ok(JobFile { job, compiled }) } else { Err(errors) }
 }
 
 fn read(path: &Path) -> Result<String, Vec<String>> {
     std::fs::read_to_string(path).map_err(|e| vec![format!("failed to read {}: {e}", path.display())])
-}
-
-fn manifest_options(spec: &FlinkJobSpec, path: &Path) -> Result<JobOptions, Vec<String>> {
-    let mut options = JobOptions::default();
-    let set = |(key, value): (&String, &String)| options.set(key, value).err();
-    let errors: Vec<String> =
-        spec.options.iter().filter_map(set).map(|e| format!("{}: spec.options: {e}", path.display())).collect();
-    if errors.is_empty() { Ok(options) } else { Err(errors) }
 }
 
 /// What the script or `spec.options` says in Flink's words goes before the manifest's own fields.
@@ -58,43 +55,143 @@ fn apply(options: &JobOptions, job: &mut FlinkJob) {
     put_ms(options.checkpoint_min_pause_ms, &mut spec.checkpoint.min_pause);
 }
 
+/// The options behind a field of the manifest, as [`apply`] has them.
+fn options_of(field: &str) -> &'static [&'static str] {
+    match field {
+        "spec.parallelism" => {
+            &["parallelism.default", "table.exec.resource.default-parallelism", "pipeline.max-parallelism"]
+        }
+        "spec.maxParallelism" => &["pipeline.max-parallelism"],
+        "spec.checkpoint.tolerableFailures" => &["execution.checkpointing.tolerable-failed-checkpoints"],
+        "spec.checkpoint.retained" => &["execution.checkpointing.num-retained", "state.checkpoints.num-retained"],
+        "spec.checkpoint.interval" => &["execution.checkpointing.interval"],
+        "spec.checkpoint.timeout" => &["execution.checkpointing.timeout"],
+        "spec.checkpoint.minPause" => &["execution.checkpointing.min-pause"],
+        _ => &[],
+    }
+}
+
+/// The manifest's file.
+struct Manifest<'a> {
+    path: &'a Path,
+    text: String,
+}
+
+impl Manifest<'_> {
+    fn line(&self, message: &dyn Display) -> String {
+        format!("{}:{message}", self.path.display())
+    }
+
+    fn option_error(&self, key: &str, message: String) -> String {
+        let at = flinkjob::find_key(&self.text, &["spec", "options", key]);
+        self.line(&ManifestError { message: format!("spec.options: {message}"), field: String::new(), at })
+    }
+
+    fn options(&self, job: &FlinkJob) -> Result<JobOptions, Vec<String>> {
+        let mut options = JobOptions::default();
+        let set = |(key, value): (&String, &String)| {
+            options.set(key, value).err().map(|error| self.option_error(key, error.to_string()))
+        };
+        let errors: Vec<String> = job.spec.options.iter().filter_map(set).collect();
+        if errors.is_empty() { Ok(options) } else { Err(errors) }
+    }
+}
+
 /// The SQL text and where it stands.
 struct Script {
     text: String,
     file: PathBuf,
-    /// Added to a line and a column of the text to get those of the file.
-    offset: (u32, u32),
+    /// Added to a line and a column of the text to get those of the file. `None`: its lines are not the file's.
+    offset: Option<(u32, u32)>,
+    /// Where `spec.sql` stands.
+    key: (usize, usize),
 }
 
 impl Script {
-    fn of(job: &FlinkJob, manifest: &Path, manifest_text: &str) -> Result<Self, Vec<String>> {
+    fn of(job: &FlinkJob, manifest: &Manifest<'_>) -> Result<Self, Vec<String>> {
         if let Some(file) = &job.spec.sql_file {
-            let file = manifest.parent().unwrap_or(Path::new(".")).join(file);
-            return Ok(Self { text: read(&file)?, file, offset: (0, 0) });
+            let file = manifest.path.parent().unwrap_or(Path::new(".")).join(file);
+            return Ok(Self { text: read(&file)?, file, offset: Some((0, 0)), key: (1, 1) });
         }
         let text = job.spec.sql.clone().unwrap_or_default();
-        let offset = block_offset(manifest_text).unwrap_or((0, 0));
-        Ok(Self { text, file: manifest.to_owned(), offset })
+        let offset = flinkjob::sql_offset(&manifest.text, &text);
+        let key = flinkjob::find_key(&manifest.text, &["spec", "sql"]).unwrap_or((1, 1));
+        Ok(Self { text, file: manifest.path.to_owned(), offset, key })
     }
 
     fn describe(&self, error: &SqlError) -> String {
-        let (line, column) = (error.line + self.offset.0, error.column + self.offset.1);
-        let mut text = format!("{}:{line}:{column}: {}", self.file.display(), error.message);
-        if let Some(hint) = &error.hint {
-            text.push_str("; ");
-            text.push_str(hint);
+        let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        self.line(error.position(), &format!("{}{hint}", error.message))
+    }
+
+    fn line(&self, at: Position, message: &str) -> String {
+        let file = self.file.display();
+        match self.offset {
+            Some((lines, columns)) => format!("{file}:{}:{}: {message}", at.line + lines, at.column + columns),
+            None => {
+                let (line, column) = self.key;
+                format!("{file}:{line}:{column}: line {}, column {} of spec.sql: {message}", at.line, at.column)
+            }
         }
-        text
     }
 }
 
-/// Where the text of a block scalar `sql: |` begins: lines before it, and its indentation.
-fn block_offset(manifest: &str) -> Option<(u32, u32)> {
-    let lines: Vec<&str> = manifest.lines().collect();
-    let at = lines
-        .iter()
-        .position(|l| l.trim_start().strip_prefix("sql:").is_some_and(|rest| rest.trim_start().starts_with('|')))?;
-    let first = lines[at + 1..].iter().find(|l| !l.trim().is_empty())?;
-    let indent = first.len() - first.trim_start().len();
-    Some((u32::try_from(at + 1).ok()?, u32::try_from(indent).ok()?))
+/// A job whose SQL compiles, with the options of the script applied: what is wrong now may come from any of the places.
+struct Settled<'a> {
+    manifest: &'a Manifest<'a>,
+    script: &'a Script,
+    job: &'a FlinkJob,
+    compiled: &'a Compiled,
+}
+
+impl Settled<'_> {
+    fn errors(&self) -> Vec<String> {
+        let mut errors: Vec<String> =
+            flinkjob::check(self.job, &self.manifest.text).iter().map(|e| self.field_error(e)).collect();
+        for (key, message) in self.compiled.settings.check() {
+            errors.push(self.option_error(key, &message).unwrap_or(message));
+        }
+        if errors.is_empty() {
+            errors.extend(self.job_error());
+        }
+        errors
+    }
+
+    /// A field's value at the option that it comes from, or in the manifest.
+    fn field_error(&self, error: &ManifestError) -> String {
+        let from = |key: &&str| self.option_error(key, &format!("{} (set by '{key}')", error.message));
+        options_of(&error.field).iter().find_map(from).unwrap_or_else(|| self.manifest.line(error))
+    }
+
+    /// At the SET of the option, or else at its place in the manifest. `None`: it is set nowhere.
+    fn option_error(&self, key: &str, message: &str) -> Option<String> {
+        let sets = |kind: &StatementInfoKind| matches!(kind, StatementInfoKind::Set { key: k } if k == key);
+        let set = self.compiled.statements.iter().rev().find(|s| sets(&s.kind));
+        match set {
+            Some(set) => Some(self.script.line(set.position, message)),
+            None if self.job.spec.options.contains_key(key) => {
+                Some(self.manifest.option_error(key, message.to_owned()))
+            }
+            None => None,
+        }
+    }
+
+    /// Settings of tables and of the job that cannot work together, at the table.
+    fn job_error(&self) -> Option<String> {
+        let graph = Arc::new(self.compiled.graph.clone());
+        let config = match job_config(self.job, graph, Owner(String::new()), own_address(None)) {
+            Ok(config) => config,
+            Err(error) => return Some(format!("failed to draw random numbers: {error}")),
+        };
+        let error = config.validate().err()?;
+        let (ConfigError::TransactionTimeout { table, .. } | ConfigError::TransactionTimeoutText { table, .. }) =
+            &error
+        else {
+            return Some(self.manifest.line(&format!(" {error}")));
+        };
+        let creates =
+            |kind: &StatementInfoKind| matches!(kind, StatementInfoKind::CreateTable { table: t } if t == table);
+        let at = self.compiled.statements.iter().find(|s| creates(&s.kind)).map_or(Position::START, |s| s.position);
+        Some(self.script.line(at, &error.to_string()))
+    }
 }

@@ -18,6 +18,11 @@ pub enum SecretError {
     Malformed { option: String, found: String },
 }
 
+/// One option's value with every placeholder filled in from this process's environment.
+pub fn resolve_value(option: &str, value: &str) -> Result<String, SecretError> {
+    fill_in(option, value, &|name| std::env::var(name).ok())
+}
+
 /// The options with every placeholder filled in from this process's environment.
 pub fn resolve(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, SecretError> {
     resolve_from(options, |name| std::env::var(name).ok())

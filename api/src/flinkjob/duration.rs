@@ -1,4 +1,7 @@
 //! Durations as Flink writes them: `10 s`, `500ms`, `1 min`, `2 h`, `7 d`.
+//!
+//! Owns: the one reader of them, for the manifest, SET and WITH. A number without a unit means milliseconds in Flink's
+//! own options; in the manifest it is refused, because people who write one mean seconds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,19 +14,43 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(u64);
 
-/// Text that is no duration.
+/// Text that is no duration of the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is not a duration: write a whole number and a unit, such as `500 ms`, `10 s`, `1 min`, `2 h` or `7 d`")]
-pub struct DurationError(String);
+pub enum DurationError {
+    #[error(
+        "`{0}` is not a duration: write a whole number and a unit, such as `500 ms`, `10 s`, `1 min`, `2 h` or `7 d`"
+    )]
+    Malformed(String),
+    #[error("the duration `{0}` has no unit: write `{0} ms`, `{0} s` or `{0} min`")]
+    NoUnit(u64),
+}
 
-/// Unit names of Flink's `TimeUtils`, with their length in milliseconds.
-const UNITS: &[(&[&str], u64)] = &[
-    (&["ms", "milli", "millis", "millisecond", "milliseconds"], 1),
-    (&["s", "sec", "secs", "second", "seconds", ""], 1_000),
-    (&["m", "min", "minute", "minutes"], 60_000),
-    (&["h", "hour", "hours"], 3_600_000),
-    (&["d", "day", "days"], 86_400_000),
-];
+/// What [`parse_duration_ms`] reads, for messages.
+pub const DURATION_EXPECTED: &str = "a duration such as 10 s, 500 ms or 5 min";
+
+/// Flink's durations: a whole number and a unit (`d h min s ms us ns` and their long names); without a unit, milliseconds.
+/// What is finer than a millisecond is cut off.
+#[must_use]
+pub fn parse_duration_ms(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    match unit.to_ascii_lowercase().as_str() {
+        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => Some(number),
+        "s" | "sec" | "secs" | "second" | "seconds" => number.checked_mul(1000),
+        "m" | "min" | "minute" | "minutes" => number.checked_mul(60_000),
+        "h" | "hour" | "hours" => number.checked_mul(3_600_000),
+        "d" | "day" | "days" => number.checked_mul(86_400_000),
+        "us" | "µs" | "micro" | "micros" | "microsecond" | "microseconds" => Some(number / 1000),
+        "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => Some(number / 1_000_000),
+        _ => None,
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim()))
+}
 
 impl Duration {
     #[must_use]
@@ -48,17 +75,10 @@ impl FromStr for Duration {
     /// # Errors
     /// When the text is not a whole number with a known unit, or too large.
     fn from_str(text: &str) -> Result<Self, DurationError> {
-        let error = || DurationError(text.to_owned());
-        let trimmed = text.trim();
-        let digits = trimmed.len() - trimmed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u64 = trimmed[..digits].parse().map_err(|_| error())?;
-        let unit = trimmed[digits..].trim().to_ascii_lowercase();
-        // A bare number has no unit: Flink reads milliseconds, people mean seconds. So it is refused, but for 0.
-        if unit.is_empty() && number != 0 {
-            return Err(error());
+        match number_and_unit(text) {
+            Some((number, "")) if number != 0 => Err(DurationError::NoUnit(number)),
+            _ => parse_duration_ms(text).map(Duration).ok_or_else(|| DurationError::Malformed(text.to_owned())),
         }
-        let (_, millis) = UNITS.iter().find(|(names, _)| names.contains(&unit.as_str())).ok_or_else(error)?;
-        number.checked_mul(*millis).map(Duration).ok_or_else(error)
     }
 }
 
@@ -117,9 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn options_and_the_manifest_read_the_same_but_for_a_bare_number() {
+        for (text, ms) in
+            [("10s", 10_000), ("1 min", 60_000), ("2 days", 172_800_000), ("1500 us", 1), ("3000000 ns", 3), (" 0 ", 0)]
+        {
+            assert_eq!(parse_duration_ms(text), Some(ms), "{text}");
+            assert_eq!(text.parse(), Ok(Duration(ms)), "{text}");
+        }
+        assert_eq!(parse_duration_ms("250"), Some(250));
+        assert_eq!("250".parse::<Duration>(), Err(DurationError::NoUnit(250)));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for text in ["", "s", "10", "-1 s", "1.5 s", "10 parsecs", "99999999999999999999 s", "18446744073709551615 d"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
+            assert!(text == "10" || parse_duration_ms(text).is_none(), "{text}");
         }
     }
 

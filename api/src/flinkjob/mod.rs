@@ -6,6 +6,7 @@ mod checkpoint;
 mod duration;
 pub mod options;
 mod parse;
+mod place;
 mod restart;
 mod spec;
 
@@ -13,7 +14,8 @@ mod spec;
 mod corpus_tests;
 
 pub use checkpoint::{CheckpointSpec, S3Credentials, S3Spec};
-pub use duration::{Duration, DurationError};
+pub use duration::{DURATION_EXPECTED, Duration, DurationError, parse_duration_ms};
 pub use parse::{ManifestError, check, parse};
+pub use place::{find_key, sql_offset};
 pub use restart::{ExpiredTransactions, RestartSpec, RestartStrategy, RestoreSpec};
 pub use spec::{API_VERSION, FlinkJob, FlinkJobSpec, KIND, Metadata, StateBackend, StateSpec};

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::duration::{DURATION_EXPECTED, parse_duration_ms};
 use crate::graph::NotNullEnforcer;
 use crate::ids::MAX_PARALLELISM_LIMIT;
 
@@ -136,7 +137,8 @@ const OPTIONS: &[(&str, Kind)] = &[
     ("pipeline.generic-types", Kind::NoEffect),
     ("execution.attached", Kind::NoEffect),
     ("execution.buffer-timeout", Kind::NoEffect),
-    ("execution.checkpointing.externalized-checkpoint-retention", Kind::NoEffect),
+    // Checkpoints outlive the job here: the next run goes on from them.
+    ("execution.checkpointing.externalized-checkpoint-retention", Kind::Choice(&["RETAIN_ON_CANCELLATION"], |_, _| {})),
     ("execution.checkpointing.incremental", Kind::NoEffect),
     ("sql-client.execution.result-mode", Kind::NoEffect),
     ("sql-client.verbose", Kind::NoEffect),
@@ -172,6 +174,23 @@ impl JobOptions {
         Ok(())
     }
 
+    /// What does not go together, once all keys are set: the key to look at, and what is wrong.
+    #[must_use]
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        let mut errors = Vec::new();
+        if self.mini_batch_enabled == Some(true)
+            && (self.mini_batch_allow_latency_ms.unwrap_or(0) == 0 || self.mini_batch_size.is_none())
+        {
+            errors.push((
+                "table.exec.mini-batch.enabled",
+                "'table.exec.mini-batch.enabled' needs 'table.exec.mini-batch.allow-latency' above 0 and \
+                 'table.exec.mini-batch.size'"
+                    .to_owned(),
+            ));
+        }
+        errors
+    }
+
     /// Every key that [`JobOptions::set`] takes.
     pub fn keys() -> impl Iterator<Item = &'static str> {
         OPTIONS.iter().map(|(key, _)| *key)
@@ -203,29 +222,6 @@ pub fn parse_flag(text: &str) -> Option<bool> {
     }
 }
 
-/// What [`parse_duration_ms`] reads, for messages.
-pub const DURATION_EXPECTED: &str = "a duration such as 10 s, 500 ms or 5 min";
-
-/// Flink's durations: a whole number and a unit (`d h min s ms us ns` and their long names); without a unit, milliseconds.
-/// What is finer than a millisecond is cut off.
-#[must_use]
-pub fn parse_duration_ms(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => Some(number),
-        "s" | "sec" | "secs" | "second" | "seconds" => number.checked_mul(1000),
-        "m" | "min" | "minute" | "minutes" => number.checked_mul(60_000),
-        "h" | "hour" | "hours" => number.checked_mul(3_600_000),
-        "d" | "day" | "days" => number.checked_mul(86_400_000),
-        "us" | "µs" | "micro" | "micros" | "microsecond" | "microseconds" => Some(number / 1000),
-        "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => Some(number / 1_000_000),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +245,19 @@ mod tests {
         );
         let error = options.set("execution.checkpointing.mode", "AT_LEAST_ONCE").unwrap_err();
         assert!(error.to_string().ends_with("expected EXACTLY_ONCE (others are not supported)"), "{error}");
+        let retention = "execution.checkpointing.externalized-checkpoint-retention";
+        assert_eq!(options.set(retention, "RETAIN_ON_CANCELLATION"), Ok(()));
+        assert!(options.set(retention, "DELETE_ON_CANCELLATION").is_err());
+    }
+
+    #[test]
+    fn mini_batch_needs_its_latency_and_its_size() {
+        let mut options = JobOptions::default();
+        options.set("table.exec.mini-batch.enabled", "true").unwrap();
+        options.set("table.exec.mini-batch.size", "100").unwrap();
+        assert_eq!(options.check()[0].0, "table.exec.mini-batch.enabled");
+        options.set("table.exec.mini-batch.allow-latency", "5").unwrap();
+        assert_eq!(options.check(), []);
     }
 
     #[test]
@@ -259,22 +268,5 @@ mod tests {
             "unknown option 'table.exec.minibatch.enabled', did you mean 'table.exec.mini-batch.enabled'?"
         );
         assert_eq!(JobOptions::default().set("foo", "1").unwrap_err().to_string(), "unknown option 'foo'");
-    }
-
-    #[test]
-    fn durations_read_as_in_flink() {
-        for (text, ms) in [
-            ("10 s", 10_000),
-            ("10s", 10_000),
-            ("1 min", 60_000),
-            ("250", 250),
-            ("2 days", 172_800_000),
-            ("1500 us", 1),
-        ] {
-            assert_eq!(parse_duration_ms(text), Some(ms), "{text}");
-        }
-        for text in ["", "s", "1 parsec", "-1 s", "99999999999999999999 s", "1.5 s", "18446744073709551615 d"] {
-            assert_eq!(parse_duration_ms(text), None, "{text}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 use serde_yaml::Value;
 use thiserror::Error;
 
+use super::place::find_key;
 use super::{API_VERSION, FlinkJob, KIND};
 use crate::ids::MAX_PARALLELISM_LIMIT;
 
@@ -10,6 +11,8 @@ use crate::ids::MAX_PARALLELISM_LIMIT;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct ManifestError {
     pub message: String,
+    /// The field whose value is wrong, as `spec.parallelism`; empty where the shape is.
+    pub field: String,
     /// 1-based position in the text, where it is known.
     pub at: Option<(usize, usize)>,
 }
@@ -28,16 +31,19 @@ impl std::fmt::Display for ManifestError {
 /// # Errors
 /// All that is wrong at the first level that fails: syntax, then shape, then values.
 pub fn parse(text: &str) -> Result<FlinkJob, Vec<ManifestError>> {
-    check_kind(text)?;
+    let value: Value = serde_yaml::from_str(text).map_err(|e| vec![from_yaml(&e)])?;
+    check_kind(&value, text)?;
+    check_metadata(&value, text)?;
     let job: FlinkJob = serde_yaml::from_str(text).map_err(|e| vec![from_yaml(&e)])?;
     let errors = check(&job, text);
     if errors.is_empty() { Ok(job) } else { Err(errors) }
 }
 
 /// Another kind of resource gets a message about that, not about its fields.
-fn check_kind(text: &str) -> Result<(), Vec<ManifestError>> {
-    let value: Value = serde_yaml::from_str(text).map_err(|e| vec![from_yaml(&e)])?;
-    let fail = |message: String, key: &str| Err(vec![ManifestError { message, at: find_key(text, &[key]) }]);
+fn check_kind(value: &Value, text: &str) -> Result<(), Vec<ManifestError>> {
+    let fail = |message: String, key: &str| {
+        Err(vec![ManifestError { message, field: String::new(), at: find_key(text, &[key]) }])
+    };
     if !value.is_mapping() {
         return fail(
             format!("a manifest is a mapping with apiVersion: {API_VERSION}, kind: {KIND}, metadata and spec"),
@@ -58,6 +64,41 @@ fn check_kind(text: &str) -> Result<(), Vec<ManifestError>> {
     }
 }
 
+/// Kubernetes' object metadata: what people write, and what `kubectl` and the API server add to it.
+const METADATA_FIELDS: &[&str] = &[
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// A slip in `namespace` would be another job, so fields that Kubernetes does not know are refused.
+fn check_metadata(value: &Value, text: &str) -> Result<(), Vec<ManifestError>> {
+    let Some(metadata) = value.get("metadata").and_then(Value::as_mapping) else { return Ok(()) };
+    let unknown = |key: &&str| !METADATA_FIELDS.contains(key);
+    let refuse = |key: &str| {
+        let hint = nearest_field(key, METADATA_FIELDS).map_or_else(
+            || ", expected name, namespace, labels or annotations".to_owned(),
+            |n| format!("; did you mean `{n}`?"),
+        );
+        let message = format!("metadata: unknown field `{key}`{hint}");
+        ManifestError { message, field: String::new(), at: find_key(text, &["metadata", key]) }
+    };
+    let errors: Vec<_> = metadata.keys().filter_map(Value::as_str).filter(unknown).map(refuse).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
 fn from_yaml(error: &serde_yaml::Error) -> ManifestError {
     let at = error.location().map(|l| (l.line(), l.column()));
     let mut message = error.to_string();
@@ -68,23 +109,28 @@ fn from_yaml(error: &serde_yaml::Error) -> ManifestError {
     if let Some(hint) = nearest_of_unknown(&message) {
         message.push_str(&hint);
     }
-    ManifestError { message, at }
+    ManifestError { message, field: String::new(), at }
 }
 
 /// For "unknown field `a`, expected one of `b`, `c`": which of them was probably meant.
 fn nearest_of_unknown(message: &str) -> Option<String> {
     let quoted: Vec<&str> = message[message.find("unknown ")?..].split('`').skip(1).step_by(2).collect();
     let (unknown, known) = quoted.split_first()?;
-    let best =
-        known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)))?;
-    (strsim::jaro_winkler(unknown, best) > 0.75).then(|| format!("; did you mean `{best}`?"))
+    nearest_field(unknown, known).map(|best| format!("; did you mean `{best}`?"))
+}
+
+fn nearest_field<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    let score = |name: &str| strsim::jaro_winkler(unknown, name);
+    known.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|best| score(best) > 0.75)
 }
 
 /// Checks the values of a manifest whose shape is right. `text` is searched for their places.
 #[must_use]
 pub fn check(job: &FlinkJob, text: &str) -> Vec<ManifestError> {
     let mut errors = Vec::new();
-    let mut fail = |path: &[&str], message: String| errors.push(ManifestError { message, at: find_key(text, path) });
+    let mut fail = |path: &[&str], message: String| {
+        errors.push(ManifestError { message, field: path.join("."), at: find_key(text, path) });
+    };
     let spec = &job.spec;
     for (field, value) in [("name", &job.metadata.name), ("namespace", &job.metadata.namespace)] {
         if !is_dns_label(value) {
@@ -209,27 +255,6 @@ fn is_dns_label(name: &str) -> bool {
         && edge(name.chars().next())
         && edge(name.chars().next_back())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-}
-
-/// 1-based position of the last key of `path` in block-style YAML; of the nearest parent where the key is not written.
-fn find_key(text: &str, path: &[&str]) -> Option<(usize, usize)> {
-    let mut found = None;
-    let mut depth = 0;
-    let mut indent_min = 0;
-    for (number, line) in text.lines().enumerate() {
-        let Some(&key) = path.get(depth) else { break };
-        let trimmed = line.trim_start();
-        let indent = line.len() - trimmed.len();
-        if depth > 0 && !trimmed.is_empty() && indent < indent_min {
-            break;
-        }
-        if trimmed.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')) && !key.is_empty() {
-            found = Some((number + 1, indent + 1));
-            depth += 1;
-            indent_min = indent + 1;
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ fn wrong_types_and_values_have_a_place() {
         ("  parallelism: many\n", "7:16", "invalid type"),
         ("  parallelism: 0\n", "7:3", "1 to spec.maxParallelism"),
         ("  parallelism: 4\n  maxParallelism: 2\n", "7:3", "which is 2"),
-        ("  checkpoint:\n    interval: 10\n", "8:", "not a duration"),
+        ("  checkpoint:\n    interval: 10\n", "8:", "`10` has no unit: write `10 ms`"),
         ("  checkpoint:\n    interval: 1 ms\n", "8:5", "at least 10 ms"),
         ("  checkpoint:\n    storage: gs://x\n", "8:5", "not supported"),
         ("  restart:\n    jitterFactor: 3\n", "8:5", "0 to 1"),
@@ -62,6 +62,27 @@ fn wrong_types_and_values_have_a_place() {
         let message = refused(&format!("{SMALLEST}{lines}"));
         assert!(message.starts_with(place) && message.contains(part), "{lines:?}: {message}");
     }
+}
+
+#[test]
+fn unknown_metadata_is_refused_and_what_kubernetes_adds_is_not() {
+    let with = |field: &str| SMALLEST.replace("  name: clicks\n", &format!("  name: clicks\n{field}"));
+    let message = refused(&with("  namepsace: prod\n"));
+    assert_eq!(message, "5:3: metadata: unknown field `namepsace`; did you mean `namespace`?");
+    let message = refused(&SMALLEST.replace("metadata:\n  name: clicks\n", "metadata: {name: x, team: me}\n"));
+    assert_eq!(message, "3:1: metadata: unknown field `team`, expected name, namespace, labels or annotations");
+    let added = with("  resourceVersion: '7'\n  uid: a\n  generation: 2\n  managedFields: [{manager: kubectl}]\n");
+    assert_eq!(parse(&added).map(|job| job.metadata.name).as_deref(), Ok("clicks"));
+}
+
+#[test]
+fn option_values_are_scalars_of_any_kind() {
+    let options = "  options:\n    a: true\n    b: 4\n    c: -1\n    d: 1.5\n    e: 10 s\n    f: '07'\n";
+    let job = parse(&format!("{SMALLEST}{options}")).unwrap();
+    let values: Vec<&str> = job.spec.options.values().map(String::as_str).collect();
+    assert_eq!(values, ["true", "4", "-1", "1.5", "10 s", "07"]);
+    let message = refused(&format!("{SMALLEST}  options:\n    a: [1]\n"));
+    assert!(message.starts_with("8:8: ") && message.contains("expected text, a number, true or false"), "{message}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The resource and its spec.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{CheckpointSpec, RestartSpec, RestoreSpec};
 
@@ -57,7 +59,7 @@ pub struct FlinkJobSpec {
     /// Number of key groups: the most that `parallelism` can ever be. Frozen with the first checkpoint. Default 720.
     #[serde(default = "default_max_parallelism")]
     pub max_parallelism: u32,
-    /// Threads per worker that run tasks. Default 1.
+    /// Threads per worker that run tasks, in a cluster; `millstream run` has one per task. Default 1.
     #[serde(default = "one")]
     pub slots_per_worker: u32,
     #[serde(default)]
@@ -68,9 +70,51 @@ pub struct FlinkJobSpec {
     pub restart: RestartSpec,
     #[serde(default)]
     pub restore: RestoreSpec,
-    /// Flink's `table.*` and `pipeline.*` keys; a SET in the script wins.
-    #[serde(default)]
+    /// Flink's `table.*` and `pipeline.*` keys, with text, numbers and flags as values; a SET in the script wins.
+    #[serde(default, deserialize_with = "scalars")]
+    #[schemars(schema_with = "scalars_schema")]
     pub options: BTreeMap<String, String>,
+}
+
+/// A mapping of scalars as text: YAML reads `true` and `4` as a flag and a number, and both are what is meant.
+fn scalars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let map = BTreeMap::<String, Scalar>::deserialize(deserializer)?;
+    Ok(map.into_iter().map(|(key, Scalar(text))| (key, text)).collect())
+}
+
+fn scalars_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": { "x-kubernetes-preserve-unknown-fields": true } })
+}
+
+/// Text, a number or a flag, as text.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, a number, true or false")
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_owned()))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
 }
 
 fn one() -> u32 {

@@ -161,6 +161,13 @@ pub struct TransactionalIds {
 }
 
 impl TransactionalIds {
+    /// The ids of the sink `uid` in the namespace `job_uid` of one term. `prefix`: the table's, if it names one.
+    #[must_use]
+    pub fn new(prefix: Option<&str>, job_uid: &str, uid: &TransformUid, indexes: u32, pool: u32) -> Self {
+        let prefix = prefix.unwrap_or(TRANSACTIONAL_ID_PREFIX_DEFAULT);
+        Self { prefix: format!("{prefix}-{job_uid}-{uid}"), indexes, pool }
+    }
+
     /// The id of pool position `k` of sink task `index`.
     #[must_use]
     pub fn id(&self, index: u32, k: u32) -> String {
@@ -196,9 +203,8 @@ pub fn transactional_ids(
         if guarantee != DeliveryGuarantee::ExactlyOnce {
             return None;
         }
-        let prefix = prefix.as_deref().unwrap_or(TRANSACTIONAL_ID_PREFIX_DEFAULT);
-        let prefix = format!("{prefix}-{job_uid}-{}", transform.uid);
-        Some((transform.uid.clone(), TransactionalIds { prefix, indexes: parallelism, pool }))
+        let ids = TransactionalIds::new(prefix.as_deref(), job_uid, &transform.uid, parallelism, pool);
+        Some((transform.uid.clone(), ids))
     };
     graph.transforms.iter().filter_map(of_transform).collect()
 }

@@ -50,20 +50,29 @@ pub fn run(arguments: &RunArguments) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return refuse(Exit::Environment, &format!("failed to start the event loop: {error}")),
     };
-    let exit = runtime.block_on(run_job(arguments, job, Arc::new(file.compiled.graph), display));
+    let name = file.compiled.settings.name.filter(|name| !name.is_empty());
+    let exit = runtime.block_on(run_job(arguments, job, name, Arc::new(file.compiled.graph), display));
     runtime.shutdown_background();
     exit
 }
 
-async fn run_job(arguments: &RunArguments, job: FlinkJob, graph: Arc<JobGraph>, display: Display) -> Exit {
-    let prepared = match prepare(&job, Arc::clone(&graph)).await {
+/// `name`: what people call the job, where that is not the manifest's name (`pipeline.name`).
+async fn run_job(
+    arguments: &RunArguments,
+    job: FlinkJob,
+    name: Option<String>,
+    graph: Arc<JobGraph>,
+    display: Display,
+) -> Exit {
+    let prepared = match prepare(&job, name.clone(), Arc::clone(&graph)).await {
         Ok(prepared) => prepared,
         Err((exit, message)) => return refuse(exit, &message),
     };
     let Prepared { config, store, worker } = prepared;
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
-    let page = RunPage::new(job.metadata.name.clone(), Arc::clone(&worker.metrics), status.clone());
+    let page =
+        RunPage::new(name.unwrap_or_else(|| job.metadata.name.clone()), Arc::clone(&worker.metrics), status.clone());
     if let Some(address) = arguments.http {
         match http::serve(address, Arc::new(page)).await {
             Ok(bound) => announce(display, &format!("serving metrics and status on http://{bound}/")),
@@ -98,7 +107,7 @@ struct Prepared {
 }
 
 /// Opens and probes the store, and starts the worker's threads.
-async fn prepare(job: &FlinkJob, graph: Arc<JobGraph>) -> Result<Prepared, (Exit, String)> {
+async fn prepare(job: &FlinkJob, job_name: Option<String>, graph: Arc<JobGraph>) -> Result<Prepared, (Exit, String)> {
     let environment =
         |what: &str, error: &dyn std::fmt::Display| (Exit::Environment, format!("failed to {what}: {error}"));
     let state = owner::state_directory().map_err(|e| environment("open the state directory", &e))?;
@@ -113,6 +122,7 @@ async fn prepare(job: &FlinkJob, graph: Arc<JobGraph>) -> Result<Prepared, (Exit
         slots: job.spec.parallelism,
         store: Arc::clone(&store),
         job_path: settings::job_path(job),
+        job_name,
         backend: settings::state_backend(&job.spec.state, job),
         state_bytes_max,
         undo_bytes_max,

@@ -31,6 +31,10 @@ impl http::Page for RunPage {
     }
 
     fn status(&self) -> serde_json::Value {
-        serde_json::to_value(&*self.status.borrow()).unwrap_or_default()
+        let mut status = serde_json::to_value(&*self.status.borrow()).unwrap_or_default();
+        if let Some(fields) = status.as_object_mut() {
+            fields.insert("name".to_owned(), self.job.clone().into());
+        }
+        status
     }
 }

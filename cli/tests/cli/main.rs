@@ -5,5 +5,6 @@ mod bad_input;
 mod crash;
 mod examples;
 mod golden;
+mod manifest;
 mod operation;
 mod support;

@@ -142,7 +142,10 @@ impl Shared {
             }
             E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => {
                 // One broker's word, which after its restart is soon another one. Who asks the cluster learns for certain.
-                KafkaError::Delivery { topic, reason: format!("{reason}; the cluster is asked whether it still exists") }
+                KafkaError::Delivery {
+                    topic,
+                    reason: format!("{reason}; the cluster is asked whether it still exists"),
+                }
             }
             E::RD_KAFKA_RESP_ERR_INVALID_RECORD => KafkaError::Broker {
                 action: format!("write to topic '{topic}'"),

@@ -15,7 +15,8 @@ pub(super) fn parse(options: &mut Options<'_>) -> Result<FilesystemSource> {
     let position = options.position();
     let path = options.take("path").ok_or_else(|| lacking("path", position))?;
     let scheme = path.value.split_once("://").map(|(scheme, _)| scheme);
-    if path.value.is_empty() || scheme.is_some_and(|s| s != "file") {
+    let placed = path.value.starts_with("${");
+    if path.value.is_empty() || scheme.is_some_and(|s| s != "file" && !placed) {
         return Err(bad_value(path, "a local path or file:// URI"));
     }
     let format = json::format(options, "format", "")?.ok_or_else(|| lacking("format", position))?;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use millstream_api::graph::kafka_properties::{self, KafkaClient, PropertyError};
 use millstream_api::graph::{
-    DeliveryGuarantee, Format, KafkaKey, KafkaPartitioner, KafkaSink, KafkaSource, KafkaStart, UpsertKafkaSink,
+    DeliveryGuarantee, Format, KafkaEnd, KafkaKey, KafkaPartitioner, KafkaSink, KafkaSource, KafkaStart,
+    UpsertKafkaSink,
 };
 
 use super::options::{Options, bad_value};
-use super::{json, offsets};
+use super::{json, kafka_security, offsets};
 use crate::ast::{Ident, OptionDef};
 use crate::bind::{ColumnSource, TableColumn};
 use crate::error::{Position, Result, SqlError};
@@ -29,8 +30,9 @@ pub(crate) struct KafkaTable {
     refused_as_source: Option<SqlError>,
     refused_as_sink: Option<SqlError>,
     topic_position: Position,
-    /// `scan.startup.mode` = `group-offsets` without a group.
-    lacks_group: bool,
+    /// What reading would need and the table does not have.
+    lacks_as_source: Option<SqlError>,
+    lacks_as_sink: Option<SqlError>,
 }
 
 impl KafkaTable {
@@ -51,11 +53,13 @@ impl KafkaTable {
             }
         }
         let (startup, bounded) = (offsets::startup(options)?, offsets::bounded(options)?);
-        let lacks_group = startup == KafkaStart::GroupOffsets && !properties.values.contains_key("group.id");
+        let has_group = properties.values.contains_key("group.id");
+        let lacks_as_source = lacking_as_source(options, (&startup, bounded.as_ref()), topics.len(), has_group);
         let discovery =
             options.duration_ms("scan.topic-partition-discovery.interval")?.unwrap_or(DISCOVERY_INTERVAL_MS);
         let partitioner = partitioner(options, key.is_some())?;
         let (guarantee, transactional_id_prefix) = delivery(options)?;
+        let lacks_as_sink = lacking_as_sink(options, guarantee, transactional_id_prefix.as_deref(), &properties.values);
         Ok(Self {
             source: KafkaSource {
                 topics,
@@ -74,18 +78,20 @@ impl KafkaTable {
             refused_as_source: properties.refused_as_source,
             refused_as_sink: properties.refused_as_sink,
             topic_position,
-            lacks_group,
+            lacks_as_source,
+            lacks_as_sink,
         })
     }
 
     pub fn check_source(&self, name: &Ident) -> Result<()> {
-        if self.lacks_group {
+        if self.source.startup == KafkaStart::GroupOffsets && !self.source.properties.contains_key("group.id") {
             let message =
                 format!("the table '{}' starts at group offsets and lacks the option 'properties.group.id'", name.text);
             return Err(SqlError::at(name.position, message)
                 .hint("'group-offsets' is the default of 'scan.startup.mode'; another is 'earliest-offset'"));
         }
-        self.refused_as_source.clone().map_or(Ok(()), Err)
+        let refused = self.lacks_as_source.clone().or_else(|| self.refused_as_source.clone());
+        refused.map_or(Ok(()), Err)
     }
 
     pub fn check_sink(&self, name: &Ident) -> Result<()> {
@@ -97,7 +103,8 @@ impl KafkaTable {
             );
             return Err(SqlError::at(self.topic_position, message));
         }
-        self.refused_as_sink.clone().map_or(Ok(()), Err)
+        let refused = self.lacks_as_sink.clone().or_else(|| self.refused_as_sink.clone());
+        refused.map_or(Ok(()), Err)
     }
 
     pub fn source(&self) -> KafkaSource {
@@ -146,15 +153,12 @@ impl UpsertKafkaTable {
         if !key_prefix.is_empty() && value_includes_key {
             return Err(SqlError::at(position, "'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY'"));
         }
-        for key in ["sink.buffer-flush.max-rows", "sink.buffer-flush.interval"] {
-            if let Some(option) = options.take(key)
-                && !option.value.trim().starts_with('0')
-            {
-                return Err(SqlError::unsupported(option.position, format!("the option '{key}'"))
-                    .hint("table.exec.mini-batch.* combines changes of a key before they are written"));
-            }
-        }
+        refuse_buffering(options)?;
         let (guarantee, transactional_id_prefix) = delivery(options)?;
+        if let Some(error) = lacking_as_sink(options, guarantee, transactional_id_prefix.as_deref(), &properties.values)
+        {
+            return Err(error);
+        }
         let sink = UpsertKafkaSink {
             topic: topics.remove(0),
             properties: properties.values,
@@ -171,6 +175,57 @@ impl UpsertKafkaTable {
     pub fn sink(&self) -> UpsertKafkaSink {
         self.sink.clone()
     }
+}
+
+/// `sink.buffer-flush.*`: read as Flink reads them, and refused where they would turn buffering on.
+fn refuse_buffering(options: &mut Options<'_>) -> Result<()> {
+    const KEYS: [&str; 2] = ["sink.buffer-flush.max-rows", "sink.buffer-flush.interval"];
+    let rows: u64 = options.number(KEYS[0], "a number of rows")?.unwrap_or(0);
+    let interval_ms = options.duration_ms(KEYS[1])?.unwrap_or(0);
+    match (rows, interval_ms) {
+        (0, 0) => Ok(()),
+        (0, _) | (_, 0) => {
+            let (given, other) = if rows > 0 { (KEYS[0], KEYS[1]) } else { (KEYS[1], KEYS[0]) };
+            let message = format!("the option '{given}' needs '{other}' above 0 too");
+            Err(SqlError::at(options.position_of(given), message))
+        }
+        _ => Err(SqlError::unsupported(options.position_of(KEYS[0]), format!("the option '{}'", KEYS[0]))
+            .hint("table.exec.mini-batch.* combines changes of a key before they are written")),
+    }
+}
+
+/// What reading from these offsets needs.
+fn lacking_as_source(
+    options: &Options<'_>,
+    (startup, bounded): (&KafkaStart, Option<&KafkaEnd>),
+    topics: usize,
+    has_group: bool,
+) -> Option<SqlError> {
+    if bounded == Some(&KafkaEnd::GroupOffsets) && !has_group {
+        let at = options.position_of("scan.bounded.mode");
+        return Some(SqlError::at(at, "'scan.bounded.mode' = 'group-offsets' needs the option 'properties.group.id'"));
+    }
+    let starts = matches!(startup, KafkaStart::SpecificOffsets { .. }).then_some("scan.startup.specific-offsets");
+    let ends = matches!(bounded, Some(KafkaEnd::SpecificOffsets { .. })).then_some("scan.bounded.specific-offsets");
+    let specific = starts.or(ends).filter(|_| topics > 1)?;
+    let message = format!("'{specific}' names partitions only, so the table must read exactly one topic");
+    Some(SqlError::at(options.position_of(specific), message))
+}
+
+/// What writing with this guarantee needs.
+fn lacking_as_sink(
+    options: &Options<'_>,
+    guarantee: DeliveryGuarantee,
+    prefix: Option<&str>,
+    properties: &BTreeMap<String, String>,
+) -> Option<SqlError> {
+    if guarantee == DeliveryGuarantee::ExactlyOnce && prefix.is_none() {
+        let at = options.position_of("sink.delivery-guarantee");
+        let message = "'sink.delivery-guarantee' = 'exactly-once' needs the option 'sink.transactional-id-prefix'";
+        return Some(SqlError::at(at, message).hint("a name that no other job on these brokers uses"));
+    }
+    let (key, message) = kafka_security::idempotence(properties, guarantee)?;
+    Some(SqlError::at(options.position_of(&format!("properties.{key}")), message))
 }
 
 fn topics(options: &mut Options<'_>) -> Result<(Vec<String>, Position)> {
@@ -220,7 +275,10 @@ fn properties(options: &mut Options<'_>, first: KafkaClient) -> Result<Propertie
         }
         properties.values.insert(name.to_owned(), option.value.clone());
     }
-    Ok(properties)
+    match kafka_security::check(&properties.values) {
+        Some((key, message)) => Err(SqlError::at(options.position_of(&format!("properties.{key}")), message)),
+        None => Ok(properties),
+    }
 }
 
 fn property_error(option: &OptionDef, error: &PropertyError) -> SqlError {
@@ -311,10 +369,9 @@ fn delivery(options: &mut Options<'_>) -> Result<(DeliveryGuarantee, Option<Stri
     let guarantee = options.choice("sink.delivery-guarantee", &guarantees)?.unwrap_or_default();
     // How Flink counts its transactional ids; ours are counted by the log.
     options.choice("sink.transaction-naming-strategy", &[("INCREMENTING", ()), ("POOLING", ())])?;
-    let prefix = match options.take("sink.transactional-id-prefix") {
-        Some(option) if option.value.trim().is_empty() => return Err(bad_value(option, "a prefix that is not empty")),
-        Some(option) => Some(option.value.clone()),
-        None => None,
-    };
+    // No placeholder: the checkpoints name the ids, and a restart under another environment must find them.
+    let prefix = options.typed("sink.transactional-id-prefix", "a prefix that is not empty", |text| {
+        (!text.trim().is_empty() && !text.contains("${")).then(|| text.to_owned())
+    })?;
     Ok((guarantee, prefix))
 }

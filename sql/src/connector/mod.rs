@@ -7,6 +7,7 @@ mod datagen;
 mod filesystem;
 mod json;
 mod kafka;
+mod kafka_security;
 mod offsets;
 mod options;
 mod print;

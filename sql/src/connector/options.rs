@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use millstream_api::flinkjob::options::{DURATION_EXPECTED, parse_duration_ms, parse_flag};
+use millstream_api::flinkjob::options::parse_flag;
+use millstream_api::flinkjob::{DURATION_EXPECTED, parse_duration_ms};
 
 use crate::ast::{CreateTable, OptionDef};
 use crate::error::{Position, Result, SqlError, did_you_mean};
@@ -95,6 +96,11 @@ impl<'a> Options<'a> {
 
     pub fn number<T: std::str::FromStr>(&mut self, key: &str, expected: &str) -> Result<Option<T>> {
         self.typed(key, expected, |text| text.trim().parse().ok())
+    }
+
+    /// Where the option stands, or else the WITH clause.
+    pub fn position_of(&self, key: &str) -> Position {
+        self.def.options.iter().find(|o| o.key == key).map_or(self.position(), |o| o.position)
     }
 
     /// One of the named values, without regard to case.

@@ -90,7 +90,7 @@ impl Blueprint<'_> {
         let deployment = self.deployment;
         let tasks = deployment.tasks.len().max(1);
         Site {
-            job: deployment.job.clone(),
+            job: self.config.job_name.clone().unwrap_or_else(|| deployment.job.clone()),
             job_uid: deployment.job_uid.clone(),
             graph: Arc::clone(&deployment.graph),
             parallelism: deployment.parallelism,

@@ -39,6 +39,8 @@ pub struct WorkerConfig {
     /// Where the job's objects are: `job_path` in `store`, without a slash at the end; empty: the root.
     pub store: Arc<dyn ObjectStore>,
     pub job_path: String,
+    /// What the brokers' logs call the job's clients. `None`: the job as its master calls it.
+    pub job_name: Option<String>,
     pub backend: StateBackend,
     /// Keyed state of all tasks together may take so much.
     pub state_bytes_max: u64,

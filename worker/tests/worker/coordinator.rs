@@ -51,6 +51,7 @@ impl Coordinator {
             slots: parallelism,
             store,
             job_path: "job".to_owned(),
+            job_name: None,
             backend,
             state_bytes_max: 256 << 20,
             undo_bytes_max: 256 << 20,

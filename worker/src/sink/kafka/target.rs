@@ -14,7 +14,7 @@ use millstream_kafka::{
 use super::pool::{Advanced, Listed, Pool, PoolConfig};
 use crate::sink::{SinkContext, SinkError};
 use crate::source::SlotWaker;
-use crate::source::kafka::connection::Connection;
+use crate::source::kafka::connection::{Connection, filled_in};
 
 /// For all questions at a start together: longer than a broker's restart.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,12 +53,13 @@ impl Setup {
         prefix: Option<&str>,
         context: &SinkContext,
     ) -> Result<Self, SinkError> {
+        let topic = &filled_in("topic", topic)?;
         let name = format!("{}-{}-{}", context.job, context.uid, context.index);
         let Connection { mut config, transaction_timeout_ms, .. } =
             Connection::new(properties, KafkaClient::Producer, &name)?;
         let mut admin = Admin::new(config.clone())?;
         let deadline = Deadline::after(START_TIMEOUT);
-        let described = admin.topics(&[topic.to_owned()], deadline)?;
+        let described = admin.topics(std::slice::from_ref(topic), deadline)?;
         let leaders = described.first().map(|t| &t.leaders);
         let partitions = leaders.map_or(0, BTreeMap::len);
         limit_requests(&mut config, leaders.into_iter().flat_map(BTreeMap::values));
@@ -66,18 +67,14 @@ impl Setup {
         let transactions = if guarantee == DeliveryGuarantee::ExactlyOnce {
             let timeout_ms = transaction_timeout_ms.unwrap_or(TRANSACTION_TIMEOUT_MS);
             check_timeout(&mut admin, timeout_ms, deadline)?;
-            let prefix = prefix.unwrap_or("millstream");
-            let ids = TransactionalIds {
-                prefix: format!("{prefix}-{}-{}", context.job_uid, context.uid),
-                indexes: context.parallelism,
-                pool: context.transaction_pool.max(POOL_LEAST),
-            };
+            let pool = context.transaction_pool.max(POOL_LEAST);
+            let ids = TransactionalIds::new(prefix, &context.job_uid, &context.uid, context.parallelism, pool);
             Some(TransactionSetup { ids, index: context.index, timeout_ms })
         } else {
             None
         };
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        Ok(Self { config, topic: topic.to_owned(), partitions, waker: context.waker.clone(), transactions })
+        Ok(Self { config, topic: topic.clone(), partitions, waker: context.waker.clone(), transactions })
     }
 
     pub(super) fn topic(&self) -> &str {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use millstream_api::graph::KafkaSource;
 use millstream_api::graph::kafka_properties::{KafkaClient, translate};
 use millstream_kafka::{ClientCertificate, ClientConfig, Isolation, Pem, Sasl, SaslMechanism, Security, Tls};
 use thiserror::Error;
@@ -71,6 +72,17 @@ impl Connection {
         let config = ClientConfig { bootstrap_servers, client_id, security, settings };
         Ok(Self { config, group_id, isolation, offset_reset, transaction_timeout_ms })
     }
+}
+
+/// The value of an option other than `properties.*`, placeholders filled in.
+pub(crate) fn filled_in(option: &str, value: &str) -> Result<String, ConnectionError> {
+    Ok(secrets::resolve_value(option, value)?)
+}
+
+/// The table with the placeholders of its topics filled in.
+pub(crate) fn with_topics(table: &KafkaSource) -> Result<KafkaSource, ConnectionError> {
+    let topics = table.topics.iter().map(|topic| filled_in("topic", topic)).collect::<Result<_, _>>()?;
+    Ok(KafkaSource { topics, ..table.clone() })
 }
 
 /// Takes everything about security out of the settings.
