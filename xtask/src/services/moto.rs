@@ -11,6 +11,7 @@ use std::process::Command;
 const VERSION: &str = "5.2.5";
 /// Each package with its version, so that the server is the same everywhere.
 const REQUIREMENTS: &str = include_str!("moto-requirements.txt");
+const SERVER: &str = include_str!("moto_server.py");
 
 pub(super) fn install() -> Result<PathBuf> {
     cache::tool(&format!("moto-{VERSION}"), "from PyPI, about 20 s", |folder| {
@@ -31,7 +32,7 @@ pub(super) fn start(folder: &Path) -> Result<Endpoints> {
     let mut child = subprocess::start_service(
         Command::new(install()?.join("environment/bin/python")).args([
             "-c",
-            "from moto.server import main; main()",
+            SERVER,
             "-H",
             "127.0.0.1",
             "-p",
