@@ -1,6 +1,6 @@
 //! Topics: made, counted, digested.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -72,24 +72,48 @@ pub fn reader(bootstrap: &str, topic: &str, isolation: &str, from: Offset) -> an
     Ok((consumer, partitions.len()))
 }
 
-/// Reads the topic to its end.
+/// Digests every record of the topic.
 pub fn digest(bootstrap: &str, topic: &str) -> anyhow::Result<Digest> {
+    let (mut records, mut bytes, mut sum) = (0, 0, 0u64);
+    read_to_end(bootstrap, topic, |key, value| {
+        let value = value.unwrap_or_default();
+        records += 1;
+        bytes += value.len() as u64;
+        sum = sum.wrapping_add(hash(key, value));
+    })?;
+    Ok(Digest { records, bytes, digest: format!("{sum:016x}") })
+}
+
+/// Digests the table that the topic's changes leave: the last value of each key. An updating result may come to it in
+/// more steps or fewer.
+pub fn digest_of_table(bootstrap: &str, topic: &str) -> anyhow::Result<Digest> {
+    let mut table = HashMap::new();
+    read_to_end(bootstrap, topic, |key, value| {
+        match value {
+            Some(value) => table.insert(key.to_vec(), (value.len() as u64, hash(key, value))),
+            None => table.remove(key),
+        };
+    })?;
+    let bytes = table.values().map(|(bytes, _)| bytes).sum();
+    let sum = table.values().fold(0u64, |sum, (_, hash)| sum.wrapping_add(*hash));
+    Ok(Digest { records: table.len() as u64, bytes, digest: format!("{sum:016x}") })
+}
+
+fn hash(key: &[u8], value: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(value, xxhash_rust::xxh3::xxh3_64(key))
+}
+
+fn read_to_end(bootstrap: &str, topic: &str, mut visit: impl FnMut(&[u8], Option<&[u8]>)) -> anyhow::Result<()> {
     let (consumer, partitions) = reader(bootstrap, topic, "read_committed", Offset::Beginning)?;
-    let (mut records, mut bytes, mut sum, mut ended) = (0, 0, 0u64, HashSet::new());
+    let mut ended = HashSet::new();
     while ended.len() < partitions {
         match consumer.poll(Duration::from_secs(10)).context("the broker does not answer")? {
             Err(KafkaError::PartitionEOF(partition)) => {
                 ended.insert(partition);
             }
             Err(error) => return Err(error.into()),
-            Ok(message) => {
-                let (key, value) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
-                records += 1;
-                bytes += u64::try_from(value.len())?;
-                let hash = xxhash_rust::xxh3::xxh3_64_with_seed(value, xxhash_rust::xxh3::xxh3_64(key));
-                sum = sum.wrapping_add(hash);
-            }
+            Ok(message) => visit(message.key().unwrap_or_default(), message.payload()),
         }
     }
-    Ok(Digest { records, bytes, digest: format!("{sum:016x}") })
+    Ok(())
 }
