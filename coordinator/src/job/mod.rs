@@ -89,8 +89,8 @@ pub struct Core {
     /// Transactions whose commit is not reported, by the epoch whose manifest was the first to name them.
     uncommitted: BTreeMap<Epoch, Vec<PreparedTransaction>>,
     fencing: Fencing,
-    /// Tasks were deployed in this term, so its transactional ids may have something open.
-    deployed: bool,
+    /// Tasks have run in this term, so its transactional ids may have something open.
+    ran: bool,
     ending: Option<Ending>,
     failures: Vec<String>,
     /// Objects to delete after the entries that name them, and those whose deletion failed.
@@ -225,7 +225,7 @@ impl Core {
             checkpoint: None,
             uncommitted: BTreeMap::new(),
             fencing: Fencing::default(),
-            deployed: false,
+            ran: false,
             ending: None,
             failures: Vec::new(),
             undeleted: Vec::new(),

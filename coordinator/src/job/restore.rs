@@ -179,7 +179,7 @@ impl Core {
     /// transactions' time-out: the own ids are fenced. As ever, what is finished is recorded before.
     fn settle_for_the_end(&mut self, now: Millis) {
         let ids = self.own_ids();
-        if ids.is_empty() || !self.deployed || self.workers.is_empty() {
+        if ids.is_empty() || !self.ran || self.workers.is_empty() {
             return self.close_ending(now, true);
         }
         let epoch = self.view.tip().map(|tip| tip.manifest.epoch);
@@ -245,7 +245,6 @@ impl Core {
         let vertices = self.vertices.iter().map(|v| v.id);
         let all = vertices.flat_map(|vertex| (0..parallelism).map(move |index| TaskId { vertex, index }));
         let tasks: BTreeSet<TaskId> = all.filter(|task| !finished.contains(task)).collect();
-        self.deployed = true;
         let reset = self.run.as_ref().is_some_and(|run| run.started);
         let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
         self.run = Some(Run {

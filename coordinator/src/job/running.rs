@@ -22,6 +22,7 @@ impl Core {
     pub(super) fn start_running(&mut self, now: Millis) {
         let Some(run) = &mut self.run else { return };
         run.started = true;
+        self.ran = true;
         run.next_trigger_at = now + self.config.checkpoint.interval_ms;
         run.uncovered_since = now;
         self.status.checkpoints_failed_in_row = 0;

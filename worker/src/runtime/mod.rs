@@ -335,8 +335,12 @@ impl Runtime {
         tasks
     }
 
+    /// Ends early when the coordinator is gone: a broker that does not answer must not hold up the end of the process.
     async fn answer(&self, report: impl Future<Output = Report>) {
-        self.report(report.await).await;
+        tokio::select! {
+            report = report => self.report(report).await,
+            () = self.reports.closed() => {}
+        }
     }
 
     /// Once the coordinator is gone, nobody hears it; the commands end then, too.
