@@ -210,8 +210,8 @@ fn statements(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &st
         "CREATE TABLE bids ({ALL_COLUMNS}, WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND)
 WITH ('connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json',
 'properties.group.id' = '{output}', 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset');
-CREATE TABLE result ({columns}) WITH ({sink});
-INSERT INTO result {query};
+CREATE TABLE results ({columns}) WITH ({sink});
+INSERT INTO results {query};
 ",
         topic = arguments.topic,
         columns = job.sink_columns,

@@ -66,7 +66,8 @@ fn now_ms() -> i64 {
 }
 
 fn feed(bootstrap: &str, rate: u64, stop: &AtomicBool) -> anyhow::Result<()> {
-    let producer = fill::producer(bootstrap, 0)?;
+    // Without lingering each event would be a request of its own, and the broker the thing that is measured.
+    let producer = fill::producer(bootstrap, 1)?;
     let (begin, mut bids, mut text, mut number) = (Instant::now(), Bids::new(7), String::new(), 0);
     while !stop.load(Ordering::Relaxed) {
         let due = u64::try_from(begin.elapsed().as_micros())? * rate / 1_000_000;
