@@ -117,8 +117,8 @@ impl Setup {
 }
 
 /// librdkafka sends one request at a time for a partition of an idempotent producer, and while that one is under way and
-/// more is ready it asks again and again without pause (half of the producer's processor time, measured), unless the
-/// broker's connection has as many requests under way as it may have. So a few less than a broker has partitions.
+/// more is ready it asks again and again without pause (two fifths of the producer's processor time, measured), unless the
+/// broker's connection has as many requests under way as it may have. So one less than any broker leads partitions.
 fn limit_requests<'a>(config: &mut ClientConfig, leaders: impl Iterator<Item = &'a i32>) {
     let mut partitions_of = BTreeMap::new();
     leaders.for_each(|leader| *partitions_of.entry(*leader).or_insert(0u32) += 1);
