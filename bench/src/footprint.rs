@@ -10,6 +10,7 @@ use rdkafka::producer::Producer;
 use serde_json::json;
 
 use crate::events::{Bids, EPOCH_MS};
+use crate::manifest::{COLUMNS, PassThrough};
 use crate::process::Process;
 use crate::{fill, machine, measure, topics};
 
@@ -89,7 +90,15 @@ fn started(bootstrap: &str, arguments: &FootprintArguments, guarantee: &str) -> 
     topics::create(bootstrap, "footprint-out", 4, &[])?;
     let isolation = if guarantee == "exactly-once" { "read_committed" } else { "read_uncommitted" };
     let (consumer, _) = topics::reader(bootstrap, "footprint-out", isolation, Offset::Beginning)?;
-    let mut job = Process::start(&arguments.binary, &pass_manifest(bootstrap, guarantee))?;
+    let pass = PassThrough {
+        name: "footprint",
+        bootstrap,
+        input: "footprint-in",
+        output: "footprint-out",
+        guarantee,
+        interval: "250 ms",
+    };
+    let mut job = Process::start(&arguments.binary, &pass.manifest())?;
     loop {
         job.check()?;
         ensure!(job.started.elapsed() < PATIENCE, "no output: {}", job.log()?);
@@ -111,29 +120,6 @@ fn memory(bootstrap: &str, arguments: &FootprintArguments) -> anyhow::Result<()>
     });
     println!("{line}");
     Ok(())
-}
-
-const COLUMNS: &str = "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP(3), sentMs BIGINT, extra STRING";
-
-fn pass_manifest(bootstrap: &str, guarantee: &str) -> String {
-    format!(
-        "apiVersion: millstream.dev/v1alpha1
-kind: FlinkJob
-metadata:
-  name: footprint
-spec:
-  parallelism: 2
-  checkpoint:
-    interval: 250 ms
-  sql: |
-    CREATE TABLE source ({COLUMNS}) WITH ('connector' = 'kafka', 'topic' = 'footprint-in', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset');
-    CREATE TABLE target ({COLUMNS}) WITH ('connector' = 'kafka', 'topic' = 'footprint-out', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'sink.delivery-guarantee' = '{guarantee}',
-      'sink.transactional-id-prefix' = 'footprint');
-    INSERT INTO target SELECT * FROM source;
-"
-    )
 }
 
 fn keys_manifest(bootstrap: &str, topic: &str) -> String {

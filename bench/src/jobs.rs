@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::arguments::JobsArguments;
 use crate::flink::{Cluster, Installation};
+use crate::manifest::COLUMNS;
 use crate::process::Process;
 use crate::{machine, measure, topics};
 
@@ -22,7 +23,6 @@ enum Sink {
     Blackhole,
 }
 
-const ALL_COLUMNS: &str = "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP(3), sentMs BIGINT, extra STRING";
 const ALL: &str = "SELECT auction, bidder, price, channel, url, dateTime, sentMs, extra FROM bids";
 
 const JOBS: [Job; 4] = [
@@ -33,14 +33,14 @@ const JOBS: [Job; 4] = [
         query: "SELECT auction, window_start, window_end, COUNT(*), SUM(price), MAX(sentMs) \
                 FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end",
     },
-    Job { name: "pass", sink_columns: ALL_COLUMNS, sink: Sink::Kafka, query: ALL },
+    Job { name: "pass", sink_columns: COLUMNS, sink: Sink::Kafka, query: ALL },
     Job {
         name: "count",
         sink_columns: "auction BIGINT, cnt BIGINT, PRIMARY KEY (auction) NOT ENFORCED",
         sink: Sink::Upsert,
         query: "SELECT auction, COUNT(*) FROM bids GROUP BY auction",
     },
-    Job { name: "read", sink_columns: ALL_COLUMNS, sink: Sink::Blackhole, query: ALL },
+    Job { name: "read", sink_columns: COLUMNS, sink: Sink::Blackhole, query: ALL },
 ];
 
 pub fn run(bootstrap: &str, arguments: &JobsArguments) -> anyhow::Result<()> {
@@ -207,7 +207,7 @@ fn sink_options(bootstrap: &str, job: &Job, output: &str) -> String {
 /// The same tables and the same query for both engines.
 fn statements(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &str) -> String {
     format!(
-        "CREATE TABLE bids ({ALL_COLUMNS}, WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND)
+        "CREATE TABLE bids ({COLUMNS}, WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND)
 WITH ('connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json',
 'properties.group.id' = '{output}', 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset');
 CREATE TABLE results ({columns}) WITH ({sink});

@@ -11,6 +11,7 @@ use rdkafka::{Message, Offset};
 use serde_json::json;
 
 use crate::events::Bids;
+use crate::manifest::PassThrough;
 use crate::process::Process;
 use crate::{fill, machine, topics};
 
@@ -39,7 +40,15 @@ pub fn run(bootstrap: &str, arguments: &LatencyArguments) -> anyhow::Result<()> 
     let append_time = [("message.timestamp.type", "LogAppendTime")];
     topics::create(bootstrap, "latency-in", i32::try_from(PARTITIONS)?, &append_time)?;
     topics::create(bootstrap, "latency-out", i32::try_from(PARTITIONS)?, &append_time)?;
-    let mut job = Process::start(&arguments.binary, &manifest_text(bootstrap, arguments))?;
+    let pass = PassThrough {
+        name: "latency",
+        bootstrap,
+        input: "latency-in",
+        output: "latency-out",
+        guarantee: &arguments.guarantee,
+        interval: &arguments.interval,
+    };
+    let mut job = Process::start(&arguments.binary, &pass.manifest())?;
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = {
         let (bootstrap, stop, rate) = (bootstrap.to_owned(), Arc::clone(&stop), arguments.rate);
@@ -122,27 +131,4 @@ fn percentiles(samples: &mut [i64]) -> serde_json::Value {
     samples.sort_unstable();
     let at = |share: f64| samples.get(((samples.len() as f64 * share) as usize).min(samples.len().saturating_sub(1)));
     json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": samples.last() })
-}
-
-fn manifest_text(bootstrap: &str, arguments: &LatencyArguments) -> String {
-    let columns = "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP(3), sentMs BIGINT, extra STRING";
-    let (interval, guarantee) = (&arguments.interval, &arguments.guarantee);
-    format!(
-        "apiVersion: millstream.dev/v1alpha1
-kind: FlinkJob
-metadata:
-  name: latency
-spec:
-  parallelism: 2
-  checkpoint:
-    interval: {interval}
-  sql: |
-    CREATE TABLE source ({columns}) WITH ('connector' = 'kafka', 'topic' = 'latency-in', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset');
-    CREATE TABLE target ({columns}) WITH ('connector' = 'kafka', 'topic' = 'latency-out', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'sink.delivery-guarantee' = '{guarantee}',
-      'sink.transactional-id-prefix' = 'latency');
-    INSERT INTO target SELECT * FROM source;
-"
-    )
 }

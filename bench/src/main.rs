@@ -10,6 +10,7 @@ mod footprint;
 mod jobs;
 mod latency;
 mod machine;
+mod manifest;
 mod measure;
 mod process;
 mod throttled;

@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use serde_json::json;
 
 use crate::events::{Bids, EPOCH_MS};
+use crate::manifest::PassThrough;
 use crate::process::Process;
 use crate::{fill, machine, measure, topics};
 
@@ -57,7 +58,15 @@ fn measure_job(bootstrap: &str, arguments: &ThrottledArguments) -> anyhow::Resul
         let (bootstrap, rate, stop) = (bootstrap.to_owned(), arguments.rate, Arc::clone(&stop));
         std::thread::spawn(move || feed(&bootstrap, rate, &stop))
     };
-    let mut job = Process::start(&arguments.binary, &manifest(bootstrap))?;
+    let pass = PassThrough {
+        name: "throttled",
+        bootstrap,
+        input: INPUT,
+        output: OUTPUT,
+        guarantee: "exactly-once",
+        interval: "1 s",
+    };
+    let mut job = Process::start(&arguments.binary, &pass.manifest())?;
     job.watch(Duration::from_secs(arguments.seconds))?;
     stop.store(true, Ordering::Relaxed);
     let fed = feeder.join().map_err(|_| anyhow::anyhow!("the feeder panicked"))??;
@@ -121,26 +130,4 @@ impl Quotas<'_> {
         ensure!(output.status.success(), "Kafka's ConfigCommand failed: {said}");
         Ok(())
     }
-}
-
-fn manifest(bootstrap: &str) -> String {
-    let columns = "auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, url STRING, dateTime TIMESTAMP(3), sentMs BIGINT, extra STRING";
-    format!(
-        "apiVersion: millstream.dev/v1alpha1
-kind: FlinkJob
-metadata:
-  name: throttled
-spec:
-  parallelism: 2
-  checkpoint:
-    interval: 1 s
-  sql: |
-    CREATE TABLE source ({columns}) WITH ('connector' = 'kafka', 'topic' = '{INPUT}', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset');
-    CREATE TABLE target ({columns}) WITH ('connector' = 'kafka', 'topic' = '{OUTPUT}', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'sink.delivery-guarantee' = 'exactly-once',
-      'sink.transactional-id-prefix' = 'throttled', 'properties.transaction.timeout.ms' = '900000');
-    INSERT INTO target SELECT * FROM source;
-"
-    )
 }

@@ -31,7 +31,7 @@ pub fn load(path: &Path) -> Result<JobFile, Vec<String>> {
     let compiled = millstream_sql::compile(&script.text, &options)
         .map_err(|errors| errors.iter().map(|e| script.describe(e)).collect::<Vec<_>>())?;
     apply(&compiled.settings, &mut job);
-    let errors = Settled { manifest: &manifest, script: &script, job: &job, compiled: &compiled }.errors();
+    let errors = WithOptions { manifest: &manifest, script: &script, job: &job, compiled: &compiled }.errors();
     if errors.is_empty() { Ok(JobFile { job, compiled }) } else { Err(errors) }
 }
 
@@ -137,14 +137,14 @@ impl Script {
 }
 
 /// A job whose SQL compiles, with the options of the script applied: what is wrong now may come from any of the places.
-struct Settled<'a> {
+struct WithOptions<'a> {
     manifest: &'a Manifest<'a>,
     script: &'a Script,
     job: &'a FlinkJob,
     compiled: &'a Compiled,
 }
 
-impl Settled<'_> {
+impl WithOptions<'_> {
     fn errors(&self) -> Vec<String> {
         let mut errors: Vec<String> =
             flinkjob::check(self.job, &self.manifest.text).iter().map(|e| self.field_error(e)).collect();

@@ -346,10 +346,11 @@ impl Consumer {
     /// Whether records of the partition wait to be read, here or at the broker. `None`: not known yet.
     #[must_use]
     pub fn backlog(&self, index: usize) -> Option<bool> {
-        let (at_eof, end) = (self.partitions[index].log_end_at_eof, self.log_end(index)?);
+        let Assigned { next_offset, log_end_at_eof, .. } = self.partitions[index];
+        let end = self.log_end(index)?;
         // Up to the end, or to an open transaction behind which nothing was added since.
-        let read = at_eof.is_some_and(|at| self.partitions[index].next_offset >= end || at == end);
-        if !read && self.partitions[index].next_offset >= end {
+        let read = log_end_at_eof.is_some_and(|at| next_offset >= end || at == end);
+        if !read && next_offset >= end {
             // The log's end as it was when something was fetched last.
             return None;
         }

@@ -261,14 +261,12 @@ fn until(at_ms: i64, now_ms: i64) -> Duration {
 mod tests {
     use arrow_array::RecordBatch;
     use millstream_api::control::FailureKind;
-    use millstream_api::ids::{Generation, TransformUid, VertexId};
+    use millstream_api::ids::VertexId;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
     use crate::element::{WATERMARK_MIN, WatermarkMs};
-    use crate::metrics::{TaskMetrics, TaskRole};
-    use crate::state::State;
-    use crate::task::{Chain, Events, Head, Inputs, Node, TaskEventKind, TaskParts};
+    use crate::task::{Events, Inputs, TaskEventKind, testing};
     use crate::transform::{Collector, Emission, Transform, TransformContext, TransformError};
 
     /// A defect, or not.
@@ -301,20 +299,8 @@ mod tests {
     /// A task without channels: its input is at its end, so its transform sees the last watermark at once.
     fn task(index: u32, panics: bool, events: Events) -> Task {
         let id = TaskId { vertex: VertexId(0), index };
-        let uid = TransformUid("t".to_owned());
-        let node = Node::transform(uid, Box::new(Suspicious { panics }), State::default(), WATERMARK_MIN);
-        Task::new(TaskParts {
-            id,
-            head: Head::Inputs(Inputs::new(Vec::new(), WATERMARK_MIN)),
-            chain: Chain::new(vec![node]),
-            events,
-            metrics: Arc::new(TaskMetrics::new(id, String::new(), TaskRole::default())),
-            generation: Generation(0),
-            watermark: WATERMARK_MIN,
-            processing_time_ms: i64::MIN,
-            groups: 0..1,
-            inline_bytes_max: 0,
-        })
+        let inputs = Inputs::new(Vec::new(), WATERMARK_MIN);
+        testing::task(id, Box::new(Suspicious { panics }), inputs, events)
     }
 
     #[test]

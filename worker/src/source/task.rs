@@ -21,7 +21,11 @@ use crate::metrics::TaskMetrics;
 use crate::task::{TaskError, WatermarkMerge};
 
 /// Rows that one poll asks for: enough to hide the fixed costs of a batch, few enough to stay in the cache.
-const POLL_ROWS: usize = 4_096;
+const POLL_ROWS_MAX: usize = 4_096;
+/// A barrier waits behind the batch that the chain has no room for, so a slow chain gets smaller ones, down to this.
+const POLL_ROWS_MIN: usize = 128;
+/// A chain that makes the source wait longer than this after a batch gets half as many rows, one that is faster twice.
+const HELD_MAX_MS: i64 = 100;
 
 /// The head of a source's task.
 pub(crate) struct SourceHead {
@@ -38,6 +42,8 @@ pub(crate) struct SourceHead {
     paused: bool,
     /// Processing time since when nothing may be read, paused or held back by the chain: no split grows idle of that.
     held_since_ms: Option<i64>,
+    /// Follows the time that the chain makes the source wait.
+    poll_rows: usize,
     /// The last poll found nothing more: the reader's waker or its timer says when to look again.
     drained: bool,
     ready: VecDeque<Element>,
@@ -106,6 +112,7 @@ impl SourceHead {
             phase: Phase::Waiting,
             paused: false,
             held_since_ms: None,
+            poll_rows: POLL_ROWS_MAX,
             drained: false,
             ready: VecDeque::new(),
             barriers: VecDeque::new(),
@@ -143,8 +150,12 @@ impl SourceHead {
 
     /// Reading goes on: the clocks of quiet splits stood still meanwhile.
     fn release(&mut self, now_ms: i64) {
-        let Some(since) = self.held_since_ms.take() else { return };
-        let held_ms = now_ms.saturating_sub(since);
+        let held_ms = self.held_since_ms.take().map_or(0, |since| now_ms.saturating_sub(since));
+        let rows = if held_ms > HELD_MAX_MS { self.poll_rows / 2 } else { self.poll_rows * 2 };
+        self.poll_rows = rows.clamp(POLL_ROWS_MIN, POLL_ROWS_MAX);
+        if held_ms == 0 {
+            return;
+        }
         for quiet_since in self.splits.iter_mut().filter_map(|s| s.quiet_since_ms.as_mut()) {
             *quiet_since = quiet_since.saturating_add(held_ms);
         }
@@ -211,7 +222,7 @@ impl SourceHead {
     }
 
     fn poll(&mut self, now_ms: i64, metrics: &TaskMetrics) -> Result<(), TaskError> {
-        let polled = self.reader.poll(POLL_ROWS).map_err(|e| self.error(e))?;
+        let polled = self.reader.poll(self.poll_rows).map_err(|e| self.error(e))?;
         let Polled { batch, finished, added, drained } = polled;
         self.drained = drained;
         if !added.is_empty() {
@@ -294,18 +305,25 @@ impl SourceHead {
             if runs.iter().any(|r| r.split == at && r.rows > 0) {
                 split.quiet_since_ms = None;
                 self.watermarks.set_idle(at, false);
-            } else if split.finished {
+                continue;
+            }
+            if split.finished {
                 // It holds nothing back any more.
-            } else if self.reader.backlog(at) != Some(false) {
-                split.quiet_since_ms = None;
-                if self.reader.backlog(at) == Some(true) {
+                continue;
+            }
+            match self.reader.backlog(at) {
+                Some(false) => {
+                    let since = *split.quiet_since_ms.get_or_insert(now_ms);
+                    if now_ms.saturating_sub(since) >= millis(timeout) {
+                        self.watermarks.set_idle(at, true);
+                    }
+                }
+                Some(true) => {
+                    split.quiet_since_ms = None;
                     self.watermarks.set_idle(at, false);
                 }
-            } else {
-                let since = *split.quiet_since_ms.get_or_insert(now_ms);
-                if now_ms.saturating_sub(since) >= millis(timeout) {
-                    self.watermarks.set_idle(at, true);
-                }
+                // Not known yet: neither quiet nor active.
+                None => split.quiet_since_ms = None,
             }
         }
     }

@@ -13,6 +13,8 @@ mod merges;
 mod node;
 mod not_null;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod watermark;
 

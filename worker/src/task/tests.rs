@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_api::graph::{GRAPH_VERSION, JobGraph};
-use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, VertexId};
+use millstream_api::ids::{Epoch, TaskId, VertexId};
 use millstream_api::log::Manifest;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -13,10 +13,7 @@ use arrow_array::RecordBatch;
 
 use crate::element::{Mutation, WATERMARK_MIN};
 use crate::exchange::{Sender, channel};
-use crate::metrics::TaskRole;
 use crate::slot::Wake;
-use crate::state::State;
-use crate::task::node::Node;
 use crate::transform::{Collector, Emission, Transform, TransformContext, TransformError};
 
 /// Keeps nothing and emits nothing.
@@ -55,19 +52,8 @@ impl Bench {
         let (input, receiver) = channel(Wake::default(), Wake::default());
         let (sender, events) = unbounded_channel();
         let id = TaskId { vertex: VertexId(1), index: 0 };
-        let node = Node::transform(uid(), Box::new(Sieve), State::default(), WATERMARK_MIN);
-        let task = Task::new(TaskParts {
-            id,
-            head: Head::Inputs(Inputs::new(vec![(0, receiver)], WATERMARK_MIN)),
-            chain: Chain::new(vec![node]),
-            events: Events::new(1, sender),
-            metrics: Arc::new(TaskMetrics::new(id, String::new(), TaskRole::default())),
-            generation: Generation(0),
-            watermark: WATERMARK_MIN,
-            processing_time_ms: i64::MIN,
-            groups: 0..1,
-            inline_bytes_max: 0,
-        });
+        let inputs = Inputs::new(vec![(0, receiver)], WATERMARK_MIN);
+        let task = testing::task(id, Box::new(Sieve), inputs, Events::new(1, sender));
         Self { task, input, events }
     }
 
@@ -85,10 +71,6 @@ impl Bench {
             })
             .collect()
     }
-}
-
-fn uid() -> TransformUid {
-    TransformUid("t".to_owned())
 }
 
 fn manifest(epoch: u64) -> Arc<Manifest> {

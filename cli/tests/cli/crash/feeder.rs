@@ -54,3 +54,10 @@ impl Feeder {
         (total, total + u64::try_from(PARTITIONS).unwrap())
     }
 }
+
+/// As for the readers.
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}

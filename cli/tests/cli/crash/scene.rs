@@ -248,6 +248,8 @@ spec:
         wait_for("the pause", LIMIT, || (self.job.fault_hits().len() > before).then_some(()));
         // On one host a stopped process still holds its job; a successor has to say that it takes over.
         let mut successor = self.start_taking_over();
+        // What the readers see until then may still be of the stopped process.
+        successor.wait_for_log("taken over from", LIMIT);
         self.wait_beyond(self.visible(), &mut successor);
         paused.signal(libc::SIGCONT);
         let ended = paused.wait(LIMIT);

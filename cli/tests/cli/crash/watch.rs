@@ -60,3 +60,10 @@ impl Watch {
         self.thread.take().expect("stopped once").join().unwrap()
     }
 }
+
+/// After a failure: no reader loads the machine while the other scenes run.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}

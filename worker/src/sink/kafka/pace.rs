@@ -24,8 +24,9 @@ const FOLLOWED: f64 = 0.6;
 const LATENCY_TRUSTED: Duration = Duration::from_secs(60);
 /// Enough for a batch of the client at any rate.
 const RECORDS_MIN: f64 = 1_024.0;
-/// Before anything is known about the brokers.
-const RECORDS_START: f64 = 65_536.0;
+/// Before anything is known about the brokers: few, for a slow broker shows it only once the records are out, and a fast
+/// one has raised the bound a quarter of a second later.
+const RECORDS_START: f64 = 2_048.0;
 /// The producers' own queues hold no more.
 const RECORDS_MAX: f64 = 1_000_000.0;
 
@@ -38,6 +39,8 @@ pub(super) struct Pace {
     before: Option<(f64, f64)>,
     latency: Option<Latency>,
     window: Window,
+    /// When the task last asked, and was allowed: from then on it had something, or nothing, to send.
+    allowed_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,11 +61,15 @@ struct Window {
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         let window = Window { since: now, length: WINDOW, acknowledged: 0, held_back: false };
-        Self { records_max: RECORDS_START, rate_per_s: None, before: None, latency: None, window }
+        Self { records_max: RECORDS_START, rate_per_s: None, before: None, latency: None, window, allowed_at: None }
     }
 
     /// True when more may be taken. `acknowledged`: records so far; `under_way`: taken, and not acknowledged.
     pub(super) fn allows(&mut self, now: Instant, acknowledged: u64, under_way: usize) -> bool {
+        if self.allowed_at.is_some_and(|at| now.saturating_duration_since(at) >= WINDOW) {
+            // It had nothing to send for a while: the rate over that time says nothing about the brokers.
+            self.window = Window { since: now, length: WINDOW, acknowledged, held_back: false };
+        }
         let elapsed = now.saturating_duration_since(self.window.since);
         if elapsed >= self.window.length {
             let done = acknowledged.saturating_sub(self.window.acknowledged) as f64;
@@ -75,6 +82,7 @@ impl Pace {
         }
         let allowed = (under_way as f64) < self.records_max;
         self.window.held_back |= !allowed;
+        self.allowed_at = allowed.then_some(now);
         allowed
     }
 
@@ -182,6 +190,24 @@ mod tests {
         for tick in 0..10_000 {
             assert!(pace.allows(begin + Duration::from_millis(tick), tick, 10));
         }
-        assert!(pace.allows(begin + Duration::from_secs(10), 10_000, 65_535));
+        assert!(pace.allows(begin + Duration::from_secs(10), 10_000, 2_047));
+    }
+
+    #[test]
+    fn time_without_anything_to_send_is_not_taken_for_slow_brokers() {
+        let mut pace = Pace::new(Instant::now());
+        let mut brokers = Brokers::new(Instant::now());
+        brokers.run(&mut pace, 10, 1_000_000, Duration::ZERO);
+        let (known, bound) = (pace.rate_per_s.unwrap(), pace.records_max);
+        for _ in 0..20 {
+            let taken = brokers.taken;
+            brokers.acknowledged = taken;
+            assert!(pace.allows(brokers.now, taken, 0));
+            brokers.now += Duration::from_secs(60);
+            assert!(pace.allows(brokers.now, taken, 0));
+            assert!(!pace.allows(brokers.now, taken, usize::MAX), "the bound holds it back");
+            brokers.now += Duration::from_millis(1);
+        }
+        assert!((pace.rate_per_s.unwrap() - known).abs() < 1.0 && pace.records_max >= bound);
     }
 }

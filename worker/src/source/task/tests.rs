@@ -185,6 +185,28 @@ fn the_clock_of_a_quiet_split_stands_still_while_nothing_may_be_read() {
 }
 
 #[test]
+fn a_chain_that_is_slow_to_take_a_batch_gets_smaller_ones_until_it_is_fast_again() {
+    let mut bench = Bench::new(&[], WATERMARK_MIN);
+    bench.head.start();
+    let mut now_ms = 0;
+    let mut rows_after = |bench: &mut Bench, held_ms: i64| {
+        bench.head.hold(now_ms);
+        now_ms += held_ms;
+        bench.brings(vec![(0, Some(vec![now_ms]))]);
+        bench.step(now_ms);
+        bench.head.poll_rows
+    };
+    assert_eq!(rows_after(&mut bench, 40), POLL_ROWS_MAX);
+    assert_eq!(rows_after(&mut bench, 1_600), POLL_ROWS_MAX / 2);
+    for _ in 0..10 {
+        rows_after(&mut bench, 150);
+    }
+    assert_eq!(bench.head.poll_rows, POLL_ROWS_MIN);
+    assert_eq!(rows_after(&mut bench, 40), POLL_ROWS_MIN * 2);
+    assert_eq!(rows_after(&mut bench, 0), POLL_ROWS_MIN * 4);
+}
+
+#[test]
 fn all_idle_is_said_and_taken_back() {
     let mut bench = Bench::new(&[], WATERMARK_MIN);
     bench.head.start();
