@@ -215,11 +215,16 @@ spec:
         let mut process = self.start(2, None);
         self.wait_beyond(before, &mut process);
         self.storage.proxy.hold("/state/");
-        wait_for("aborted epochs in a row", LIMIT, || {
+        let end = Instant::now() + LIMIT;
+        loop {
             let log = process.stderr();
-            assert!(process.ended().is_none(), "{}: {log}", self.name);
-            (aborted_in_a_row(&log) >= epochs).then_some(())
-        });
+            if aborted_in_a_row(&log) >= epochs {
+                break;
+            }
+            let goes_on = process.ended().is_none() && Instant::now() < end;
+            assert!(goes_on, "{}: {epochs} epochs in a row were not given up; the log:\n{log}", self.name);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         let before = self.visible();
         if !killed_while_away {
             self.storage.proxy.release();

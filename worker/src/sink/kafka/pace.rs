@@ -4,7 +4,8 @@
 //! A barrier waits for everything before it, so whatever is queued in front of a slow broker makes checkpoints slow
 //! (protocol section 2: credit follows drain time). Queueing and plain latency look the same from here, but for one
 //! thing: with less under way, a queue gives the same rate and a long way a lower one. So a bound that was lowered and
-//! took the rate down with it is raised again, and the drain time before is taken for latency.
+//! took the rate down with it is raised again, and the drain time before is taken for latency. The bound begins low and
+//! doubles as long as that raises the rate, for a slow broker shows itself only once the records are out.
 //! Owns: the measured rate and the bound that follows from it. Does not own: the queues themselves.
 
 use std::time::{Duration, Instant};
@@ -24,8 +25,9 @@ const FOLLOWED: f64 = 0.6;
 const LATENCY_TRUSTED: Duration = Duration::from_secs(60);
 /// Enough for a batch of the client at any rate.
 const RECORDS_MIN: f64 = 1_024.0;
-/// Before anything is known about the brokers: few, for a slow broker shows it only once the records are out, and a fast
-/// one has raised the bound a quarter of a second later.
+/// At the start the bound doubles while each doubling raises the rate by so much.
+const STARTUP_GAIN: f64 = 1.25;
+/// Before anything is known about the brokers.
 const RECORDS_START: f64 = 2_048.0;
 /// The producers' own queues hold no more.
 const RECORDS_MAX: f64 = 1_000_000.0;
@@ -35,6 +37,8 @@ const RECORDS_MAX: f64 = 1_000_000.0;
 pub(super) struct Pace {
     records_max: f64,
     rate_per_s: Option<f64>,
+    /// The rate before the bound was last doubled; `None`: the start is over.
+    startup: Option<f64>,
     /// Bound and rate before the bound was lowered.
     before: Option<(f64, f64)>,
     latency: Option<Latency>,
@@ -61,7 +65,15 @@ struct Window {
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
         let window = Window { since: now, length: WINDOW, acknowledged: 0, held_back: false };
-        Self { records_max: RECORDS_START, rate_per_s: None, before: None, latency: None, window, allowed_at: None }
+        Self {
+            records_max: RECORDS_START,
+            rate_per_s: None,
+            startup: Some(0.0),
+            before: None,
+            latency: None,
+            window,
+            allowed_at: None,
+        }
     }
 
     /// True when more may be taken. `acknowledged`: records so far; `under_way`: taken, and not acknowledged.
@@ -71,7 +83,7 @@ impl Pace {
             self.window = Window { since: now, length: WINDOW, acknowledged, held_back: false };
         }
         let elapsed = now.saturating_duration_since(self.window.since);
-        if elapsed >= self.window.length {
+        if elapsed >= self.window.length && self.turned_over(acknowledged) {
             let done = acknowledged.saturating_sub(self.window.acknowledged) as f64;
             let mut length = WINDOW;
             if self.window.held_back && done > 0.0 {
@@ -86,8 +98,24 @@ impl Pace {
         allowed
     }
 
+    /// At the start a window lasts until as much came back as may be under way: a long way answers in bursts.
+    fn turned_over(&self, acknowledged: u64) -> bool {
+        let done = acknowledged.saturating_sub(self.window.acknowledged) as f64;
+        self.startup.is_none() || !self.window.held_back || done >= self.records_max
+    }
+
     /// Returns the time in which what is under way drains.
     fn adapt(&mut self, now: Instant, rate_per_s: f64) -> Duration {
+        if let Some(before) = self.startup.take() {
+            // With so little under way, most of its time is the way.
+            let seconds = self.latency.map_or(f64::MAX, |l| l.seconds).min(self.records_max / rate_per_s);
+            self.latency = Some(Latency { seconds, known_since: now });
+            if rate_per_s > before * STARTUP_GAIN {
+                self.startup = Some(rate_per_s);
+                self.records_max = (self.records_max * 2.0).min(RECORDS_MAX);
+                return Duration::from_secs_f64(seconds);
+            }
+        }
         let rate = self.rate_per_s.map_or(rate_per_s, |known| known + NEWEST * (rate_per_s - known));
         self.rate_per_s = Some(rate);
         let bound = self.records_max;
