@@ -1,19 +1,19 @@
 //! What a coordinator and its workers say to each other, as data. The transport (a channel, gRPC) is theirs.
 //!
-//! Order of a (re)start, protocol section 5: `FinishTransactions`, `FenceTransactions`, `Deploy` (or `Reset`), `Start`. A
+//! Order of a (re)start, protocol section 5: `FinishTransactions`, `FenceTransactions`, `Deploy`, `Start`. A
 //! new job, and one with a source that the manifest does not know, seals an epoch between `Deploy` and `Start`: sources
 //! answer its `Trigger` with the barrier and their resolved positions, before they have read anything.
 //! Every message of a worker answers in the generation and attempt that it was spoken to; others are dropped by the
 //! receiver. The coordinator raises the attempt with `Suspend` or `Cancel`, which is always the first of a new attempt
 //! while tasks run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::graph::JobGraph;
-use crate::ids::{Epoch, Generation, TaskId, TransformUid};
+use crate::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
 
 /// One try to run the job: the coordinator's generation and its count of deployments and resets.
@@ -40,15 +40,14 @@ pub enum Command {
     AbortTransactions { graph: Arc<JobGraph>, transactions: Vec<PreparedTransaction> },
     /// Initialise every id of these ranges: fences zombies, aborts what is open. Answer: `TransactionsFenced`.
     FenceTransactions { graph: Arc<JobGraph>, ids: BTreeMap<TransformUid, TransactionalIds> },
-    /// The attempt failed: tasks neither process nor report until `Reset`, `Deploy` or `Cancel`; live producers go, without
-    /// ending their transactions. State and its undo layers stay for `Reset`. No answer.
+    /// The attempt failed: tasks neither process nor report until `Deploy` or `Cancel`; live producers go, without
+    /// ending their transactions. State and its undo layers stay for `Deploy`. No answer.
     Suspend,
-    /// Build the tasks, restore them, connect. Replaces what runs. Answer: `Deployed` or `TaskFailed`.
+    /// Build the tasks, restore them, connect. Replaces what runs. States that are there go back to the manifest by their
+    /// undo layers; what is not there, or cannot (layer gone, task broken, other key groups), is restored from the store.
+    /// The worker may not have heard `Sealed` for the manifest; then this says so too. Tasks that ended since run again.
+    /// Answer: `Deployed` or `TaskFailed`.
     Deploy(Box<Deployment>),
-    /// Back to the last sealed epoch `epoch` with the tasks that are there: undo layers, positions, new producers. The
-    /// worker may not have heard `Sealed` for it; then this says so too. Tasks that ended since run again.
-    /// Answer: `Deployed`; a worker that cannot (layer gone, task broken) restores that task from the store.
-    Reset { epoch: Epoch, manifest: Arc<Manifest> },
     /// Run what is deployed. Until then no source reads, but barriers flow.
     Start,
     /// Sources: emit this barrier. `stop`: nothing after it.
@@ -73,14 +72,54 @@ pub struct Deployment {
     pub graph: Arc<JobGraph>,
     pub parallelism: u32,
     pub max_parallelism: u32,
-    /// Tasks of this worker, without those that the restored manifest has as finished (`Manifest::finished_at`).
-    pub tasks: Vec<TaskId>,
+    /// All tasks that run, on whatever worker: without those that the restored manifest has as finished
+    /// (`Manifest::finished_at`).
+    pub tasks: BTreeSet<TaskId>,
+    /// The worker that this is for.
+    pub worker: WorkerId,
+    pub placement: Placement,
     /// The manifest to restore; `None`: from nothing.
     pub restore: Option<Arc<Manifest>>,
     /// Namespace of transactional ids: unique to the job's log and the coordinator's term.
     pub job_uid: String,
     /// Transactional pool per sink task: 3, plus one for each tolerable failed checkpoint (bounded).
     pub transaction_pool: u32,
+}
+
+impl Deployment {
+    /// Tasks that run on the worker that this is for.
+    pub fn own_tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.tasks.iter().copied().filter(|task| self.placement.worker_of(*task) == self.worker)
+    }
+}
+
+/// Where tasks run. Task `i` of every vertex is on the same worker, so forward edges never leave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The worker of each task index.
+    pub by_index: Vec<WorkerId>,
+    /// Where each of these workers takes rows from the others: `host:port`.
+    pub addresses: BTreeMap<WorkerId, String>,
+}
+
+impl Placement {
+    /// Everything on one worker, which needs no address.
+    #[must_use]
+    pub fn on_one(worker: WorkerId, parallelism: u32) -> Self {
+        Self { by_index: vec![worker; parallelism as usize], addresses: BTreeMap::new() }
+    }
+
+    /// The worker that runs a task. The task's index is below the parallelism.
+    #[must_use]
+    pub fn worker_of(&self, task: TaskId) -> WorkerId {
+        self.by_index[task.index as usize]
+    }
+
+    /// Every worker that runs something.
+    #[must_use]
+    pub fn workers(&self) -> BTreeSet<WorkerId> {
+        self.by_index.iter().copied().collect()
+    }
 }
 
 /// Worker to coordinator.

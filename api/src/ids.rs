@@ -53,6 +53,10 @@ numeric_id!(
     VertexId, u32
 );
 numeric_id!(
+    /// A worker process as its coordinator knows it: numbered as they register, never used twice in a term.
+    WorkerId, u32
+);
+numeric_id!(
     /// One of `max_parallelism` buckets of the key space, the unit in which state moves.
     KeyGroup, u16
 );

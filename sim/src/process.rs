@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use millstream_api::control::{self, WorkerCommand};
+use millstream_api::ids::WorkerId;
 use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
-use millstream_coordinator::job::{
-    Command, Core, Event, Millis, Notice, Outcome, ProcessState, StoredObject, WorkerId,
-};
+use millstream_coordinator::job::{Command, Core, Event, Millis, Notice, Outcome, ProcessState, StoredObject};
 use millstream_coordinator::log::{Log, problem};
 use millstream_store::ObjectStore;
 

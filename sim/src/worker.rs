@@ -135,11 +135,9 @@ impl Worker {
                 Vec::new()
             }
             Command::Deploy(deployment) => {
-                self.drop_tasks();
                 self.hits.push("deploy");
-                vec![self.restore(*deployment, BTreeMap::new(), None)]
+                vec![self.deploy(*deployment)]
             }
-            Command::Reset { epoch, manifest } => self.reset(epoch, manifest).into_iter().collect(),
             Command::Start => {
                 self.running = true;
                 self.paused = false;
@@ -298,21 +296,12 @@ impl Worker {
         })
     }
 
-    fn reset(&mut self, epoch: Epoch, manifest: Arc<Manifest>) -> Option<Job> {
-        let Some(mut deployment) = self.deployment.clone() else {
-            let failure = transient("nothing to reset");
-            self.report(Report::CommandFailed { failure });
-            return None;
-        };
-        let finished = manifest.finished_at(deployment.parallelism, manifest.graph_hash);
-        let all = [SOURCE, COUNT]
-            .into_iter()
-            .flat_map(|vertex| (0..deployment.parallelism).map(move |index| TaskId { vertex, index }));
-        deployment.tasks = all.filter(|t| !finished.contains(t)).collect();
-        deployment.restore = Some(Arc::clone(&manifest));
+    fn deploy(&mut self, deployment: Deployment) -> Job {
+        let same = self.deployment.as_ref().is_some_and(|was| was.parallelism == deployment.parallelism);
+        let epoch = deployment.restore.as_ref().map(|m| m.epoch);
         let mut kept = BTreeMap::new();
-        for (index, count) in &mut self.counts {
-            match count.layers.remove(&epoch) {
+        for (index, count) in self.counts.iter_mut().filter(|_| same) {
+            match epoch.and_then(|epoch| count.layers.remove(&epoch)) {
                 // Now and then the layer is over its bound and gone.
                 Some(layer) if !self.random.next_u64().is_multiple_of(6) => {
                     self.hits.push("reset by undo layer");
@@ -322,7 +311,7 @@ impl Worker {
             }
         }
         self.drop_tasks();
-        Some(self.restore(deployment, kept, None))
+        self.restore(deployment, kept, None)
     }
 
     fn restored(&mut self, restored: Restored) {

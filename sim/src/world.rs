@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use millstream_api::control::{Command, FailureKind};
 use millstream_api::flinkjob::{Duration, ExpiredTransactions, RestartSpec, RestoreSpec};
-use millstream_api::ids::{Epoch, Generation};
+use millstream_api::ids::{Epoch, Generation, WorkerId};
 use millstream_api::log::{Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction};
 use millstream_coordinator::job::{
-    CheckpointConfig, Core, Event, JobConfig, Limits, Millis, Notice, Outcome, ProcessState, Random, WorkerId,
+    CheckpointConfig, Core, Event, JobConfig, Limits, Millis, Notice, Outcome, ProcessState, Random, WorkerOffer,
 };
 use millstream_store::StoreErrorKind;
 
@@ -272,8 +272,9 @@ impl World {
         let core = Core::new(config).map_err(|e| format!("the plan is not valid: {e}"))?;
         let worker = Worker::new(client.clone(), self.plan.clone(), self.rules, seed ^ 1, JOB_PATH.to_owned());
         self.processes.insert(id, Process::new(id, core, worker, client, JOB_PATH));
+        let offer = WorkerOffer { slots: self.parallelism, shuffle_address: None, name: "simulated".to_owned() };
         self.deliver(id, Input::Core(Event::Begin))?;
-        self.deliver(id, Input::Core(Event::WorkerConnected { worker: WorkerId(0) }))?;
+        self.deliver(id, Input::Core(Event::WorkerRegistered { worker: WorkerId(0), offer }))?;
         self.at(self.now + STEP_MS, Item::Step { process: id });
         Ok(())
     }
@@ -286,7 +287,8 @@ impl World {
             graph: graph(&self.plan),
             parallelism: self.parallelism,
             max_parallelism: self.plan.max_parallelism,
-            workers: 1,
+            min_parallelism: self.parallelism,
+            slot_timeout_ms: 1_000,
             owner: Owner(OWNER.to_owned()),
             address,
             checkpoint: CheckpointConfig {
@@ -403,6 +405,9 @@ impl World {
             Notice::Restarting { .. } => "restart within a term",
             Notice::SourcesPaused { .. } => "sources paused",
             Notice::SourcesResumed => "sources resumed",
+            Notice::AwaitingSlots { .. } => "waiting for slots",
+            Notice::StartingSmaller { .. } => "starting smaller",
+            Notice::Growing { .. } => "growing",
             Notice::Stopping => "stopping",
             Notice::TookOver { .. } => "taken over",
             Notice::NotCollected { .. } => "not collected",

@@ -56,8 +56,11 @@ pub enum EntryKind {
 pub struct Settled {
     /// Everything that the manifest of this epoch left uncommitted is committed. `None`: there is no manifest.
     pub epoch: Option<Epoch>,
-    /// Ids that this term may use from here on.
+    /// Ids that this term may use from here on, beside those before.
     pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// Of the ids in the log before this entry, only the newest may have a transaction open: the others were fenced.
+    #[serde(default)]
+    pub fenced: bool,
 }
 
 /// The first entry of a coordinator.

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use millstream_api::flinkjob::FlinkJob;
 use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKind};
 use millstream_coordinator::job::{JobConfig, Notice, Outcome, Status};
-use millstream_coordinator::runtime::{WorkerChannels, job_config, own_address};
+use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
 use millstream_worker::metrics::JobMetrics;
 use millstream_worker::runtime::{Worker, WorkerConfig};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::args::RunArguments;
 use crate::exit::Exit;
@@ -82,8 +82,11 @@ async fn run_job(
     let stop = signals::stop_requests();
     let line = (display == Display::LiveLine).then(|| LiveLine::new(is_bounded(&graph)));
     let drawing = line.map(|line| tokio::spawn(draw(line, status, Arc::clone(&worker.metrics))));
-    let channels = WorkerChannels { commands: worker.commands, reports: worker.reports };
-    let outcome = millstream_coordinator::runtime::run(config, store, channels, stop, status_in, |notice| {
+    // One worker, and no other will come: the sending end is gone with this line.
+    let (arrivals, workers) = mpsc::channel(1);
+    let _ = arrivals.send(WorkerLink::local(job.spec.parallelism, worker.commands, worker.reports)).await;
+    drop(arrivals);
+    let outcome = millstream_coordinator::runtime::run(config, store, workers, stop, status_in, |notice| {
         say(display, &store_name, notice);
     })
     .await;

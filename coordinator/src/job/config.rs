@@ -25,8 +25,10 @@ pub struct JobConfig {
     pub graph: Arc<JobGraph>,
     pub parallelism: u32,
     pub max_parallelism: u32,
-    /// Workers to wait for before anything is deployed.
-    pub workers: u32,
+    /// With so many slots it begins once `slot_timeout_ms` is over; at most `parallelism`.
+    pub min_parallelism: u32,
+    /// How long to wait for slots for `parallelism` tasks of each vertex.
+    pub slot_timeout_ms: Millis,
     pub owner: Owner,
     pub address: Address,
     pub checkpoint: CheckpointConfig,
@@ -79,6 +81,8 @@ impl Default for Limits {
 /// Settings that cannot work together.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
+    #[error("minParallelism {min_parallelism} is not between 1 and parallelism {parallelism}")]
+    MinParallelism { min_parallelism: u32, parallelism: u32 },
     #[error("checkpoint.interval must be at least 1 ms")]
     NoInterval,
     #[error("parallelism {parallelism} is not between 1 and maxParallelism {max_parallelism}")]
@@ -108,6 +112,10 @@ impl JobConfig {
         let (parallelism, max_parallelism) = (self.parallelism, self.max_parallelism);
         if parallelism == 0 || parallelism > max_parallelism {
             return Err(ConfigError::Parallelism { parallelism, max_parallelism });
+        }
+        let min_parallelism = self.min_parallelism;
+        if min_parallelism == 0 || min_parallelism > parallelism {
+            return Err(ConfigError::MinParallelism { min_parallelism, parallelism });
         }
         if self.checkpoint.interval_ms == 0 {
             return Err(ConfigError::NoInterval);

@@ -20,6 +20,8 @@ const WIND_DOWN_MS: Millis = 10_000;
 pub(super) struct Ending {
     pub why: Why,
     pub deadline: Option<Millis>,
+    /// The deadline was put off for what the broker still has to do.
+    pub winding_down: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,17 @@ pub(super) enum Why {
     Failure(Failure),
 }
 
+impl Ending {
+    /// False when it was put off before.
+    fn put_off(&mut self, now: Millis) -> bool {
+        if std::mem::replace(&mut self.winding_down, true) {
+            return false;
+        }
+        self.deadline = Some(now + WIND_DOWN_MS);
+        true
+    }
+}
+
 impl Core {
     pub(super) fn on_stop_requested(&mut self, now: Millis) {
         if self.ending.is_some() || matches!(self.phase, Phase::Ended | Phase::Closing { .. }) {
@@ -38,11 +51,11 @@ impl Core {
         }
         self.out.push(Command::Notice(Notice::Stopping));
         let deadline = Some(now + self.config.limits.stop_timeout_ms);
-        self.ending = Some(Ending { why: Why::Stop { incomplete: None }, deadline });
+        self.ending = Some(Ending { why: Why::Stop { incomplete: None }, deadline, winding_down: false });
         match self.phase {
             Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
             // Nothing has been read since the tip: it is the last checkpoint.
-            Phase::AwaitingWorkers { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
+            Phase::AwaitingSlots { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
                 self.attempt += 1;
                 self.tell_all(&control::Command::Cancel);
                 self.checkpoint = None;
@@ -72,6 +85,9 @@ impl Core {
                 _ => "the store had not answered",
             };
             self.note_incomplete(format!("{waiting_for} within {} ms", self.config.limits.stop_timeout_ms));
+            if self.goes_on_winding_down(now) {
+                return;
+            }
             self.attempt += 1;
             self.tell_all(&control::Command::Cancel);
             self.checkpoint = None;
@@ -86,11 +102,25 @@ impl Core {
         self.advance_closing(now);
     }
 
+    /// What the sinks left with the broker is being ended already: that gets a little more time, once.
+    fn goes_on_winding_down(&mut self, now: Millis) -> bool {
+        let with_the_broker = matches!(
+            self.phase,
+            Phase::BackingOff { .. }
+                | Phase::Finishing { .. }
+                | Phase::GivingUp { .. }
+                | Phase::Voiding
+                | Phase::Settling
+                | Phase::Fencing { .. }
+        );
+        with_the_broker && self.ending.as_mut().is_some_and(|ending| ending.put_off(now))
+    }
+
     /// The last checkpoint did not come about. What its sinks prepared is ended, within a short time.
     fn wind_down(&mut self, now: Millis) {
         self.run = None;
         if let Some(ending) = &mut self.ending {
-            ending.deadline = Some(now + WIND_DOWN_MS);
+            ending.put_off(now);
         }
         // Running => BackingOff: the commits of the epoch before are finished first.
         self.phase = Phase::BackingOff { until: now };
@@ -115,7 +145,7 @@ impl Core {
         self.attempt += 1;
         let restoring = matches!(
             self.phase,
-            Phase::AwaitingWorkers { .. }
+            Phase::AwaitingSlots { .. }
                 | Phase::Finishing { .. }
                 | Phase::GivingUp { .. }
                 | Phase::Settling
@@ -130,7 +160,7 @@ impl Core {
         let Some(delay_ms) = delay_ms else {
             let failure = if fatal { failure } else { self.used_up(failure) };
             let deadline = Some(now + self.config.limits.commit_timeout_ms);
-            self.ending = Some(Ending { why: Why::Failure(failure), deadline });
+            self.ending = Some(Ending { why: Why::Failure(failure), deadline, winding_down: false });
             self.run = None;
             self.tell_all(&control::Command::Cancel);
             // * => BackingOff: a put may be open, and what it decides is to be finished.

@@ -3,15 +3,11 @@
 use std::fmt;
 
 use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
-use millstream_api::ids::{Epoch, Seq};
+use millstream_api::ids::{Epoch, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Start};
 
 /// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
 pub type Millis = u64;
-
-/// A worker of the job, numbered by the runtime as they connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerId(pub u32);
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -30,8 +26,8 @@ pub enum Event {
     Deleted { paths: Vec<String>, problem: Option<StoreProblem> },
     /// Answer to `Command::ListState`; empty when the listing failed, it comes again with the next term.
     StateListed { objects: Vec<StoredObject> },
-    /// A worker is there and has nothing deployed.
-    WorkerConnected { worker: WorkerId },
+    /// A worker registered: it has nothing deployed.
+    WorkerRegistered { worker: WorkerId, offer: WorkerOffer },
     /// A worker's connection closed.
     WorkerLost { worker: WorkerId, reason: String },
     /// The last worker is gone and none will come in its place: it lived in this process.
@@ -40,6 +36,17 @@ pub enum Event {
     Worker { worker: WorkerId, report: WorkerReport },
     /// The user wants the job to end with a last checkpoint.
     StopRequested,
+}
+
+/// What a worker brings to the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerOffer {
+    /// Task indexes that it can run.
+    pub slots: u32,
+    /// Where it takes rows from other workers, `host:port`; `None`: it cannot.
+    pub shuffle_address: Option<String>,
+    /// What people know it by: host and process.
+    pub name: String,
 }
 
 /// What the runtime must do, in order.
@@ -149,19 +156,66 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     NewJob,
-    Restored { checkpoint: CheckpointRef, parallelism: u32, was: u32 },
-    CommitsFinished { epoch: Epoch, transactions: usize },
-    NothingLeft { epoch: Epoch },
-    CheckpointCompleted { checkpoint: CheckpointRef, duration_ms: Millis, bytes: u64 },
-    CheckpointAborted { epoch: Epoch, reason: String },
-    SealUnknown { epoch: Epoch, reason: String },
-    GivenUp { epoch: Epoch, topics: Vec<String> },
-    Restarting { failure: Failure, delay_ms: Millis, number: u32 },
-    SourcesPaused { uncovered_ms: Millis },
+    Restored {
+        checkpoint: CheckpointRef,
+        parallelism: u32,
+        was: u32,
+    },
+    CommitsFinished {
+        epoch: Epoch,
+        transactions: usize,
+    },
+    NothingLeft {
+        epoch: Epoch,
+    },
+    CheckpointCompleted {
+        checkpoint: CheckpointRef,
+        duration_ms: Millis,
+        bytes: u64,
+    },
+    CheckpointAborted {
+        epoch: Epoch,
+        reason: String,
+    },
+    SealUnknown {
+        epoch: Epoch,
+        reason: String,
+    },
+    GivenUp {
+        epoch: Epoch,
+        topics: Vec<String>,
+    },
+    Restarting {
+        failure: Failure,
+        delay_ms: Millis,
+        number: u32,
+    },
+    SourcesPaused {
+        uncovered_ms: Millis,
+    },
     SourcesResumed,
     Stopping,
-    TookOver { from: Box<Start> },
-    NotCollected { objects: usize, reason: String },
+    /// The job waits: its tasks do not all have a place.
+    AwaitingSlots {
+        there: u32,
+        wanted: u32,
+    },
+    /// The wait for slots is over: it begins with the tasks that have a place.
+    StartingSmaller {
+        parallelism: u32,
+        wanted: u32,
+    },
+    /// Slots came: it goes on with all its tasks.
+    Growing {
+        parallelism: u32,
+    },
+    TookOver {
+        from: Box<Start>,
+    },
+    NotCollected {
+        objects: usize,
+        reason: String,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -205,6 +259,19 @@ impl fmt::Display for Notice {
             ),
             Self::SourcesResumed => write!(f, "sources go on"),
             Self::Stopping => write!(f, "stopping with a last checkpoint"),
+            Self::AwaitingSlots { there, wanted } => {
+                write!(
+                    f,
+                    "waiting for workers: {wanted} slots are needed, {there} are there, {} are missing",
+                    wanted - there
+                )
+            }
+            Self::StartingSmaller { parallelism, wanted } => write!(
+                f,
+                "{} slots are still missing: starting with parallelism {parallelism}, growing to {wanted} when they come",
+                wanted - parallelism
+            ),
+            Self::Growing { parallelism } => write!(f, "slots have come: growing to parallelism {parallelism}"),
             Self::TookOver { from } => write!(f, "taken over from {} ({})", from.owner, place(from)),
             Self::NotCollected { objects, reason } => {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")

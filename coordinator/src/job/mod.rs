@@ -21,6 +21,7 @@ mod restart;
 mod restore;
 mod retention;
 mod running;
+mod slots;
 mod status;
 mod term;
 mod view;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 use millstream_api::control::{self, Attempt, Failure, FailureKind, Report, WorkerCommand, WorkerReport};
 use millstream_api::graph::{TransformKind, Vertex};
-use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId};
+use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId, WorkerId};
 use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
 
 pub use assemble::AssemblyError;
@@ -42,7 +43,7 @@ pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits};
 pub use invariants::{Broken, holds};
 pub use message::{
     AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem,
-    StoreProblemKind, StoredObject, WorkerId,
+    StoreProblemKind, StoredObject, WorkerOffer,
 };
 pub use random::Random;
 pub use status::{CheckpointStatus, JobState, RestartStatus, Status};
@@ -51,6 +52,7 @@ pub use view::{LogView, Sealed};
 use ending::Ending;
 use restart::Restarts;
 use restore::Fencing;
+use slots::Slots;
 
 /// First wait before a put of unknown outcome, or a read that failed, is tried again; it doubles up to the other.
 const STORE_RETRY_FIRST_MS: Millis = 100;
@@ -83,7 +85,11 @@ pub struct Core {
     /// Races for the `start` entry that this coordinator lost.
     claims_lost: u32,
     append: Option<PendingAppend>,
-    workers: BTreeSet<WorkerId>,
+    slots: Slots,
+    /// Of the attempt: below the job's own while slots are missing.
+    parallelism: u32,
+    /// The worker that was asked last to do what any one can do.
+    serving: Option<WorkerId>,
     run: Option<Run>,
     checkpoint: Option<Checkpoint>,
     /// Transactions whose commit is not reported, by the epoch whose manifest was the first to name them.
@@ -111,8 +117,10 @@ enum Phase {
     },
     /// The own `start` entry is on its way.
     Claiming,
-    AwaitingWorkers {
-        deadline: Millis,
+    /// `until`: then fewer slots will do, as `fewer` says from then on; `None`: the time is over, or there is no limit.
+    AwaitingSlots {
+        until: Option<Millis>,
+        fewer: bool,
     },
     /// The workers finish what the tip left uncommitted. `accepted_loss`: of the rest, as the user set.
     Finishing {
@@ -220,7 +228,9 @@ impl Core {
             attempt: 0,
             claims_lost: 0,
             append: None,
-            workers: BTreeSet::new(),
+            slots: Slots::default(),
+            parallelism: config.parallelism,
+            serving: None,
             run: None,
             checkpoint: None,
             uncommitted: BTreeMap::new(),
@@ -245,9 +255,7 @@ impl Core {
             Event::Appended { seq, outcome } => self.on_appended(now, seq, outcome),
             Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
             Event::StateListed { objects } => self.on_state_listed(now, &objects),
-            Event::WorkerConnected { worker } => {
-                self.workers.insert(worker);
-            }
+            Event::WorkerRegistered { worker, offer } => self.slots.register(worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
@@ -267,10 +275,10 @@ impl Core {
     pub fn deadline(&self) -> Option<Millis> {
         let of_phase = match &self.phase {
             Phase::Reading { retry_at, .. } => *retry_at,
-            Phase::AwaitingWorkers { deadline }
-            | Phase::Fencing { deadline }
-            | Phase::Deploying { deadline, .. }
-            | Phase::Committing { deadline, .. } => Some(*deadline),
+            Phase::AwaitingSlots { until, .. } => *until,
+            Phase::Fencing { deadline } | Phase::Deploying { deadline, .. } | Phase::Committing { deadline, .. } => {
+                Some(*deadline)
+            }
             Phase::Finishing { deadline, retry_at, .. } | Phase::GivingUp { deadline, retry_at, .. } => {
                 Some(retry_at.map_or(*deadline, |at| at.min(*deadline)))
             }
@@ -315,7 +323,7 @@ impl Core {
                 self.phase = Phase::Reading { since, tries, retry_at: None };
                 self.out.push(Command::ReadLog);
             }
-            Phase::AwaitingWorkers { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
+            Phase::AwaitingSlots { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
                 self.advance_restore(now);
             }
             Phase::Fencing { deadline } if deadline <= now && self.ending.is_some() => self.close_ending(now, true),
@@ -334,7 +342,7 @@ impl Core {
 
     fn on_report(&mut self, now: Millis, worker: WorkerId, report: WorkerReport) {
         // Of an earlier attempt: what it tells about is over.
-        if report.attempt != self.attempt() || !self.workers.contains(&worker) {
+        if report.attempt != self.attempt() || !self.slots.contains(worker) {
             return;
         }
         match report.report {
@@ -357,19 +365,25 @@ impl Core {
     }
 
     fn on_worker_lost(&mut self, now: Millis, worker: WorkerId, reason: String) {
-        if !self.workers.remove(&worker) {
+        let (name, runs) = (self.slots.name(worker), self.slots.runs(worker));
+        if !self.slots.remove(worker) {
             return;
         }
-        // Its tasks are gone: nothing to reset.
-        self.run = None;
-        if !matches!(self.phase, Phase::Reading { .. } | Phase::Claiming | Phase::AwaitingWorkers { .. }) {
-            self.fail(now, transient(format!("lost worker {}: {reason}", worker.0)));
+        // What the others hold of the tasks stays: only what was on this worker is read from the store.
+        let served = self.serving.take_if(|w| *w == worker).is_some();
+        let concerned = match self.phase {
+            Phase::Finishing { .. } | Phase::GivingUp { .. } | Phase::Fencing { .. } => served,
+            Phase::Deploying { .. } | Phase::Anchoring | Phase::Running | Phase::Committing { .. } => runs,
+            _ => false,
+        };
+        if concerned {
+            self.fail(now, transient(format!("lost worker {name}: {reason}")));
         }
     }
 
     /// Nobody is left to run the job, and nobody will come: no restart helps.
     fn on_no_worker_left(&mut self, now: Millis, reason: String) {
-        self.workers.clear();
+        self.slots.clear();
         self.run = None;
         if matches!(self.phase, Phase::Closing { .. } | Phase::Ended) {
             return;
@@ -392,14 +406,21 @@ impl Core {
     }
 
     fn tell_all(&mut self, command: &control::Command) {
-        for worker in self.workers.clone() {
+        let workers: Vec<WorkerId> = self.slots.workers().collect();
+        for worker in workers {
             self.tell(worker, command.clone());
         }
     }
 
-    /// The worker that does what any one can do.
-    fn any_worker(&self) -> WorkerId {
-        *self.workers.first().expect("a restore begins only with workers, and losing one ends it")
+    /// Tells some worker, whichever, to do what any one can do. Without one, the attempt fails.
+    fn tell_any(&mut self, now: Millis, command: control::Command) {
+        match self.slots.any() {
+            Some(worker) => {
+                self.serving = Some(worker);
+                self.tell(worker, command);
+            }
+            None => self.fail(now, transient("no worker is left".to_owned())),
+        }
     }
 
     /// Sends an entry on its way. No other one is.
@@ -486,7 +507,7 @@ impl Core {
             kinds.any(|kind| matches!(kind, TransformKind::Sink(_)))
         };
         let vertices = self.vertices.iter().filter(has_sink);
-        vertices.flat_map(|v| (0..self.config.parallelism).map(|index| TaskId { vertex: v.id, index })).collect()
+        vertices.flat_map(|v| (0..self.parallelism).map(|index| TaskId { vertex: v.id, index })).collect()
     }
 
     fn checkpoint_ref(&self, sealed: &Sealed) -> CheckpointRef {
@@ -502,6 +523,7 @@ impl Core {
     fn show(&mut self) {
         self.status.state = match &self.phase {
             Phase::Idle | Phase::Reading { .. } | Phase::Claiming => JobState::Starting,
+            Phase::AwaitingSlots { .. } if self.ending.is_none() => JobState::AwaitingSlots,
             Phase::Ended => self.status.state,
             _ if self.ending.is_some() => JobState::Stopping,
             Phase::Running | Phase::Anchoring => JobState::Running,
@@ -509,6 +531,8 @@ impl Core {
             Phase::BackingOff { .. } => JobState::Restarting,
             _ => JobState::Restoring,
         };
+        self.status.parallelism = self.parallelism;
+        self.status.slots = self.slots.total();
         self.status.generation = self.generation.map(|g| g.0);
         self.status.attempt = self.attempt;
         self.status.epoch = self.checkpoint.as_ref().map(|c| c.epoch.0);

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use millstream_api::control::{self, Deployment, Failure, FailureKind, FinishOutcome};
+use millstream_api::control::{self, Deployment, Failure, FailureKind, FinishOutcome, Placement};
 use millstream_api::graph::JobGraph;
-use millstream_api::ids::{Epoch, TaskId, TransformUid};
-use millstream_api::log::{EntryKind, PreparedTransaction, Settled, TransactionalIds, transactional_ids};
+use millstream_api::ids::{Epoch, TaskId, TransformUid, WorkerId};
+use millstream_api::log::{EntryKind, Manifest, PreparedTransaction, Settled, TransactionalIds, transactional_ids};
 
 use super::expired::{Verdict, judge, judge_abort};
-use super::message::{Command, Millis, Notice, WorkerId};
+use super::message::{Command, Millis, Notice};
 use super::{Core, Phase, Purpose, Run, transient};
 
 /// Pause before the broker is asked again.
@@ -20,10 +20,17 @@ const BROKER_RETRY_MS: Millis = 500;
 /// How long a job that ends waits for the broker to abort what nobody will commit. What is missed ends by its time-out.
 const FENCE_AT_END_MS: Millis = 5_000;
 
-/// Rounds of `FenceTransactions` that are to be done: ids of sinks that are gone need the graph that knew them.
+/// Which transactional ids an attempt uses, and which have to be fenced before.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fencing {
+    /// Rounds of `FenceTransactions` that are to be done: ids of sinks that are gone need the graph that knew them.
     rounds: VecDeque<(Arc<JobGraph>, BTreeMap<TransformUid, TransactionalIds>)>,
+    /// Number of the ids within the term: that of the first attempt that was to use them.
+    number: u32,
+    /// Tasks were deployed with these ids.
+    used: bool,
+    /// All ids in the log but the newest are fenced; true until the log says so.
+    done: bool,
 }
 
 impl Core {
@@ -31,34 +38,73 @@ impl Core {
     pub(super) fn begin_attempt(&mut self, now: Millis) {
         self.checkpoint = None;
         self.uncommitted.clear();
-        if self.workers.len() < self.config.workers as usize {
-            let deadline = now + self.config.limits.deploy_timeout_ms;
-            self.phase = Phase::AwaitingWorkers { deadline };
+        if self.fencing.used || self.fencing.number == 0 {
+            self.fencing.number = self.attempt;
+            self.fencing.used = false;
+        }
+        self.parallelism = self.config.parallelism;
+        if self.slots.assign(self.parallelism) {
+            return self.step_finish(now);
+        }
+        let may_shrink = self.config.min_parallelism < self.config.parallelism;
+        let until = may_shrink.then_some(now + self.config.slot_timeout_ms);
+        self.phase = Phase::AwaitingSlots { until, fewer: false };
+        self.out.push(Command::Notice(self.slots_missing()));
+    }
+
+    fn slots_missing(&self) -> Notice {
+        Notice::AwaitingSlots { there: self.slots.total(), wanted: self.config.parallelism }
+    }
+
+    /// Workers may have come meanwhile; or the job begins with fewer tasks.
+    fn advance_slots(&mut self, now: Millis, until: Option<Millis>, fewer: bool) {
+        let (wanted, least) = (self.config.parallelism, self.config.min_parallelism);
+        let waited = until.is_some_and(|at| at <= now);
+        if waited {
+            self.phase = Phase::AwaitingSlots { until: None, fewer: true };
+        }
+        if self.slots.assign(wanted) {
+            // AwaitingSlots => Finishing: every task has a place.
+            return self.step_finish(now);
+        }
+        let there = self.slots.total();
+        if (waited || fewer) && there >= least && self.slots.assign(there) {
+            self.parallelism = there;
+            self.out.push(Command::Notice(Notice::StartingSmaller { parallelism: there, wanted }));
+            self.step_finish(now);
+        }
+    }
+
+    /// Slots for all tasks have come to a job that began with fewer: what was just sealed is restored with all of them.
+    pub(super) fn grow(&mut self, now: Millis) {
+        let wanted = self.config.parallelism;
+        if self.phase != Phase::Running || self.ending.is_some() || self.parallelism >= wanted {
             return;
         }
-        self.step_finish(now);
+        if self.slots.total() < wanted {
+            return;
+        }
+        self.out.push(Command::Notice(Notice::Growing { parallelism: wanted }));
+        self.attempt += 1;
+        self.tell_all(&control::Command::Suspend);
+        // Running => BackingOff: the next attempt begins at once.
+        self.phase = Phase::BackingOff { until: now };
     }
 
     pub(super) fn advance_restore(&mut self, now: Millis) {
         match self.phase.clone() {
-            Phase::AwaitingWorkers { .. } if self.workers.len() >= self.config.workers as usize => {
-                self.step_finish(now);
-            }
-            Phase::AwaitingWorkers { deadline } if deadline <= now => {
-                let (there, wanted) = (self.workers.len(), self.config.workers);
-                self.fail(now, transient(format!("only {there} of {wanted} workers have registered")));
-            }
+            Phase::AwaitingSlots { until, fewer } => self.advance_slots(now, until, fewer),
             Phase::Finishing { deadline, .. } | Phase::GivingUp { deadline, .. } if deadline <= now => {
                 let message = "the broker did not finish the transactions of the last checkpoint in time".to_owned();
                 self.fail(now, transient(message));
             }
             Phase::Finishing { deadline, retry_at: Some(at), accepted_loss } if at <= now => {
                 self.phase = Phase::Finishing { deadline, retry_at: None, accepted_loss };
-                self.ask_to_finish(self.view.pending().to_vec());
+                self.ask_to_finish(now, self.view.pending().to_vec());
             }
             Phase::GivingUp { deadline, retry_at: Some(at), abort } if at <= now => {
                 self.phase = Phase::GivingUp { deadline, retry_at: None, abort: abort.clone() };
-                self.ask_to_abort(abort);
+                self.ask_to_abort(now, abort);
             }
             _ => {}
         }
@@ -70,17 +116,17 @@ impl Core {
         }
         let deadline = now + self.config.limits.commit_timeout_ms;
         self.phase = Phase::Finishing { deadline, retry_at: None, accepted_loss: false };
-        self.ask_to_finish(self.view.pending().to_vec());
+        self.ask_to_finish(now, self.view.pending().to_vec());
     }
 
-    fn ask_to_finish(&mut self, transactions: Vec<PreparedTransaction>) {
+    fn ask_to_finish(&mut self, now: Millis, transactions: Vec<PreparedTransaction>) {
         let graph = self.graph_of(transactions.iter().map(|t| &t.uid));
-        self.tell(self.any_worker(), control::Command::FinishTransactions { graph, transactions });
+        self.tell_any(now, control::Command::FinishTransactions { graph, transactions });
     }
 
-    fn ask_to_abort(&mut self, transactions: Vec<PreparedTransaction>) {
+    fn ask_to_abort(&mut self, now: Millis, transactions: Vec<PreparedTransaction>) {
         let graph = self.graph_of(transactions.iter().map(|t| &t.uid));
-        self.tell(self.any_worker(), control::Command::AbortTransactions { graph, transactions });
+        self.tell_any(now, control::Command::AbortTransactions { graph, transactions });
     }
 
     /// The graph that knows these sinks: the job's own where it can, so that a broker's new address counts.
@@ -111,12 +157,12 @@ impl Core {
             Verdict::GiveUp { abort } if abort.is_empty() => self.step_void(now, tip.epoch),
             Verdict::GiveUp { abort } => {
                 self.phase = Phase::GivingUp { deadline, retry_at: None, abort: abort.clone() };
-                self.ask_to_abort(abort);
+                self.ask_to_abort(now, abort);
             }
             Verdict::CommitRest { commit } if commit.is_empty() => self.step_settle(now, true),
             Verdict::CommitRest { commit } => {
                 self.phase = Phase::Finishing { deadline, retry_at: None, accepted_loss: true };
-                self.ask_to_finish(commit);
+                self.ask_to_finish(now, commit);
             }
             Verdict::Ask { message } => self.close_failed(now, Failure { kind: FailureKind::User, message }),
         }
@@ -164,7 +210,8 @@ impl Core {
             return self.close_finished(now, true);
         }
         let ids = self.own_ids();
-        self.plan_fencing();
+        let fenced = std::mem::take(&mut self.fencing.done);
+        self.plan_fencing(&ids, fenced);
         // A new job's first manifest names its ids, and nothing is sent before it.
         let ids_unknown = self.view.tip().is_some() && !ids.is_empty() && !self.view.transactional_ids().contains(&ids);
         if !finished && !ids_unknown && self.attempt == 1 {
@@ -172,20 +219,21 @@ impl Core {
         }
         let epoch = self.view.tip().map(|tip| tip.manifest.epoch);
         self.phase = Phase::Settling;
-        self.append(now, EntryKind::Settled(Settled { epoch, transactional_ids: ids }));
+        self.append(now, EntryKind::Settled(Settled { epoch, transactional_ids: ids, fenced }));
     }
 
     /// The job ends, and what its sinks prepared for an epoch that no manifest names would hold readers back until the
-    /// transactions' time-out: the own ids are fenced. As ever, what is finished is recorded before.
+    /// transactions' time-out: the ids that were used are fenced. As ever, what is finished is recorded before.
     fn settle_for_the_end(&mut self, now: Millis) {
-        let ids = self.own_ids();
-        if ids.is_empty() || !self.ran || self.workers.is_empty() {
+        let newest = self.view.transactional_ids().last().filter(|ids| !ids.is_empty()).cloned();
+        let Some(ids) = newest.filter(|_| self.ran && self.slots.any().is_some()) else {
             return self.close_ending(now, true);
-        }
+        };
         let epoch = self.view.tip().map(|tip| tip.manifest.epoch);
-        self.fencing.rounds = [(self.graph(), ids.clone())].into();
+        let fenced = std::mem::take(&mut self.fencing.done);
+        self.plan_fencing(&BTreeMap::new(), fenced);
         self.phase = Phase::Settling;
-        self.append(now, EntryKind::Settled(Settled { epoch, transactional_ids: ids }));
+        self.append(now, EntryKind::Settled(Settled { epoch, transactional_ids: ids, fenced }));
     }
 
     pub(super) fn on_settled(&mut self, now: Millis) {
@@ -194,24 +242,28 @@ impl Core {
         }
     }
 
-    /// Unique to this term. Were ids shared, a coordinator that was paused and comes back could initialise the producers
-    /// of its successor, and a commit of the successor that is not recorded yet would look like one that the broker gave
-    /// up. So each term has its own, and fences those of the terms before it, which nobody needs any more.
+    /// Unique to this term, and within it to the tasks that are deployed together. Were ids shared, a coordinator that was
+    /// paused, or a worker that was told long ago to fence, could initialise the producers of a successor when it comes
+    /// back; and a commit of the successor that is not recorded yet would look like one that the broker gave up. So each has
+    /// its own, and fences those before it, which nobody needs any more.
     fn ids_namespace(&self) -> String {
-        format!("{}-{}", self.job_uid, self.generation.unwrap_or_default())
+        format!("{}-{}-{}", self.job_uid, self.generation.unwrap_or_default(), self.fencing.number)
     }
 
-    /// The ids that this term uses.
+    /// The ids that this attempt uses.
     pub(super) fn own_ids(&self) -> BTreeMap<TransformUid, TransactionalIds> {
         let config = &self.config;
-        transactional_ids(&config.graph, &self.ids_namespace(), config.parallelism, config.transaction_pool())
+        transactional_ids(&config.graph, &self.ids_namespace(), self.parallelism, config.transaction_pool())
     }
 
-    /// Every id under which a transaction may be open, with a graph that knows its sink.
-    fn plan_fencing(&mut self) {
+    /// Every id under which a transaction may be open, with a graph that knows its sink, but for the `unused` ones.
+    /// `fenced`: all but the newest are done.
+    fn plan_fencing(&mut self, unused: &BTreeMap<TransformUid, TransactionalIds>, fenced: bool) {
         let old_graph = self.view.tip().map_or_else(|| self.graph(), |tip| Arc::clone(&tip.manifest.graph));
         let mut rounds = VecDeque::new();
-        for term in self.view.transactional_ids() {
+        let known = self.view.transactional_ids();
+        let done = if fenced { known.len().saturating_sub(1) } else { 0 };
+        for term in known[done..].iter().filter(|ids| *ids != unused) {
             let (own, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 term.clone().into_iter().partition(|(uid, _)| self.vertex_of.contains_key(uid));
             rounds.push_back((self.graph(), own));
@@ -224,12 +276,13 @@ impl Core {
     fn step_fence(&mut self, now: Millis) {
         let ending = self.ending.is_some();
         let Some((graph, ids)) = self.fencing.rounds.pop_front() else {
+            self.fencing.done = true;
             return if ending { self.close_ending(now, true) } else { self.step_deploy(now) };
         };
         let patience_ms = self.config.limits.commit_timeout_ms;
         let patience_ms = if ending { patience_ms.min(FENCE_AT_END_MS) } else { patience_ms };
         self.phase = Phase::Fencing { deadline: now + patience_ms };
-        self.tell(self.any_worker(), control::Command::FenceTransactions { graph, ids });
+        self.tell_any(now, control::Command::FenceTransactions { graph, ids });
     }
 
     pub(super) fn on_fenced(&mut self, now: Millis) {
@@ -239,13 +292,16 @@ impl Core {
     }
 
     fn step_deploy(&mut self, now: Millis) {
+        if !self.slots.assign(self.parallelism) {
+            let missing = self.slots_missing();
+            return self.fail(now, transient(missing.to_string()));
+        }
         let tip = self.view.tip().map(|tip| Arc::clone(&tip.manifest));
-        let parallelism = self.config.parallelism;
+        let parallelism = self.parallelism;
         let finished = tip.as_ref().map_or_else(BTreeSet::new, |m| m.finished_at(parallelism, self.graph_hash));
         let vertices = self.vertices.iter().map(|v| v.id);
         let all = vertices.flat_map(|vertex| (0..parallelism).map(move |index| TaskId { vertex, index }));
         let tasks: BTreeSet<TaskId> = all.filter(|task| !finished.contains(task)).collect();
-        let reset = self.run.as_ref().is_some_and(|run| run.started);
         let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
         self.run = Some(Run {
             committed: sinks.map(|task| (task, None)).collect(),
@@ -259,32 +315,34 @@ impl Core {
             paused: false,
             stop_tries: 0,
         });
+        let placement = self.slots.placement();
+        self.fencing.used = true;
         let deadline = now + self.config.limits.deploy_timeout_ms;
-        self.phase = Phase::Deploying { deadline, waiting: self.workers.clone() };
-        match tip {
-            Some(manifest) if reset => {
-                self.tell_all(&control::Command::Reset { epoch: manifest.epoch, manifest });
-            }
-            restore => self.deploy(&tasks, restore.as_ref()),
-        }
+        self.phase = Phase::Deploying { deadline, waiting: placement.workers() };
+        self.deploy(&tasks, tip.as_ref(), &placement);
     }
 
-    fn deploy(&mut self, tasks: &BTreeSet<TaskId>, restore: Option<&Arc<millstream_api::log::Manifest>>) {
-        let workers: Vec<WorkerId> = self.workers.iter().copied().collect();
-        for (position, worker) in workers.iter().enumerate() {
-            // Task i of every vertex is on the same worker, so forward edges stay inside it.
-            let own = tasks.iter().filter(|task| task.index as usize % workers.len() == position);
-            let deployment = Deployment {
+    fn deploy(&mut self, tasks: &BTreeSet<TaskId>, restore: Option<&Arc<Manifest>>, placement: &Placement) {
+        let workers: Vec<WorkerId> = self.slots.workers().collect();
+        for worker in workers {
+            if !self.slots.runs(worker) {
+                // It may hold states of an earlier attempt.
+                self.tell(worker, control::Command::Cancel);
+                continue;
+            }
+            let deployment = Box::new(Deployment {
                 job: self.config.path.clone(),
                 graph: self.graph(),
-                parallelism: self.config.parallelism,
+                parallelism: self.parallelism,
                 max_parallelism: self.config.max_parallelism,
-                tasks: own.copied().collect(),
+                tasks: tasks.clone(),
+                worker,
+                placement: placement.clone(),
                 restore: restore.cloned(),
                 job_uid: self.ids_namespace(),
                 transaction_pool: self.config.transaction_pool(),
-            };
-            self.tell(*worker, control::Command::Deploy(Box::new(deployment)));
+            });
+            self.tell(worker, control::Command::Deploy(deployment));
         }
     }
 

@@ -117,7 +117,7 @@ impl Core {
             graph: &self.config.graph,
             graph_hash: self.graph_hash,
             vertices: &self.vertices,
-            parallelism: self.config.parallelism,
+            parallelism: self.parallelism,
             max_parallelism: self.config.max_parallelism,
             previous: tip.as_deref(),
             finished: &run.finished,
@@ -181,6 +181,8 @@ impl Core {
             self.phase = Phase::Committing { deadline, finished: false };
         } else if checkpoint.purpose == Purpose::Anchor {
             self.start_running(now);
+        } else {
+            self.grow(now);
         }
     }
 

@@ -15,6 +15,10 @@ pub struct Status {
     pub state: JobState,
     /// This coordinator's term; `None` until it rules.
     pub generation: Option<u64>,
+    /// Of the tasks that run, or will; below the job's own while slots are missing.
+    pub parallelism: u32,
+    /// Of all workers together.
+    pub slots: u32,
     /// Deployments and resets in this term.
     pub attempt: u32,
     /// The epoch in flight.
@@ -43,6 +47,8 @@ pub enum JobState {
     /// Reading the log, claiming it.
     #[default]
     Starting,
+    /// For workers.
+    AwaitingSlots,
     /// Finishing commits, fencing, deploying.
     Restoring,
     Running,

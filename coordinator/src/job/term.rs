@@ -127,7 +127,7 @@ impl Core {
             Some(tip) => {
                 let checkpoint = self.checkpoint_ref(tip);
                 self.status.restored = Some(restored_status(&checkpoint, tip));
-                let (parallelism, was) = (self.config.parallelism, tip.manifest.parallelism);
+                let (parallelism, was) = (self.parallelism, tip.manifest.parallelism);
                 self.out.push(Command::Notice(Notice::Restored { checkpoint, parallelism, was }));
             }
         }

@@ -33,8 +33,8 @@ pub struct LogView {
     dropped: Vec<Sealed>,
     /// Transactions of the tip whose commit is not recorded.
     pending: Vec<PreparedTransaction>,
-    /// Ids under which a transaction may be open: those of the newest manifest's term, then of each later one. What is
-    /// older was fenced by that manifest's term before it ran.
+    /// Ids under which a transaction may be open: those of the newest manifest, then of each later attempt. What is older
+    /// was fenced before the tasks of that manifest ran.
     transactional_ids: Vec<BTreeMap<TransformUid, TransactionalIds>>,
     epoch_max: Option<Epoch>,
     /// Where the last restore of an older checkpoint went, until a manifest carries it.
@@ -67,6 +67,10 @@ impl LogView {
             EntryKind::Void { epoch } => self.apply_void(*epoch),
             EntryKind::Settled(settled) => {
                 self.pending.clear();
+                if settled.fenced {
+                    let newest = self.transactional_ids.len().saturating_sub(1);
+                    self.transactional_ids.drain(..newest);
+                }
                 if !self.transactional_ids.contains(&settled.transactional_ids) {
                     self.transactional_ids.push(settled.transactional_ids.clone());
                 }

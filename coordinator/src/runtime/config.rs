@@ -27,7 +27,9 @@ pub fn job_config(
         graph,
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,
-        workers: 1,
+        // One process has a slot for every task index from the start.
+        min_parallelism: spec.parallelism,
+        slot_timeout_ms: 0,
         owner,
         address,
         checkpoint: CheckpointConfig {

@@ -1,15 +1,15 @@
-//! The job master in a process: its core between the store, a worker's channels, the clock and the user.
+//! The job master in a process: its core between the store, its workers, the clock and the user.
 //!
-//! Owns: time, running store calls beside the event loop, delivery of commands in order. Does not own: any decision.
+//! Owns: time, running store calls beside the event loop, delivery of commands in order. Does not own: any decision, nor how
+//! a worker is reached (`links`).
 
 mod config;
+mod links;
 mod process;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millstream_api::control::{WorkerCommand, WorkerReport};
 use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
 use millstream_store::ObjectStore;
 use tokio::sync::{mpsc, watch};
@@ -17,36 +17,27 @@ use tokio::time::Instant;
 
 use crate::job::{
     AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Millis, Notice, Outcome, ProcessState, Status,
-    StoredObject, WorkerId,
+    StoredObject,
 };
 use crate::log::{Log, problem};
 
 pub use config::job_config;
+use links::Links;
+pub use links::{LinkReport, WorkerLink};
 pub use process::{own_address, state_of};
 
 /// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
 const ANSWERS_MAX: usize = 64;
-/// For the last commands to reach the worker when the job is over.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
-/// The one worker of a local run.
-const LOCAL_WORKER: WorkerId = WorkerId(0);
-
-/// A worker in the same process (or whatever stands behind its channels).
-#[derive(Debug)]
-pub struct WorkerChannels {
-    pub commands: mpsc::Sender<WorkerCommand>,
-    pub reports: mpsc::Receiver<WorkerReport>,
-}
-
-/// Runs the job to its end. `shutdown` turns true when the user wants it to stop with a last checkpoint; `status` gets
-/// every change; `on_notice` is called for everything that people may want to read.
+/// Runs the job to its end. `workers` brings those that register, as long as there can be more; `shutdown` turns true when
+/// the user wants the job to stop with a last checkpoint; `status` gets every change; `on_notice` is called for everything
+/// that people may want to read.
 ///
 /// # Errors
 /// When the settings cannot work together; everything later is an [`Outcome`].
 pub async fn run(
     config: JobConfig,
     store: Arc<dyn ObjectStore>,
-    worker: WorkerChannels,
+    workers: mpsc::Receiver<WorkerLink>,
     shutdown: watch::Receiver<bool>,
     status: watch::Sender<Status>,
     on_notice: impl FnMut(&Notice),
@@ -59,55 +50,34 @@ pub async fn run(
         answers: answers_in,
     };
     let core = Core::new(config)?;
-    let WorkerChannels { commands, reports } = worker;
     let runtime =
-        Runtime { core, calls, clock: Clock::start(), outbox: VecDeque::new(), status, on_notice, outcome: None };
-    Ok(runtime.run(answers, commands, reports, shutdown).await)
+        Runtime { core, calls, clock: Clock::start(), links: Links::new(workers), status, on_notice, outcome: None };
+    Ok(runtime.run(answers, shutdown).await)
 }
 
 struct Runtime<F> {
     core: Core,
     calls: StoreCalls,
     clock: Clock,
-    /// Commands in the order of the core. It decides a bounded number per event, and the worker drains its channel.
-    outbox: VecDeque<WorkerCommand>,
+    links: Links,
     status: watch::Sender<Status>,
     on_notice: F,
     outcome: Option<Outcome>,
 }
 
 impl<F: FnMut(&Notice)> Runtime<F> {
-    async fn run(
-        mut self,
-        mut answers: mpsc::Receiver<Event>,
-        commands: mpsc::Sender<WorkerCommand>,
-        mut reports: mpsc::Receiver<WorkerReport>,
-        mut shutdown: watch::Receiver<bool>,
-    ) -> Outcome {
+    async fn run(mut self, mut answers: mpsc::Receiver<Event>, mut shutdown: watch::Receiver<bool>) -> Outcome {
         self.take(Event::Begin);
-        self.take(Event::WorkerConnected { worker: LOCAL_WORKER });
-        let (mut worker_there, mut may_stop) = (true, true);
+        let mut may_stop = true;
         loop {
             if let Some(outcome) = self.outcome.take() {
-                self.say_farewell(&commands).await;
+                // What is queued for the workers still reaches them: a link is drained before it closes.
                 return outcome;
             }
             let deadline = self.core.deadline().map(|at| self.clock.instant(at));
             tokio::select! {
                 Some(event) = answers.recv() => self.take(event),
-                report = reports.recv(), if worker_there => match report {
-                    Some(report) => self.take(Event::Worker { worker: LOCAL_WORKER, report }),
-                    None => {
-                        worker_there = false;
-                        let reason = "its threads ended (a defect of Millstream)".to_owned();
-                        self.take(Event::NoWorkerLeft { reason });
-                    }
-                },
-                permit = commands.reserve(), if worker_there && !self.outbox.is_empty() => {
-                    if let (Ok(permit), Some(command)) = (permit, self.outbox.pop_front()) {
-                        permit.send(command);
-                    }
-                }
+                event = self.links.next() => self.take(event),
                 changed = shutdown.wait_for(|stop| *stop), if may_stop => {
                     may_stop = false;
                     // The sender is gone: nobody can ask any more.
@@ -128,7 +98,7 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                 Command::Append(entry) => self.calls.append(*entry),
                 Command::Delete(paths) => self.calls.delete(paths),
                 Command::ListState => self.calls.list_state(),
-                Command::Tell { command, .. } => self.outbox.push_back(command),
+                Command::Tell { worker, command } => self.links.tell(worker, command),
                 Command::Notice(notice) => (self.on_notice)(&notice),
                 Command::End(outcome) => self.outcome = Some(outcome),
             }
@@ -141,18 +111,6 @@ impl<F: FnMut(&Notice)> Runtime<F> {
             }
             changed
         });
-    }
-
-    async fn say_farewell(&mut self, commands: &mpsc::Sender<WorkerCommand>) {
-        let send_all = async {
-            for command in self.outbox.drain(..) {
-                if commands.send(command).await.is_err() {
-                    break;
-                }
-            }
-        };
-        // A worker that does not listen any more ends with its process.
-        let _ = tokio::time::timeout(FAREWELL_MAX, send_all).await;
     }
 }
 

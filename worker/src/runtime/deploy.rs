@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::restore::{self, Survivors};
+use super::slot_map::SlotMap;
 use super::wiring::Wiring;
 use super::{StateBackend, WorkerConfig};
 use crate::element::{WATERMARK_MIN, WatermarkMs};
@@ -36,7 +37,7 @@ const INLINE_BYTES_PER_MANIFEST: usize = 256 * 1024;
 /// Everything that the tasks of a deployment are made from.
 pub(super) struct Blueprint<'a> {
     pub(super) deployment: &'a Deployment,
-    pub(super) manifest: Option<Arc<Manifest>>,
+    pub(super) slots: &'a SlotMap,
     pub(super) config: &'a WorkerConfig,
     pub(super) segments: &'a Segments,
     pub(super) io: &'a Handle,
@@ -51,17 +52,17 @@ impl Blueprint<'_> {
     pub(super) async fn build(self, mut survivors: Survivors) -> Result<Vec<Task>, (TaskId, TaskError)> {
         let deployment = self.deployment;
         let vertices = deployment.graph.vertices();
-        let running: BTreeSet<TaskId> = deployment.tasks.iter().copied().collect();
-        let mut wiring =
-            Wiring::new(&vertices, &running, deployment.parallelism, deployment.max_parallelism, &self.wakes);
+        let running: BTreeSet<TaskId> = deployment.own_tasks().collect();
+        let mut wiring = Wiring::new(&vertices, deployment, |index| self.wake(index));
         let mut building = JoinSet::new();
         let state_config = self.state_config(&vertices);
         for task in &running {
             let (outputs, inputs) = wiring.take(*task);
             let vertex = &vertices[task.vertex.0 as usize];
+            let groups = key_group_range(task.index, deployment.parallelism, deployment.max_parallelism);
             let states = vertex.transforms.iter().filter_map(|id| {
                 let uid = &deployment.graph.transform(*id).uid;
-                let state = survivors.take(*task, uid, self.manifest.as_ref().map(|m| m.epoch))?;
+                let state = survivors.take(*task, uid, &groups, deployment.restore.as_ref().map(|m| m.epoch))?;
                 Some((uid.clone(), state))
             });
             let builder = TaskBuilder {
@@ -96,10 +97,10 @@ impl Blueprint<'_> {
             parallelism: deployment.parallelism,
             max_parallelism: deployment.max_parallelism,
             transaction_pool: deployment.transaction_pool,
-            manifest: self.manifest.clone(),
+            manifest: deployment.restore.clone(),
             segments: self.segments.clone(),
             io: self.io.clone(),
-            wake: self.wakes[task.index as usize % self.wakes.len()].clone(),
+            wake: self.wake(task.index),
             state_config: state_config.clone(),
             events: self.events.clone(),
             generation: self.generation,
@@ -111,7 +112,7 @@ impl Blueprint<'_> {
     fn state_config(&self, vertices: &[Vertex]) -> StateConfig {
         let graph = &self.deployment.graph;
         let keyed = |vertex: &Vertex| vertex.transforms.iter().filter(|id| has_tables(graph.transform(**id))).count();
-        let states = self.deployment.tasks.iter().map(|t| keyed(&vertices[t.vertex.0 as usize])).sum::<usize>();
+        let states = self.deployment.own_tasks().map(|t| keyed(&vertices[t.vertex.0 as usize])).sum::<usize>();
         let states = states.max(1) as u64;
         let backend = match &self.config.backend {
             StateBackend::Memory => BackendConfig::Memory,
@@ -122,6 +123,10 @@ impl Blueprint<'_> {
             bytes_max: self.config.state_bytes_max / states,
             undo_bytes_max: self.config.undo_bytes_max / states,
         }
+    }
+
+    fn wake(&self, index: u32) -> Wake {
+        self.wakes[self.slots.of(index)].clone()
     }
 
     fn task_metrics(&self, task: TaskId, vertex: &Vertex) -> Arc<TaskMetrics> {

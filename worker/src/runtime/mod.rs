@@ -5,6 +5,7 @@
 
 mod deploy;
 mod restore;
+mod slot_map;
 mod transactions;
 mod wiring;
 
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, TaskId};
-use millstream_api::log::Manifest;
 use millstream_store::ObjectStore;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use crate::slot::{SlotCommand, SlotHandle};
 use crate::snapshot::Segments;
 use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
 use restore::Survivors;
+use slot_map::SlotMap;
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
 const MESSAGES_MAX: usize = 1_024;
@@ -34,7 +35,7 @@ const IO_SHUTDOWN: Duration = Duration::from_secs(5);
 /// What a worker needs.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// Threads that process rows; task i of every vertex runs on slot i modulo this.
+    /// Threads that process rows; the tasks of one index, one of every vertex, share one.
     pub slots: u32,
     /// Where the job's objects are: `job_path` in `store`, without a slash at the end; empty: the root.
     pub store: Arc<dyn ObjectStore>,
@@ -149,6 +150,7 @@ struct Runtime {
 /// What runs, or waits for a reset.
 struct Deployed {
     deployment: Deployment,
+    slots: SlotMap,
     /// States of suspended tasks.
     survivors: Survivors,
 }
@@ -190,7 +192,6 @@ impl Runtime {
             }
             Command::Suspend => self.suspend().await,
             Command::Deploy(deployment) => self.deploy(*deployment).await,
-            Command::Reset { epoch, manifest } => self.reset(epoch, manifest).await,
             Command::Start => self.broadcast(|| SlotCommand::Start),
             Command::Trigger { epoch, stop } => {
                 let mutation = if stop { Mutation::Stop } else { Mutation::None };
@@ -249,30 +250,21 @@ impl Runtime {
     }
 
     async fn deploy(&mut self, deployment: Deployment) {
-        self.cancel().await;
-        let manifest = deployment.restore.clone();
-        self.deployed = Some(Deployed { deployment, survivors: Survivors::default() });
-        self.build(manifest).await;
-    }
-
-    async fn reset(&mut self, epoch: Epoch, manifest: Arc<Manifest>) {
         self.suspend().await;
-        let Some(deployed) = &mut self.deployed else {
-            let reason = "it was told to reset, and nothing is deployed".to_owned();
-            return self.report(transactions::command_failed(reason)).await;
-        };
-        let ended = manifest.finished_at(deployed.deployment.parallelism, deployed.deployment.graph.hash());
-        deployed.deployment.tasks.retain(|task| !ended.contains(task));
-        debug_assert_eq!(epoch, manifest.epoch);
-        self.build(Some(manifest)).await;
+        let survivors = self.deployed.take().map(|d| d.survivors).unwrap_or_default();
+        self.build(deployment, survivors).await;
     }
 
-    /// Builds the tasks of the deployment from `manifest` and what survived, and puts them on their slots.
-    async fn build(&mut self, manifest: Option<Arc<Manifest>>) {
-        let Some(deployed) = &mut self.deployed else { return };
+    /// Builds this worker's tasks from the manifest and what survived, and puts them on their slots.
+    async fn build(&mut self, deployment: Deployment, survivors: Survivors) {
+        let deployed = self.deployed.insert(Deployed {
+            slots: SlotMap::new(&deployment, self.slots.len()),
+            deployment,
+            survivors: Survivors::default(),
+        });
         let blueprint = deploy::Blueprint {
             deployment: &deployed.deployment,
-            manifest,
+            slots: &deployed.slots,
             config: &self.config,
             segments: &self.segments,
             io: &self.io,
@@ -281,9 +273,9 @@ impl Runtime {
             generation: self.attempt.generation,
             wakes: self.slots.iter().map(|s| s.wake().clone()).collect(),
         };
-        match blueprint.build(std::mem::take(&mut deployed.survivors)).await {
+        match blueprint.build(survivors).await {
             Ok(tasks) => {
-                self.metrics.retain(&deployed.deployment.tasks);
+                self.metrics.retain(&deployed.deployment.own_tasks().collect::<Vec<_>>());
                 self.install(tasks);
                 self.report(Report::Deployed).await;
             }
@@ -353,6 +345,6 @@ impl Runtime {
     }
 
     fn slot_of(&self, task: TaskId) -> usize {
-        task.index as usize % self.slots.len()
+        self.deployed.as_ref().map_or(0, |deployed| deployed.slots.of(task.index))
     }
 }

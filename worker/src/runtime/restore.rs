@@ -21,10 +21,17 @@ impl Survivors {
         self.states.extend(more.states);
     }
 
-    /// The state of a transform in a task, if it can go back to `epoch`. Another one of it is let go.
-    pub(super) fn take(&mut self, task: TaskId, uid: &TransformUid, epoch: Option<Epoch>) -> Option<State> {
+    /// The state of a transform in a task, if it holds these key groups and can go back to `epoch`. Another one of it is
+    /// let go.
+    pub(super) fn take(
+        &mut self,
+        task: TaskId,
+        uid: &TransformUid,
+        groups: &Range<u16>,
+        epoch: Option<Epoch>,
+    ) -> Option<State> {
         let state = self.states.remove(&(task, uid.clone()))?;
-        epoch.is_some_and(|e| state.can_roll_back(e)).then_some(state)
+        epoch.is_some_and(|e| state.groups() == groups && state.can_roll_back(e)).then_some(state)
     }
 }
 

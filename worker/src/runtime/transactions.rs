@@ -16,11 +16,6 @@ use crate::sink::kafka::recovery;
 
 type Outcomes = Vec<(PreparedTransaction, FinishOutcome)>;
 
-/// A defect of the conversation itself.
-pub(super) fn command_failed(message: String) -> Report {
-    Report::CommandFailed { failure: Failure { kind: FailureKind::Bug, message } }
-}
-
 pub(super) async fn finish(graph: Arc<JobGraph>, transactions: Vec<PreparedTransaction>, io: &Handle) -> Report {
     let finish = move || recovery::finish_transactions(&graph, &transactions);
     answer(run(io, finish).await, |outcome: Outcomes| Report::TransactionsFinished { outcome })

@@ -1,7 +1,8 @@
 //! The channels of a deployment: one per edge and pair of tasks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use millstream_api::control::Deployment;
 use millstream_api::graph::{EdgeKind, Vertex, VertexInput};
 use millstream_api::ids::{TaskId, TransformId};
 
@@ -20,14 +21,8 @@ pub(super) struct Wiring {
 impl Wiring {
     /// Connects the tasks that run. A task that ended in the restored manifest has no channel: its share of the input
     /// is at its end.
-    pub(super) fn new(
-        vertices: &[Vertex],
-        running: &BTreeSet<TaskId>,
-        parallelism: u32,
-        max_parallelism: u32,
-        wakes: &[Wake],
-    ) -> Self {
-        let wake = |index: u32| wakes[index as usize % wakes.len()].clone();
+    pub(super) fn new(vertices: &[Vertex], deployment: &Deployment, wake: impl Fn(u32) -> Wake) -> Self {
+        let (running, parallelism) = (&deployment.tasks, deployment.parallelism);
         let mut wiring = Self::default();
         for vertex in vertices {
             for input in &vertex.inputs {
@@ -42,7 +37,7 @@ impl Wiring {
                         sender
                     });
                     let senders: Vec<Sender> = senders.collect();
-                    let output = Output::new(senders, routing(input, from.index, max_parallelism));
+                    let output = Output::new(senders, routing(input, from.index, deployment.max_parallelism));
                     wiring.outputs.entry(from).or_default().push((input.from, output));
                 }
             }

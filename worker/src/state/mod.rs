@@ -105,6 +105,7 @@ pub struct ChangeBatch {
 /// Keyed state of one transform in one task.
 #[derive(Debug)]
 pub struct State {
+    groups: Range<u16>,
     tables: Vec<Arc<TableDef>>,
     backend: Backend,
     versions: Versions,
@@ -128,7 +129,7 @@ struct SnapshotRun {
 /// State without tables, for transforms that keep none.
 impl Default for State {
     fn default() -> Self {
-        Self::with(Backend::memory(0..0), u64::MAX, u64::MAX)
+        Self::with(0..0, Backend::memory(0..0), u64::MAX, u64::MAX)
     }
 }
 
@@ -136,15 +137,20 @@ impl State {
     /// Opens empty state for these key groups.
     pub fn open(config: &StateConfig, groups: Range<u16>) -> Result<Self, StateError> {
         let backend = match &config.backend {
-            BackendConfig::Memory => Backend::memory(groups),
-            BackendConfig::Disk { dir } => Backend::disk(dir, groups)?,
+            BackendConfig::Memory => Backend::memory(groups.clone()),
+            BackendConfig::Disk { dir } => Backend::disk(dir, groups.clone())?,
         };
-        Ok(Self::with(backend, config.bytes_max, config.undo_bytes_max))
+        Ok(Self::with(groups, backend, config.bytes_max, config.undo_bytes_max))
     }
 
-    fn with(backend: Backend, bytes_max: u64, undo_bytes_max: u64) -> Self {
+    fn with(groups: Range<u16>, backend: Backend, bytes_max: u64, undo_bytes_max: u64) -> Self {
         let versions = Versions::default();
-        Self { tables: Vec::new(), backend, versions, now_ms: 0, bytes_max, undo_bytes_max, snapshot: None }
+        Self { groups, tables: Vec::new(), backend, versions, now_ms: 0, bytes_max, undo_bytes_max, snapshot: None }
+    }
+
+    /// The key groups that it was opened for.
+    pub fn groups(&self) -> &Range<u16> {
+        &self.groups
     }
 
     /// Declares a table. Every table is declared before the first access and before `load`.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerCommand, WorkerReport};
+use millstream_api::control::{Attempt, Command, Deployment, Placement, Report, WorkerCommand, WorkerReport};
 use millstream_api::graph::JobGraph;
-use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
+use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use millstream_api::log::{Manifest, OperatorState, TableManifest, TaskSnapshot};
 use millstream_store::{LocalStore, ObjectStore};
 use millstream_worker::metrics::TaskReadings;
@@ -75,30 +75,34 @@ impl Coordinator {
         let vertices = self.graph.vertices();
         let finished = restore.as_ref().map(|m| m.finished_at(self.parallelism, self.graph.hash())).unwrap_or_default();
         let indexes = 0..self.parallelism;
-        let tasks: Vec<TaskId> = vertices
-            .iter()
-            .flat_map(|v| indexes.clone().map(|index| TaskId { vertex: v.id, index }))
-            .filter(|t| !finished.contains(t))
-            .collect();
-        self.running = tasks.iter().copied().collect();
+        let all = vertices.iter().flat_map(|v| indexes.clone().map(|index| TaskId { vertex: v.id, index }));
+        self.running = all.filter(|t| !finished.contains(t)).collect();
         self.next_epoch = restore.as_ref().map_or(Epoch(0), |m| m.epoch.next());
         self.manifest = restore.clone();
         self.attempt.number += 1;
-        self.send(Command::Deploy(Box::new(Deployment {
-            job: "test".to_owned(),
-            graph: Arc::clone(&self.graph),
-            parallelism: self.parallelism,
-            max_parallelism: MAX_PARALLELISM,
-            tasks,
-            restore,
-            job_uid: "test".to_owned(),
-            transaction_pool: 3,
-        })));
+        let deployment = self.deployment(restore);
+        self.send(Command::Deploy(deployment));
         self.wait_for_deployed();
         if self.manifest.is_none() {
             self.checkpoint();
         }
         self.send(Command::Start);
+    }
+
+    fn deployment(&self, restore: Option<Arc<Manifest>>) -> Box<Deployment> {
+        let worker = WorkerId(0);
+        Box::new(Deployment {
+            job: "test".to_owned(),
+            graph: Arc::clone(&self.graph),
+            parallelism: self.parallelism,
+            max_parallelism: MAX_PARALLELISM,
+            tasks: self.running.clone(),
+            worker,
+            placement: Placement::on_one(worker, self.parallelism),
+            restore,
+            job_uid: "test".to_owned(),
+            transaction_pool: 3,
+        })
     }
 
     /// Triggers an epoch, waits for all tasks, seals it and waits for the commits.
@@ -152,7 +156,8 @@ impl Coordinator {
         self.running.retain(|t| !finished.contains(t));
         self.ended.clear();
         self.send(Command::Suspend);
-        self.send(Command::Reset { epoch: manifest.epoch, manifest });
+        let deployment = self.deployment(Some(manifest));
+        self.send(Command::Deploy(deployment));
         self.wait_for_deployed();
         self.send(Command::Start);
     }

@@ -49,6 +49,22 @@ fn a_stop_ends_in_time_whatever_is_missing() {
 }
 
 #[test]
+fn a_stop_that_runs_late_still_ends_what_the_sinks_left_open() {
+    let mut bench = Bench::running();
+    bench.event(Event::StopRequested);
+    let mut said = bench.tick(59_999);
+    while !said.iter().any(|s| s.starts_with("put")) {
+        let next = bench.core.deadline().unwrap();
+        said.extend(bench.tick(next));
+    }
+    // The time for the stop is over when the ids are about to be fenced.
+    bench.now = 60_000;
+    let commands = bench.won();
+    assert_eq!(commands.last().map(String::as_str), Some("fence -0-1-out 1x4"), "{commands:?}, {said:?}");
+    assert_eq!(bench.report(Report::TransactionsFenced), ["put 3: stopped Stopped, committed Some(0)"]);
+}
+
+#[test]
 fn bounded_input_ends_with_a_checkpoint_whose_commits_are_recorded() {
     let mut bench = Bench::running();
     bench.report(Report::EndOfInput { task: SOURCE_TASK });
@@ -99,7 +115,7 @@ fn what_was_prepared_and_not_sealed_is_aborted_when_the_job_ends() {
         let count = TaskSnapshot { transactions: vec![transaction(1, 0)], ..snapshot(COUNT_TASK, 1) };
         bench.report(Report::Acknowledged(Box::new(count)));
         assert_eq!(bench.task_fails(FailureKind::UserData), ["cancel", "put 2: settled Some(0)"]);
-        assert_eq!(bench.won(), ["fence -0-out 1x4"], "the term's own ids, after the proof that it still rules");
+        assert_eq!(bench.won(), ["fence -0-1-out 1x4"], "the term's own ids, after the proof that it still rules");
         let commands = end(&mut bench);
         assert_eq!(commands.last().unwrap(), "put 3: stopped Failed, committed Some(0)");
         assert_eq!(bench.won(), ["end: failed"]);

@@ -3,14 +3,14 @@
 use millstream_api::control::{Failure, FailureKind, Report};
 use millstream_api::ids::Epoch;
 
-use super::fixture::{Bench, COUNT_TASK, config, transaction};
-use crate::job::{AppendOutcome, Event, ProcessState, StoreProblem, StoreProblemKind, WorkerId};
+use super::fixture::{Bench, COUNT_TASK, config, registered, transaction};
+use crate::job::{AppendOutcome, ProcessState, StoreProblem, StoreProblemKind};
 
 #[test]
 fn a_new_job_seals_its_positions_before_anything_is_read() {
     let (mut bench, commands) = Bench::on_log(config(), vec![], ProcessState::Gone);
     assert_eq!(commands, ["put 0: start, restores None"]);
-    assert!(bench.event(Event::WorkerConnected { worker: WorkerId(0) }).is_empty());
+    assert!(bench.event(registered(0, 1)).is_empty());
     assert_eq!(bench.won(), ["deploy 2 tasks from None"]);
     assert_eq!(bench.report(Report::Deployed), ["trigger 0"]);
     assert_eq!(bench.acknowledge(0, vec![]), ["put 1: manifest 0, transactions of [], committed None"]);

@@ -10,18 +10,24 @@ use millstream_api::graph::{
     KafkaPartitioner, KafkaSink, NotNullEnforcer, Schema, SinkConnector, SinkTransform, SourceConnector,
     SourceTransform, Transform, TransformKind,
 };
-use millstream_api::ids::{Epoch, Seq, TaskId, TransformId, TransformUid, VertexId};
+use millstream_api::ids::{Epoch, Seq, TaskId, TransformId, TransformUid, VertexId, WorkerId};
 use millstream_api::log::{
     Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction, SplitState, TaskSnapshot,
 };
 
 use crate::job::{
     AppendOutcome, CheckpointConfig, Command, Core, Event, JobConfig, Limits, LogTail, Millis, Outcome, ProcessState,
-    WorkerId,
+    WorkerOffer,
 };
 
 pub const SINK: &str = "out";
 pub const SOURCE: &str = "numbers";
+
+pub fn registered(worker: u32, slots: u32) -> Event {
+    let name = format!("host-{worker}");
+    let offer = WorkerOffer { slots, shuffle_address: Some(format!("{name}:1")), name };
+    Event::WorkerRegistered { worker: WorkerId(worker), offer }
+}
 
 pub fn transaction(epoch: u64, task: u32) -> PreparedTransaction {
     PreparedTransaction {
@@ -115,7 +121,8 @@ pub fn config() -> JobConfig {
         graph: graph(),
         parallelism: 1,
         max_parallelism: 8,
-        workers: 1,
+        min_parallelism: 1,
+        slot_timeout_ms: 30_000,
         owner: Owner("me".to_owned()),
         address: Address { host: "here".to_owned(), listen: None, process_id: 7, process_start: 1 },
         checkpoint: CheckpointConfig {
@@ -178,7 +185,7 @@ impl Bench {
 
     pub fn running_with(config: JobConfig) -> Self {
         let (mut bench, _) = Self::on_log(config, Vec::new(), ProcessState::Gone);
-        bench.event(Event::WorkerConnected { worker: WorkerId(0) });
+        bench.event(registered(0, 1));
         bench.won();
         bench.report(Report::Deployed);
         bench.acknowledge(0, vec![]);
@@ -302,7 +309,6 @@ fn describe_told(command: &control::Command) -> String {
         }
         C::Suspend => "suspend".to_owned(),
         C::Deploy(d) => format!("deploy {} tasks from {:?}", d.tasks.len(), d.restore.as_ref().map(|m| m.epoch.0)),
-        C::Reset { epoch, .. } => format!("reset to {epoch}"),
         C::Start => "start".to_owned(),
         C::Trigger { epoch, stop } => format!("trigger {epoch}{}", if *stop { " and stop" } else { "" }),
         C::Sealed { epoch, .. } => format!("sealed {epoch}"),

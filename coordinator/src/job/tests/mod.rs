@@ -6,3 +6,4 @@ mod epochs;
 pub(crate) mod fixture;
 mod restoring;
 mod retaining;
+mod workers;

@@ -1,11 +1,11 @@
 //! From a failure, or from a log, back to running.
 
 use millstream_api::control::{FailureKind, FinishOutcome, Report};
-use millstream_api::ids::{Epoch, TransformUid};
+use millstream_api::ids::{Epoch, TransformUid, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Start};
 
-use super::fixture::{Bench, config, entry_after, manifest, transaction};
-use crate::job::{Event, Outcome, ProcessState, WorkerId};
+use super::fixture::{Bench, config, entry_after, manifest, registered, transaction};
+use crate::job::{Event, Outcome, ProcessState};
 
 /// A log: start, manifest 0, manifest `epoch` with these transactions.
 fn log(manifests: Vec<millstream_api::log::Manifest>) -> Vec<LogEntry> {
@@ -24,7 +24,7 @@ fn log(manifests: Vec<millstream_api::log::Manifest>) -> Vec<LogEntry> {
 fn restart(manifests: Vec<millstream_api::log::Manifest>) -> (Bench, Vec<String>) {
     let (mut bench, commands) = Bench::on_log(config(), log(manifests), ProcessState::Gone);
     assert!(commands[0].contains("start"), "{commands:?}");
-    bench.event(Event::WorkerConnected { worker: WorkerId(0) });
+    bench.event(registered(0, 1));
     let commands = bench.won();
     (bench, commands)
 }
@@ -49,8 +49,8 @@ fn a_failure_within_the_term_proves_the_term_and_resets_the_tasks() {
     bench.won();
     assert_eq!(bench.task_fails(FailureKind::Transient), ["suspend"]);
     assert_eq!(bench.tick(1_100), ["put 3: settled Some(1)"]);
-    assert_eq!(bench.won(), ["fence -0-out 1x4"]);
-    assert_eq!(bench.report(Report::TransactionsFenced), ["reset to 1"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 1x4"]);
+    assert_eq!(bench.report(Report::TransactionsFenced), ["deploy 2 tasks from Some(1)"]);
     assert_eq!(bench.report(Report::Deployed), ["start"]);
     // One that fails before it ran is deployed anew.
     bench.task_fails(FailureKind::Transient);
@@ -106,7 +106,7 @@ fn a_named_checkpoint_is_restored_once_and_sends_no_commit() {
     named.restore.from = Some(2);
     let (mut bench, commands) = Bench::on_log(named.clone(), log(manifests), ProcessState::Gone);
     assert_eq!(commands, ["put 4: start, restores Some(2)"]);
-    bench.event(Event::WorkerConnected { worker: WorkerId(0) });
+    bench.event(registered(0, 1));
     assert_eq!(bench.won(), ["put 5: settled Some(1)"], "manifest 2's transaction is left to be fenced");
     bench.won();
     assert_eq!(bench.report(Report::TransactionsFenced), ["deploy 2 tasks from Some(1)"]);

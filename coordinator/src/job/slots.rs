@@ -1,0 +1,163 @@
+//! Which workers are there, and which of them runs which task index.
+//!
+//! A slot runs the tasks of one index, one of every vertex, so a job needs as many slots as its parallelism. What has a place
+//! keeps it: its state is there. Owns: the offers and the assignment. Does not own: when to deploy.
+
+use std::collections::BTreeMap;
+
+use millstream_api::control::Placement;
+use millstream_api::ids::WorkerId;
+
+use super::message::WorkerOffer;
+
+/// The job's workers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slots {
+    offers: BTreeMap<WorkerId, WorkerOffer>,
+    by_index: Vec<Option<WorkerId>>,
+}
+
+impl Slots {
+    pub(super) fn register(&mut self, worker: WorkerId, offer: WorkerOffer) {
+        self.offers.insert(worker, offer);
+    }
+
+    /// False when it was not known.
+    pub(super) fn remove(&mut self, worker: WorkerId) -> bool {
+        for place in &mut self.by_index {
+            place.take_if(|w| *w == worker);
+        }
+        self.offers.remove(&worker).is_some()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn contains(&self, worker: WorkerId) -> bool {
+        self.offers.contains_key(&worker)
+    }
+
+    pub(super) fn any(&self) -> Option<WorkerId> {
+        self.offers.keys().next().copied()
+    }
+
+    pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.offers.keys().copied()
+    }
+
+    pub(super) fn name(&self, worker: WorkerId) -> String {
+        self.offers.get(&worker).map_or_else(|| format!("worker {worker}"), |offer| offer.name.clone())
+    }
+
+    /// Whether it runs a task index.
+    pub(super) fn runs(&self, worker: WorkerId) -> bool {
+        self.by_index.contains(&Some(worker))
+    }
+
+    /// Slots of all workers together. Workers that cannot exchange rows with others count only if nobody else is needed.
+    pub(super) fn total(&self) -> u32 {
+        let slots =
+            |offers: &mut dyn Iterator<Item = &WorkerOffer>| offers.map(|o| o.slots).fold(0, u32::saturating_add);
+        let alone = self.offers.values().map(|o| o.slots).max().unwrap_or(0);
+        alone.max(slots(&mut self.offers.values().filter(|o| o.shuffle_address.is_some())))
+    }
+
+    /// Gives every index below `parallelism` a place, those that have one the same; the workers with the most free slots
+    /// come first, so that indexes spread evenly. False, and nothing is assigned anew, when there are too few slots.
+    pub(super) fn assign(&mut self, parallelism: u32) -> bool {
+        if self.total() < parallelism {
+            return false;
+        }
+        let mut by_index = self.by_index.clone();
+        by_index.resize(parallelism as usize, None);
+        let mut free: BTreeMap<WorkerId, u32> = self.candidates(parallelism);
+        for place in &mut by_index {
+            let Some(worker) = *place else { continue };
+            match free.get_mut(&worker).filter(|left| **left > 0) {
+                Some(left) => *left -= 1,
+                None => *place = None,
+            }
+        }
+        for place in by_index.iter_mut().filter(|p| p.is_none()) {
+            // The lowest id among equals: the same events give the same placement.
+            let most = free.iter_mut().rev().max_by_key(|(_, left)| **left).filter(|(_, left)| **left > 0);
+            let Some((worker, left)) = most else { return false };
+            *left -= 1;
+            *place = Some(*worker);
+        }
+        self.by_index = by_index;
+        true
+    }
+
+    /// Workers that may take part, with their slots: those that can exchange rows, or a single one that cannot.
+    fn candidates(&self, parallelism: u32) -> BTreeMap<WorkerId, u32> {
+        let connected = self.offers.iter().filter(|(_, o)| o.shuffle_address.is_some());
+        let connected: BTreeMap<WorkerId, u32> = connected.map(|(w, o)| (*w, o.slots)).collect();
+        if connected.values().fold(0u32, |sum, slots| sum.saturating_add(*slots)) >= parallelism {
+            return connected;
+        }
+        let alone = self.offers.iter().find(|(_, o)| o.slots >= parallelism);
+        alone.map(|(w, o)| (*w, o.slots)).into_iter().collect()
+    }
+
+    /// As assigned.
+    pub(super) fn placement(&self) -> Placement {
+        let by_index: Vec<WorkerId> = self.by_index.iter().flatten().copied().collect();
+        let address = |worker: &WorkerId| Some((*worker, self.offers.get(worker)?.shuffle_address.clone()?));
+        let addresses = by_index.iter().filter_map(address).collect();
+        Placement { by_index, addresses }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(offers: &[(u32, u32)]) -> Slots {
+        let mut slots = Slots::default();
+        for (worker, count) in offers {
+            let shuffle_address = Some(format!("host-{worker}:1"));
+            let offer = WorkerOffer { slots: *count, shuffle_address, name: format!("host-{worker}") };
+            slots.register(WorkerId(*worker), offer);
+        }
+        slots
+    }
+
+    fn places(slots: &Slots) -> Vec<u32> {
+        slots.placement().by_index.iter().map(|w| w.0).collect()
+    }
+
+    #[test]
+    fn indexes_spread_evenly_and_too_few_slots_assign_nothing() {
+        let mut slots = slots(&[(1, 2), (2, 2), (3, 2)]);
+        assert!(!slots.assign(7));
+        assert!(places(&slots).is_empty());
+        assert!(slots.assign(3));
+        assert_eq!(places(&slots), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_has_a_place_keeps_it_when_a_worker_is_lost() {
+        let mut slots = slots(&[(1, 2), (2, 2), (3, 4)]);
+        assert!(slots.assign(4));
+        assert_eq!(places(&slots), [3, 3, 1, 2]);
+        assert!(slots.remove(WorkerId(1)));
+        assert!(slots.assign(4));
+        assert_eq!(places(&slots), [3, 3, 3, 2]);
+        assert!(slots.remove(WorkerId(3)));
+        assert!(!slots.assign(4));
+        assert!(slots.assign(2));
+        assert_eq!(places(&slots), [2, 2]);
+    }
+
+    #[test]
+    fn a_worker_without_an_address_runs_a_job_alone_or_not_at_all() {
+        let mut slots = slots(&[(1, 2)]);
+        slots.register(WorkerId(2), WorkerOffer { slots: 3, shuffle_address: None, name: "local".to_owned() });
+        assert!(!slots.assign(4));
+        assert!(slots.assign(3));
+        assert_eq!(places(&slots), [2, 2, 2]);
+        assert!(slots.placement().addresses.is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! Workers that come and go, and orders of earlier attempts that they carry out late.
+
+use millstream_api::control::{FailureKind, Report};
+use millstream_api::ids::WorkerId;
+
+use super::fixture::{Bench, config, registered};
+use crate::job::{Event, JobState, ProcessState};
+
+fn lost(worker: u32) -> Event {
+    Event::WorkerLost { worker: WorkerId(worker), reason: "silent".to_owned() }
+}
+
+fn next_tick(bench: &mut Bench) -> Vec<String> {
+    let at = bench.core.deadline().unwrap();
+    bench.tick(at)
+}
+
+/// A worker may be told to fence, hang, and go on when a later attempt runs elsewhere.
+#[test]
+fn what_an_attempt_fences_is_never_used_after_it() {
+    let mut bench = Bench::running();
+    bench.task_fails(FailureKind::Transient);
+    assert_eq!(next_tick(&mut bench), ["put 2: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 1x4"]);
+    // No answer: the next attempt uses the ids that this one did not come to use, and fences the same.
+    assert_eq!(next_tick(&mut bench), ["suspend"]);
+    assert_eq!(next_tick(&mut bench), ["put 3: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 1x4"]);
+    assert_eq!(bench.report(Report::TransactionsFenced), ["deploy 2 tasks from Some(0)"]);
+    bench.report(Report::Deployed);
+    bench.task_fails(FailureKind::Transient);
+    assert_eq!(next_tick(&mut bench), ["put 4: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-2-out 1x4"], "the first ones are fenced, and the log says so");
+    let known: Vec<_> = bench.core.view().transactional_ids().iter().flat_map(|ids| ids.values()).collect();
+    assert_eq!(known.len(), 2, "{known:?}");
+}
+
+#[test]
+fn a_job_waits_for_slots_and_keeps_what_survives_a_loss() {
+    let mut two = config();
+    (two.parallelism, two.min_parallelism) = (2, 2);
+    let (mut bench, _) = Bench::on_log(two, Vec::new(), ProcessState::Gone);
+    bench.event(registered(1, 1));
+    bench.won();
+    assert_eq!((bench.core.status().state, bench.core.status().slots), (JobState::AwaitingSlots, 1));
+    assert_eq!(bench.core.deadline(), None, "it waits without end");
+    let commands = bench.event(registered(2, 1));
+    assert_eq!(commands, ["deploy 4 tasks from None", "deploy 4 tasks from None"], "to each of the two");
+    // Nobody knows what the lost one had done, and a third takes its place.
+    assert_eq!(bench.event(lost(2)), ["cancel"]);
+    bench.event(registered(3, 1));
+    let commands = next_tick(&mut bench);
+    assert_eq!(commands, ["put 1: settled None"]);
+    assert_eq!(bench.won(), ["deploy 4 tasks from None", "deploy 4 tasks from None"]);
+}
+
+#[test]
+fn losing_a_worker_that_runs_nothing_harms_nothing() {
+    let mut bench = Bench::running();
+    bench.event(registered(5, 4));
+    assert!(bench.event(lost(5)).is_empty());
+    assert_eq!(bench.core.status().state, JobState::Running);
+}
+
+#[test]
+fn with_fewer_slots_a_job_begins_smaller_and_grows_at_the_next_checkpoint() {
+    let mut job = config();
+    (job.parallelism, job.min_parallelism, job.slot_timeout_ms) = (2, 1, 3_000);
+    let (mut bench, _) = Bench::on_log(job, Vec::new(), ProcessState::Gone);
+    bench.won();
+    bench.event(registered(0, 1));
+    assert_eq!(bench.core.deadline(), Some(3_000));
+    assert_eq!(bench.tick(3_000), ["deploy 2 tasks from None"]);
+    bench.report(Report::Deployed);
+    bench.acknowledge(0, vec![]);
+    assert_eq!(bench.won(), ["sealed 0", "start"]);
+    assert!(bench.event(registered(1, 1)).is_empty());
+    bench.tick(4_000);
+    bench.acknowledge(1, vec![]);
+    let commands = bench.won();
+    assert!(commands.contains(&"suspend".to_owned()), "{commands:?}");
+    assert_eq!(bench.core.status().restarts, 0, "it is no failure");
+    assert!(commands.last().is_some_and(|c| c.contains("settled Some(1)")), "{commands:?}");
+    bench.won();
+    let commands = bench.report(Report::TransactionsFenced);
+    assert_eq!(commands, ["deploy 4 tasks from Some(1)", "deploy 4 tasks from Some(1)"]);
+}

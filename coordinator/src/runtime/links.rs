@@ -1,0 +1,151 @@
+//! The workers as channels: whatever stands behind them, a thread of this process or a connection.
+//!
+//! Owns: numbers of workers, their commands in order, one stream of what they say. Does not own: how a worker is reached, nor
+//! when it counts as lost; whoever made the link says so by ending it.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+
+use millstream_api::control::{WorkerCommand, WorkerReport};
+use millstream_api::ids::WorkerId;
+use tokio::sync::mpsc;
+
+use crate::job::{Event, WorkerOffer};
+
+/// Reports of all workers that wait for the event loop; beyond it their senders wait.
+const REPORTS_MAX: usize = 4_096;
+
+/// A worker that has registered.
+#[derive(Debug)]
+pub struct WorkerLink {
+    pub offer: WorkerOffer,
+    /// A worker that lets it fill up is lost: it takes a few commands per epoch, and none is dropped.
+    pub commands: mpsc::Sender<WorkerCommand>,
+    /// Its end is the loss of the worker.
+    pub reports: mpsc::Receiver<LinkReport>,
+}
+
+impl WorkerLink {
+    /// A worker whose threads are this process's own. To be called within the event loop's runtime.
+    #[must_use]
+    pub fn local(slots: u32, commands: mpsc::Sender<WorkerCommand>, mut reports: mpsc::Receiver<WorkerReport>) -> Self {
+        let (reports_in, linked) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(report) = reports.recv().await {
+                if reports_in.send(LinkReport::Report(report)).await.is_err() {
+                    return;
+                }
+            }
+            let reason = "its threads ended (a defect of Millstream)".to_owned();
+            // The job is over when nobody takes it.
+            let _ = reports_in.send(LinkReport::Lost(reason)).await;
+        });
+        let offer = WorkerOffer { slots, shuffle_address: None, name: "of this process".to_owned() };
+        Self { offer, commands, reports: linked }
+    }
+}
+
+/// What comes from a worker.
+#[derive(Debug)]
+pub enum LinkReport {
+    Report(WorkerReport),
+    /// Why the link ends. Nothing comes after it.
+    Lost(String),
+}
+
+/// All workers of a job.
+#[derive(Debug)]
+pub(super) struct Links {
+    arriving: Option<mpsc::Receiver<WorkerLink>>,
+    commands: BTreeMap<WorkerId, mpsc::Sender<WorkerCommand>>,
+    next: WorkerId,
+    reports_in: mpsc::Sender<(WorkerId, LinkReport)>,
+    reports: mpsc::Receiver<(WorkerId, LinkReport)>,
+    /// Workers that let their commands fill up.
+    stuck: Vec<WorkerId>,
+    last_reason: String,
+}
+
+impl Links {
+    pub(super) fn new(arriving: mpsc::Receiver<WorkerLink>) -> Self {
+        let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
+        Self {
+            arriving: Some(arriving),
+            commands: BTreeMap::new(),
+            next: WorkerId(0),
+            reports_in,
+            reports,
+            stuck: Vec::new(),
+            last_reason: "none ever came".to_owned(),
+        }
+    }
+
+    /// Queues a command for a worker. One that is gone does not hear it.
+    pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+        let Some(commands) = self.commands.get(&worker) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = commands.try_send(command) {
+            self.stuck.push(worker);
+        }
+    }
+
+    /// The next event about workers. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            if let Some(worker) = self.stuck.pop() {
+                if let Some(event) = self.lost(worker, "it takes no commands any more".to_owned()) {
+                    return event;
+                }
+                continue;
+            }
+            if self.arriving.is_none() && self.commands.is_empty() && !self.last_reason.is_empty() {
+                return Event::NoWorkerLeft { reason: std::mem::take(&mut self.last_reason) };
+            }
+            let Self { arriving, reports, .. } = self;
+            let arrival = async {
+                match arriving {
+                    Some(arriving) => arriving.recv().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some((worker, report)) = reports.recv() => match report {
+                    LinkReport::Report(report) => return Event::Worker { worker, report },
+                    LinkReport::Lost(reason) => if let Some(event) = self.lost(worker, reason) {
+                        return event;
+                    },
+                },
+                link = arrival => match link {
+                    Some(link) => return self.register(link),
+                    None => self.arriving = None,
+                },
+            }
+        }
+    }
+
+    fn register(&mut self, link: WorkerLink) -> Event {
+        let worker = self.next;
+        self.next = worker.next();
+        let WorkerLink { offer, commands, mut reports } = link;
+        self.commands.insert(worker, commands);
+        let reports_in = self.reports_in.clone();
+        tokio::spawn(async move {
+            while let Some(report) = reports.recv().await {
+                let ends = matches!(report, LinkReport::Lost(_));
+                if reports_in.send((worker, report)).await.is_err() || ends {
+                    return;
+                }
+            }
+            // The job is over when nobody takes it.
+            let _ = reports_in.send((worker, LinkReport::Lost("its connection closed".to_owned()))).await;
+        });
+        Event::WorkerRegistered { worker, offer }
+    }
+
+    /// `None` when that is known already.
+    fn lost(&mut self, worker: WorkerId, reason: String) -> Option<Event> {
+        self.commands.remove(&worker)?;
+        self.last_reason.clone_from(&reason);
+        Some(Event::WorkerLost { worker, reason })
+    }
+}
