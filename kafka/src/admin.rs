@@ -24,7 +24,7 @@ use crate::wire::{Cluster, Deadline, text};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 /// A topic that was just made is not known to every broker at once: "unknown" is believed after so many tries.
-const UNKNOWN_TOPIC_TRIES: u32 = 5;
+pub(crate) const UNKNOWN_TOPIC_TRIES: u32 = 5;
 /// DescribeConfigs' numbers for kinds of resources.
 const CONFIG_OF_TOPIC: i8 = 2;
 const CONFIG_OF_BROKER: i8 = 4;
@@ -40,6 +40,17 @@ pub struct TopicPartition {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TopicId([u8; 16]);
+
+impl TopicId {
+    /// The id in an answer; all zeroes stand for none.
+    pub(crate) fn from_answer(id: &uuid::Uuid) -> Option<Self> {
+        (!id.is_nil()).then(|| Self(*id.as_bytes()))
+    }
+
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
 
 /// As Kafka's tools print it: URL-safe base64.
 impl fmt::Display for TopicId {
@@ -371,7 +382,7 @@ fn describe(topic: &MetadataResponseTopic) -> Result<TopicDescription, KafkaErro
         UNKNOWN_TOPIC_OR_PARTITION => return Err(KafkaError::UnknownTopic { topic: name }),
         code => return Err(KafkaError::from_code(code, &format!("describe topic '{name}'"))),
     }
-    let id = (!topic.topic_id.is_nil()).then(|| TopicId(*topic.topic_id.as_bytes()));
+    let id = TopicId::from_answer(&topic.topic_id);
     let leaders = topic.partitions.iter().map(|p| (p.partition_index, p.leader_id.0)).collect();
     Ok(TopicDescription { name, id, leaders })
 }

@@ -1,4 +1,4 @@
-//! How to reach a cluster and how to prove oneself to it, for librdkafka and for the wire layer alike.
+//! How to reach a cluster and how to prove oneself to it, for producers (librdkafka) and for the wire layer alike.
 //!
 //! Owns: the one description of security that both layers are set up from. Does not own: the Java client's names for
 //! these things; the caller translates.
@@ -17,7 +17,8 @@ pub struct ClientConfig {
     /// Name under which the brokers log this client.
     pub client_id: String,
     pub security: Security,
-    /// librdkafka's names and values; they win over this crate's defaults.
+    /// They win over this crate's defaults. Of a consumer: the Java client's names and values; of a producer:
+    /// librdkafka's.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -177,7 +178,6 @@ impl ClientConfig {
 fn canonical(name: &str) -> &str {
     match name {
         "delivery.timeout.ms" => "message.timeout.ms",
-        "max.partition.fetch.bytes" => "fetch.message.max.bytes",
         "queue.buffering.max.ms" => "linger.ms",
         "request.required.acks" => "acks",
         other => other,

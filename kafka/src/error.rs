@@ -3,6 +3,8 @@
 use kafka_protocol::ResponseError;
 use thiserror::Error;
 
+use crate::admin::TopicId;
+
 /// What the caller must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -33,6 +35,8 @@ pub enum KafkaError {
     UnknownTopic { topic: String },
     #[error("topic '{topic}' has no partition {partition}")]
     UnknownPartition { topic: String, partition: i32 },
+    #[error("topic '{topic}' was deleted and made again: its id was {wanted}, now it is {found}")]
+    TopicMadeAgain { topic: String, wanted: TopicId, found: TopicId },
     /// `range`: what the broker holds, where it could be asked.
     #[error("offset {offset} of topic '{topic}', partition {partition}, is out of range{}", range.map(|(first, end)| format!(": the broker holds {first} to {end} (exclusive)")).unwrap_or_default())]
     OffsetOutOfRange { topic: String, partition: i32, offset: i64, range: Option<(i64, i64)> },
@@ -60,6 +64,7 @@ impl KafkaError {
             | Self::Authorization { .. }
             | Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }
+            | Self::TopicMadeAgain { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Setting { .. }
             | Self::Broker { retriable: false, .. } => ErrorKind::User,

@@ -1,10 +1,10 @@
-//! Kafka by the batch: a consumer and producers over librdkafka, and a wire layer of our own beside them.
+//! Kafka by the batch: a consumer on a wire layer of our own, and producers over librdkafka.
 //!
 //! Owns: connections, security, records as borrowed bytes, transactions and their recovery by stored ids. Does not
 //! own: formats, epochs, which task reads which partition; it knows nothing of Arrow and of jobs.
 //!
-//! librdkafka carries the records. The wire layer (`wire`, `admin`, `transactions`) sends what librdkafka has no call
-//! for: topic ids, the state of a transaction, and the end of a transaction whose producer is dead.
+//! Records are read by `consumer` and `records`, over the wire layer (`wire`). `admin` and `transactions` ask what else
+//! there is to know or to end: topic ids, offsets, the transaction of a producer that is dead. librdkafka writes records.
 
 mod admin;
 mod config;
@@ -14,6 +14,7 @@ mod native;
 mod partitioner;
 mod producer;
 mod record_buffer;
+mod records;
 mod transactions;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! librdkafka's handles as Rust values: made from settings, freed on drop; its log goes to `tracing`.
 //!
-//! Owns: all that consumers and producers share of the C interface. Does not own: what they do with it.
+//! Owns: what producers use of the C interface. Does not own: what they do with it.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -26,28 +26,17 @@ pub(crate) struct Handle {
 unsafe impl Send for Handle {}
 unsafe impl Sync for Handle {}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientKind {
-    Consumer,
-    Producer,
-}
-
 impl Handle {
-    /// Starts a client. Errors and delivery reports come as events on its main queue.
-    pub(crate) fn open(kind: ClientKind, settings: &[(String, String)]) -> Result<Self, KafkaError> {
+    /// Starts a producer. Errors and delivery reports come as events on its main queue.
+    pub(crate) fn open(settings: &[(String, String)]) -> Result<Self, KafkaError> {
         let conf = Conf::new(settings)?;
-        let (events, native_kind) = match kind {
-            ClientKind::Consumer => (ffi::RD_KAFKA_EVENT_ERROR, ffi::rd_kafka_type_t::RD_KAFKA_CONSUMER),
-            ClientKind::Producer => {
-                (ffi::RD_KAFKA_EVENT_ERROR | ffi::RD_KAFKA_EVENT_DR, ffi::rd_kafka_type_t::RD_KAFKA_PRODUCER)
-            }
-        };
+        let events = ffi::RD_KAFKA_EVENT_ERROR | ffi::RD_KAFKA_EVENT_DR;
         let mut reason = [0 as c_char; TEXT_BYTES];
         // SAFETY: the configuration is valid; on success the client owns it, on failure it stays ours.
         let client = unsafe {
             ffi::rd_kafka_conf_set_events(conf.0, events);
             ffi::rd_kafka_conf_set_log_cb(conf.0, Some(log));
-            ffi::rd_kafka_new(native_kind, conf.0, reason.as_mut_ptr(), reason.len())
+            ffi::rd_kafka_new(ffi::rd_kafka_type_t::RD_KAFKA_PRODUCER, conf.0, reason.as_mut_ptr(), reason.len())
         };
         let Some(client) = NonNull::new(client) else {
             return Err(KafkaError::Setting { name: "properties.*".to_owned(), reason: from_buffer(&reason) });
@@ -139,12 +128,6 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// A new queue, for records.
-    pub(crate) fn new(client: &Handle, waker: Waker) -> Self {
-        // SAFETY: valid client.
-        Self::with_waker(unsafe { ffi::rd_kafka_queue_new(client.as_ptr()) }, waker)
-    }
-
     /// The client's own queue, for its events.
     pub(crate) fn main(client: &Handle, waker: Waker) -> Self {
         // SAFETY: valid client.

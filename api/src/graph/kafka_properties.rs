@@ -1,7 +1,8 @@
-//! Flink's `properties.*` (the Java client's names and values) as librdkafka's.
+//! Flink's `properties.*` (the Java client's names and values) as the clients take them: a consumer by the same names, a
+//! producer by librdkafka's.
 //!
 //! Owns: the table of names, the conversion of values, the reading of JAAS strings. A property without a counterpart is
-//! an error that names it; one that has no meaning in librdkafka but cannot change what is read or written is dropped.
+//! an error that names it; one that has no meaning here but cannot change what is read or written is dropped.
 //! Pure: the planner checks with it, the worker translates with it once placeholders (`${NAME}`) are filled in.
 //! Not owned: what the engine sets by itself (assignment, commits, transactions).
 
@@ -34,7 +35,7 @@ enum Carry {
     As(&'static str),
     /// A whole number, under this name, at least and at most.
     Number(&'static str, i64, i64),
-    /// One of these values (Java's, librdkafka's), under this name; compared without case.
+    /// One of these values (Java's, the client's), under this name; compared without case.
     OneOf(&'static str, &'static [(&'static str, &'static str)], &'static str),
     /// Bytes, under a name that counts in kibibytes.
     Kibibytes(&'static str),
@@ -42,7 +43,7 @@ enum Carry {
     Jaas,
     /// Only this value is possible.
     Only(&'static str),
-    /// No meaning in librdkafka, no effect on what is read or written.
+    /// No meaning here, no effect on what is read or written.
     Drop,
     /// The engine decides.
     Owned(&'static str),
@@ -60,7 +61,6 @@ const FLAG: &[(&str, &str)] = &[("true", "true"), ("false", "false")];
 const COMMON: &[(&str, Carry)] = &[
     ("bootstrap.servers", As("bootstrap.servers")),
     ("client.id", As("client.id")),
-    ("client.rack", As("client.rack")),
     (
         "security.protocol",
         OneOf(
@@ -97,29 +97,8 @@ const COMMON: &[(&str, Carry)] = &[
     ("ssl.key.password", As("ssl.key.password")),
     ("ssl.enabled.protocols", Drop),
     ("ssl.protocol", Drop),
-    ("ssl.cipher.suites", As("ssl.cipher.suites")),
-    ("request.timeout.ms", Number("socket.timeout.ms", 10, 300_000)),
-    ("metadata.max.age.ms", Number("topic.metadata.refresh.interval.ms", 1, 3_600_000)),
-    ("connections.max.idle.ms", Number("connections.max.idle.ms", 0, INT_MAX)),
-    ("reconnect.backoff.ms", Number("reconnect.backoff.ms", 0, 3_600_000)),
-    ("reconnect.backoff.max.ms", Number("reconnect.backoff.max.ms", 0, 3_600_000)),
-    ("retry.backoff.ms", Number("retry.backoff.ms", 1, 300_000)),
-    ("retry.backoff.max.ms", Number("retry.backoff.max.ms", 1, 300_000)),
-    ("send.buffer.bytes", Number("socket.send.buffer.bytes", 0, 100_000_000)),
-    ("receive.buffer.bytes", Number("socket.receive.buffer.bytes", 0, 100_000_000)),
-    ("socket.connection.setup.timeout.ms", Number("socket.connection.setup.timeout.ms", 1000, INT_MAX)),
+    ("ssl.cipher.suites", Owned("TLS 1.2 and 1.3 are spoken with the safe suites only")),
     ("socket.connection.setup.timeout.max.ms", Drop),
-    (
-        "client.dns.lookup",
-        OneOf(
-            "client.dns.lookup",
-            &[
-                ("use_all_dns_ips", "use_all_dns_ips"),
-                ("resolve_canonical_bootstrap_servers_only", "resolve_canonical_bootstrap_servers_only"),
-            ],
-            "use_all_dns_ips or resolve_canonical_bootstrap_servers_only",
-        ),
-    ),
     ("partition.discovery.interval.ms", Owned("use 'scan.topic-partition-discovery.interval'")),
     ("key.deserializer", Owned("formats decode: use 'format'")),
     ("value.deserializer", Owned("formats decode: use 'format'")),
@@ -152,12 +131,22 @@ const CONSUMER: &[(&str, Carry)] = &[
             "read_committed or read_uncommitted",
         ),
     ),
-    ("fetch.min.bytes", Number("fetch.min.bytes", 1, 100_000_000)),
-    ("fetch.max.bytes", Number("fetch.max.bytes", 0, i32::MAX as i64 - 512)),
-    ("fetch.max.wait.ms", Number("fetch.wait.max.ms", 0, 300_000)),
-    ("max.partition.fetch.bytes", Number("max.partition.fetch.bytes", 1, BYTES_MAX)),
+    ("fetch.min.bytes", Number("fetch.min.bytes", 0, INT_MAX)),
+    ("fetch.max.bytes", Number("fetch.max.bytes", 1, INT_MAX)),
+    ("fetch.max.wait.ms", Number("fetch.max.wait.ms", 0, INT_MAX)),
+    ("max.partition.fetch.bytes", Number("max.partition.fetch.bytes", 1, INT_MAX)),
     ("check.crcs", OneOf("check.crcs", FLAG, "true or false")),
-    ("allow.auto.create.topics", OneOf("allow.auto.create.topics", FLAG, "true or false")),
+    ("client.rack", As("client.rack")),
+    ("request.timeout.ms", Number("request.timeout.ms", 10, INT_MAX)),
+    ("metadata.max.age.ms", Number("metadata.max.age.ms", 1000, INT_MAX)),
+    ("reconnect.backoff.ms", Number("reconnect.backoff.ms", 1, 3_600_000)),
+    ("reconnect.backoff.max.ms", Number("reconnect.backoff.max.ms", 1, 3_600_000)),
+    ("retry.backoff.ms", Number("retry.backoff.ms", 1, 3_600_000)),
+    ("retry.backoff.max.ms", Number("retry.backoff.max.ms", 1, 3_600_000)),
+    ("send.buffer.bytes", Number("send.buffer.bytes", -1, 100_000_000)),
+    ("receive.buffer.bytes", Number("receive.buffer.bytes", -1, 100_000_000)),
+    ("socket.connection.setup.timeout.ms", Number("socket.connection.setup.timeout.ms", 1, INT_MAX)),
+    ("allow.auto.create.topics", Drop),
     ("max.poll.records", Drop),
     ("max.poll.interval.ms", Drop),
     ("session.timeout.ms", Drop),
@@ -172,6 +161,28 @@ const CONSUMER: &[(&str, Carry)] = &[
 ];
 
 const PRODUCER: &[(&str, Carry)] = &[
+    ("client.rack", As("client.rack")),
+    ("request.timeout.ms", Number("socket.timeout.ms", 10, 300_000)),
+    ("metadata.max.age.ms", Number("topic.metadata.refresh.interval.ms", 1, 3_600_000)),
+    ("connections.max.idle.ms", Number("connections.max.idle.ms", 0, INT_MAX)),
+    ("reconnect.backoff.ms", Number("reconnect.backoff.ms", 0, 3_600_000)),
+    ("reconnect.backoff.max.ms", Number("reconnect.backoff.max.ms", 0, 3_600_000)),
+    ("retry.backoff.ms", Number("retry.backoff.ms", 1, 300_000)),
+    ("retry.backoff.max.ms", Number("retry.backoff.max.ms", 1, 300_000)),
+    ("send.buffer.bytes", Number("socket.send.buffer.bytes", 0, 100_000_000)),
+    ("receive.buffer.bytes", Number("socket.receive.buffer.bytes", 0, 100_000_000)),
+    ("socket.connection.setup.timeout.ms", Number("socket.connection.setup.timeout.ms", 1000, INT_MAX)),
+    (
+        "client.dns.lookup",
+        OneOf(
+            "client.dns.lookup",
+            &[
+                ("use_all_dns_ips", "use_all_dns_ips"),
+                ("resolve_canonical_bootstrap_servers_only", "resolve_canonical_bootstrap_servers_only"),
+            ],
+            "use_all_dns_ips or resolve_canonical_bootstrap_servers_only",
+        ),
+    ),
     ("transaction.timeout.ms", Number("transaction.timeout.ms", 1000, INT_MAX)),
     ("linger.ms", Number("linger.ms", 0, 900_000)),
     ("batch.size", Number("batch.size", 1, INT_MAX)),
@@ -278,7 +289,7 @@ fn translate_one(
         Number(to, ..) | OneOf(to, ..) | Kibibytes(to) if open => put(to, value),
         Number(to, least, most) => {
             let number: i64 = value.trim().parse().map_err(|_| bad("a whole number"))?;
-            // Java takes any size here; librdkafka's range is narrower, and its bound means the same.
+            // Java takes any size here; the client's range is narrower, and its bound means the same.
             put(to, &number.clamp(least, most).to_string());
         }
         OneOf(to, values, expected) => {
@@ -409,13 +420,15 @@ mod tests {
             ("ssl.keystore.location", "/me.pem"),
             ("ssl.endpoint.identification.algorithm", ""),
             ("fetch.max.wait.ms", "100"),
+            ("receive.buffer.bytes", "-1"),
             ("linger.ms", "5"),
         ]);
         let out = translate(KafkaClient::Consumer, &java).unwrap();
         let expected = properties(&[
             ("bootstrap.servers", "b:9093"),
-            ("fetch.wait.max.ms", "100"),
+            ("fetch.max.wait.ms", "100"),
             ("isolation.level", "read_uncommitted"),
+            ("receive.buffer.bytes", "-1"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
             ("sasl.password", "p\"q;"),
             ("sasl.username", "u"),

@@ -19,7 +19,7 @@ use rdkafka_sys::rd_kafka_resp_err_t as ErrorCode;
 use crate::Waker;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
-use crate::native::{ClientKind, Handle, Queue, Topic};
+use crate::native::{Handle, Queue, Topic};
 use crate::record_buffer::RecordBuffer;
 use crate::transactions::{ProducerIdentity, Transactions};
 use aborts::AbortUnderWay;
@@ -103,7 +103,7 @@ impl Producer {
             Some(_) => Some(Transactions::new(config.clone())?),
             None => None,
         };
-        let client = Handle::open(ClientKind::Producer, &settings(config, &options))?;
+        let client = Handle::open(&settings(config, &options))?;
         let topic = Topic::open(&client, &options.topic)?;
         let queue = Queue::main(&client, options.waker.clone());
         let shared = Arc::new(Shared::new(queue, topic, client, &options, config));

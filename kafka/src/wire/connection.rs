@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,16 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, RequestH
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::deadline::Deadline;
 use super::{sasl, text};
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
+
+mod reused;
+
+pub(crate) use reused::Breaker;
 
 /// No answer to our few small requests comes near it; a longer one is not Kafka.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
@@ -25,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UNSUPPORTED_VERSION: i16 = 35;
 
 /// A ready connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     address: String,
     client_id: String,
@@ -34,6 +39,15 @@ pub(super) struct Connection {
     versions: HashMap<i16, (i16, i16)>,
     /// Of the call in progress.
     deadline: Deadline,
+}
+
+/// What the system decides where nothing is said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SocketOptions {
+    pub(crate) send_buffer_bytes: Option<usize>,
+    pub(crate) receive_buffer_bytes: Option<usize>,
+    /// For one address of a broker.
+    pub(crate) connect_timeout: Option<Duration>,
 }
 
 enum Stream {
@@ -49,8 +63,19 @@ impl Connection {
         tls: Option<&Arc<rustls::ClientConfig>>,
         deadline: Deadline,
     ) -> Result<Self, KafkaError> {
+        Self::open_with(address, config, tls, &SocketOptions::default(), deadline)
+    }
+
+    /// As [`Self::open`], over a socket with these options.
+    pub(crate) fn open_with(
+        address: &str,
+        config: &ClientConfig,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+        socket_options: &SocketOptions,
+        deadline: Deadline,
+    ) -> Result<Self, KafkaError> {
         let unreachable = |reason: String| KafkaError::Unreachable { brokers: address.to_owned(), reason };
-        let socket = connect(address, deadline).map_err(|e| unreachable(e.to_string()))?;
+        let socket = connect(address, socket_options, deadline).map_err(|e| unreachable(e.to_string()))?;
         socket.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
         let stream = match tls {
             None => Stream::Plain(socket),
@@ -87,7 +112,7 @@ impl Connection {
     }
 
     /// The version of `R` that both sides speak, at most `cap`.
-    pub(super) fn version<R: Request>(&self, cap: i16) -> Result<i16, KafkaError> {
+    pub(crate) fn version<R: Request>(&self, cap: i16) -> Result<i16, KafkaError> {
         let ours = R::VERSIONS;
         let (min, max) = self.versions.get(&R::KEY).copied().unwrap_or((0, -1));
         let version = max.min(cap).min(ours.max);
@@ -134,6 +159,17 @@ impl Connection {
 
     /// The answer's bytes after its header.
     fn round_trip<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, KafkaError> {
+        let frame = self.frame(request, version)?;
+        let mut answer = self.exchange(&frame).map_err(|e| self.lost(&e))?;
+        let header = self.decode::<ResponseHeader>(&mut answer, R::Response::header_version(version))?;
+        if header.correlation_id != self.correlation_id {
+            return Err(self.protocol("the answer belongs to another request".to_owned()));
+        }
+        Ok(answer)
+    }
+
+    /// The request with its length and header, under the next correlation id.
+    fn frame<R: Request>(&mut self, request: &R, version: i16) -> Result<BytesMut, KafkaError> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -148,12 +184,7 @@ impl Connection {
             .map_err(|e| self.protocol(format!("request {} cannot be encoded: {e}", R::KEY)))?;
         let bytes = u32::try_from(frame.len() - 4).map_err(|e| self.protocol(e.to_string()))?;
         frame[..4].copy_from_slice(&bytes.to_be_bytes());
-        let mut answer = self.exchange(&frame).map_err(|e| self.lost(&e))?;
-        let header = self.decode::<ResponseHeader>(&mut answer, R::Response::header_version(version))?;
-        if header.correlation_id != self.correlation_id {
-            return Err(self.protocol("the answer belongs to another request".to_owned()));
-        }
-        Ok(answer)
+        Ok(frame)
     }
 
     fn exchange(&mut self, frame: &[u8]) -> io::Result<Bytes> {
@@ -187,7 +218,7 @@ impl Connection {
         T::decode(body, version).map_err(|e| self.protocol(e.to_string()))
     }
 
-    fn protocol(&self, reason: String) -> KafkaError {
+    pub(crate) fn protocol(&self, reason: String) -> KafkaError {
         KafkaError::Protocol { broker: self.address.clone(), reason }
     }
 
@@ -212,19 +243,32 @@ impl Connection {
     }
 }
 
-fn connect(address: &str, deadline: Deadline) -> io::Result<TcpStream> {
+fn connect(address: &str, options: &SocketOptions, deadline: Deadline) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in address.to_socket_addrs()? {
-        let timeout = deadline.remaining().min(CONNECT_TIMEOUT);
+        let timeout = deadline.remaining().min(options.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if timeout.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the time for this call is used up"));
         }
-        match TcpStream::connect_timeout(&address, timeout) {
+        match connect_to(address, options, timeout) {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e,
         }
     }
     Err(last)
+}
+
+/// Buffers are set before the connection is made: what a socket offers its peer depends on them.
+fn connect_to(address: SocketAddr, options: &SocketOptions, timeout: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.connect_timeout(&address.into(), timeout)?;
+    Ok(socket.into())
 }
 
 impl Read for Stream {

@@ -1,7 +1,7 @@
-//! A small blocking client of Kafka's protocol, for the requests that librdkafka has no call for.
+//! A small blocking client of Kafka's protocol.
 //!
-//! Owns: connections, TLS, SASL, versions, correlation. Does not own: records; those go through librdkafka. It blocks
-//! with bounded timeouts, so it runs on I/O threads, never on a slot's.
+//! Owns: connections, TLS, SASL, versions, correlation. Does not own: what is asked, and records. It blocks with bounded
+//! timeouts, so it runs on I/O threads, never on a slot's.
 
 mod cluster;
 mod connection;
@@ -11,7 +11,9 @@ mod scram;
 mod tls;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use connection::{Breaker, Connection, SocketOptions};
 pub use deadline::Deadline;
+pub(crate) use tls::client_config;
 
 use kafka_protocol::protocol::StrBytes;
 

@@ -11,7 +11,7 @@ use crate::config::{ClientCertificate, Pem, Tls};
 use crate::error::KafkaError;
 
 /// Builds the TLS settings once for all connections of a client.
-pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, KafkaError> {
+pub(crate) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, KafkaError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(roots(tls.authority.as_ref())?);
     let setting = |reason: String| KafkaError::Setting { name: "ssl.*".to_owned(), reason };

@@ -147,7 +147,7 @@ pub fn consumer(config: &ClientConfig, topic: &str, partitions: i32, committed: 
     let (waker, woken) = waker();
     let mut consumer = Consumer::open(&config, waker).expect("a consumer");
     for partition in 0..partitions {
-        consumer.assign(topic, partition, 0).expect("assigned");
+        consumer.assign(topic, None, partition, 0).expect("assigned");
     }
     (consumer, woken)
 }

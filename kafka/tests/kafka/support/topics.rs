@@ -33,6 +33,11 @@ impl TestTopic {
         create(&self.bootstrap, &self.name, partitions, &[]);
     }
 
+    #[allow(dead_code, reason = "the worker's scenarios, which share this file, only make them again")]
+    pub fn delete(&self) {
+        delete(&self.bootstrap, &self.name);
+    }
+
     #[allow(dead_code, reason = "the worker's scenarios, which share this file, add partitions")]
     pub fn grow_to(&self, partitions: i32) {
         let topic = CreatePartitionsTopic::default()
@@ -90,11 +95,12 @@ fn text(s: &str) -> StrBytes {
     StrBytes::from_string(s.to_owned())
 }
 
-fn topic_name(name: &str) -> TopicName {
+pub fn topic_name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-fn call<R: Request>(bootstrap: &str, request: &R, version: i16) -> R::Response {
+/// Asks the first broker.
+pub fn call<R: Request>(bootstrap: &str, request: &R, version: i16) -> R::Response {
     let address = bootstrap.split(',').next().expect("a broker");
     let mut stream = TcpStream::connect(address).expect("the broker listens");
     let mut frame = BytesMut::new();

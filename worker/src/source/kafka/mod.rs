@@ -1,7 +1,7 @@
 //! Flink's `kafka` connector, reading.
 //!
 //! Owns: which task reads which partition, where each starts and ends, its position, decoding. Does not own:
-//! watermarks, projection, when positions are stored. Records are decoded where librdkafka put them, without a copy.
+//! watermarks, projection, when positions are stored. Records are decoded where the broker's answer was read to.
 //!
 //! A split goes `Reading -> Finished` (a bounded one whose position reached its end). The end is judged by position:
 //! a topic written in transactions ends in a marker, so "the last record" never comes.
@@ -27,7 +27,7 @@ use millstream_kafka::{Admin, Consumer, Deadline, KafkaError, Taken, TopicPartit
 use self::background::{Background, Notice, Request, Worker};
 use self::connection::{Connection, ConnectionError};
 use self::rows::{Pushed, Rows};
-use self::split::{Split, SplitStatus};
+use self::split::{Position, Split, SplitStatus};
 use self::start::{Resolver, START_TIMEOUT};
 use super::{Polled, SourceContext, SourceError, SourceReader, SplitRun};
 
@@ -97,7 +97,8 @@ impl KafkaReader {
     /// Takes a split over; the consumer begins to fetch it.
     fn add(&mut self, mut split: Split) -> Result<(), SourceError> {
         if !split.at_end() {
-            let index = self.consumer.assign(&split.at.topic, split.at.partition, split.position.offset)?;
+            let Position { offset, topic_id, .. } = split.position;
+            let index = self.consumer.assign(&split.at.topic, topic_id, split.at.partition, offset)?;
             debug_assert_eq!(index, self.split_of.len());
             self.split_of.push(self.splits.len());
             split.status = SplitStatus::Reading(index);
@@ -159,6 +160,7 @@ impl KafkaReader {
                 error @ (KafkaError::OffsetOutOfRange { .. }
                 | KafkaError::UnknownTopic { .. }
                 | KafkaError::UnknownPartition { .. }
+                | KafkaError::TopicMadeAgain { .. }
                 | KafkaError::Authentication { .. }),
             ) => {
                 self.failing = true;

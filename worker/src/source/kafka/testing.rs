@@ -90,7 +90,7 @@ pub(crate) fn write(bootstrap: &str, topic: &str, partition: i32, records: &[(Op
 pub(crate) fn read_committed(bootstrap: &str, topic: &str, count: usize) -> Vec<(Option<String>, Option<String>)> {
     let parked = Parked::new();
     let mut consumer = Consumer::open(&client(bootstrap), parked.waker.clone()).unwrap();
-    consumer.assign(topic, 0, 0).unwrap();
+    consumer.assign(topic, None, 0, 0).unwrap();
     let mut records = Vec::new();
     let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8_lossy(b).into_owned());
     parked.wait_for(|| {
