@@ -135,6 +135,7 @@ fn parts(walk: &mut Walk<'_>, version: i16, correlation_id: i32, asked: &[Asked]
         }
         walk.tags()?;
     }
+    walk.tags()?;
     Ok(Parts { error_code, partitions })
 }
 
@@ -226,8 +227,7 @@ impl<'a> Walk<'a> {
     }
 
     fn name(&mut self) -> Result<&'a [u8], Odd> {
-        let bytes =
-            if self.flexible { self.unsigned()?.saturating_sub(1) } else { positive(i32::from(self.i16()?)) };
+        let bytes = if self.flexible { self.unsigned()?.saturating_sub(1) } else { positive(i32::from(self.i16()?)) };
         self.take(bytes)
     }
 

@@ -290,7 +290,10 @@ impl Assigned {
     #[cold]
     fn error(&self, damage: Damage) -> KafkaError {
         KafkaError::Broker {
-            action: format!("read topic '{}', partition {}, at offset {}", self.topic, self.partition, self.next_offset),
+            action: format!(
+                "read topic '{}', partition {}, at offset {}",
+                self.topic, self.partition, self.next_offset
+            ),
             reason: damage.to_string(),
             retriable: false,
         }

@@ -80,7 +80,6 @@ fn an_answer_is_taken_apart_as_the_codec_wrote_it_in_each_version() {
         assert!(answer::parse(&answer, version, 8, &asked).is_err(), "the answer to another request");
         assert!(answer::parse(&answer, version, 7, &asked[..2]).is_err(), "a topic that was not asked for");
         for cut in 0..answer.len() {
-            // The last part of an answer may be tags that are not there.
             assert!(answer::parse(&answer[..cut], version, 7, &asked).is_err(), "version {version}, {cut} bytes");
         }
     }
@@ -173,7 +172,8 @@ fn an_answer_is_shown_once_and_what_is_stopped_is_not() {
 fn a_leader_that_moved_is_looked_for_and_its_late_answer_does_not_count() {
     let (mut plan, options) = (plan(), options(&[]));
     let now = Instant::now();
-    for (code, asks) in [(6, true), (74, true), (75, true), (3, true), (100, true), (-1, true), (1, false), (29, false)] {
+    for (code, asks) in [(6, true), (74, true), (75, true), (3, true), (100, true), (-1, true), (1, false), (29, false)]
+    {
         let mut plan = self::plan();
         let asked = ask(&mut plan, 1, &options).unwrap();
         let (shares, errors) = plan.take_in(1, &asked, vec![part(0, code)], &[], &options, now);

@@ -96,8 +96,7 @@ fn snappy_block(block: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         return Err("a block claims more bytes than it can hold".to_owned());
     }
     out.resize(before + length, 0);
-    let written =
-        snap::raw::Decoder::new().decompress(block, &mut out[before..]).map_err(|e| e.to_string())?;
+    let written = snap::raw::Decoder::new().decompress(block, &mut out[before..]).map_err(|e| e.to_string())?;
     out.truncate(before + written);
     Ok(())
 }

@@ -83,12 +83,7 @@ impl Cursor {
     }
 
     /// Goes to the next batch and opens it if it counts. False: there is none.
-    fn next_batch(
-        &mut self,
-        set: &[u8],
-        decompressor: &mut Decompressor,
-        position: &mut i64,
-    ) -> Result<bool, Damage> {
+    fn next_batch(&mut self, set: &[u8], decompressor: &mut Decompressor, position: &mut i64) -> Result<bool, Damage> {
         let Some(batch) = batch::first_batch(&set[self.at..])? else { return Ok(false) };
         let head = BatchHead::read(batch)?;
         if self.check_checksums {
@@ -164,7 +159,7 @@ impl OpenBatch {
 fn is_abort(batch: &[u8]) -> Result<bool, Damage> {
     let mut at = HEAD_BYTES;
     match record::read(batch, &mut at)?.key {
-        Some([_, _, kind @ .., ]) if kind.len() >= 2 => Ok(kind[..2] == [0, 0]),
+        Some([_, _, kind @ ..]) if kind.len() >= 2 => Ok(kind[..2] == [0, 0]),
         _ => Err(Damage::Malformed("a marker has no kind")),
     }
 }

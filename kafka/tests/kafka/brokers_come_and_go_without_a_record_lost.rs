@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -137,15 +137,18 @@ fn a_dropped_consumer_ends_its_threads_and_blocks_nobody() {
 fn a_broker_that_never_answers_is_no_error_and_does_not_hold_up_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let (accepted, connected) = mpsc::channel();
     // Takes the first request and keeps silent.
     let silent = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        accepted.send(()).unwrap();
         let mut request = Vec::new();
         let _ = stream.read_to_end(&mut request);
     });
     let (waker, watch) = watched();
     let mut reader = Consumer::open(&config(&address), waker).unwrap();
     reader.assign("t", None, 0, 0).unwrap();
+    connected.recv_timeout(PATIENCE).unwrap();
     let taken = reader.poll(10, |_| panic!("there is nothing")).unwrap();
     assert_eq!((taken.records, taken.drained, reader.backlog(0)), (0, true, None));
     let before = Instant::now();
