@@ -44,6 +44,7 @@ impl Leaders {
                 Ok(metadata) => self.apply(&metadata),
                 Err(error) if error.kind() == ErrorKind::Retry => {
                     self.failures = self.failures.saturating_add(1);
+                    self.shared.plan().leaders_wanted = true;
                     if self.failures == 2 {
                         tracing::warn!("{error}; trying again");
                     }

@@ -133,6 +133,10 @@ impl Shared {
         let mut plan = self.plan();
         plan.give_back(node, buffer, &self.options);
         plan.leaders_wanted = true;
+        // It holds the connection open.
+        if let Some(link) = plan.links.get_mut(&node) {
+            link.breaker = None;
+        }
         drop(plan);
         self.leaders.notify_all();
     }

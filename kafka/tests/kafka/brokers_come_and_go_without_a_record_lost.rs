@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Weak};
@@ -167,4 +167,27 @@ fn a_cluster_that_is_away_is_no_error() {
         let _ = woken.recv_timeout(left);
         assert_eq!(reader.poll(10, |_| {}).unwrap().records, 0);
     }
+}
+
+#[test]
+fn a_cluster_that_hangs_up_at_first_is_asked_again() {
+    let Some(bootstrap) = broker("kafka::a_cluster_that_hangs_up_at_first") else { return };
+    let topic = TestTopic::new(&bootstrap, "hangs-up", 1, &[]);
+    let mut producer = TestProducer::open(&config(&bootstrap), &topic.name, None, 60_000);
+    producer.send(0, &[(None, Some("a"))]).unwrap();
+    producer.flush().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().skip(5) {
+            let (from, to) = (stream.unwrap(), TcpStream::connect(&bootstrap).unwrap());
+            let (mut back_from, mut back_to) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+            let (mut from, mut to) = (from, to);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    let (mut reader, woken) = consumer(&config(&address), &topic.name, 1, true);
+    assert_eq!(read_to(&mut reader, &woken, &[1]).unwrap().len(), 1);
 }

@@ -18,7 +18,8 @@ use crate::source::{SlotWaker, SourceError};
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// For the range that an error message should name.
 const RANGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long records of a topic that was deleted and made again may be taken for the old one's. One small request.
+/// How long records of a topic that was deleted and made again may be taken for the old one's, by brokers that are not asked
+/// by the topic's id (before 3.1). One small request.
 const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the reader asks for.
