@@ -10,8 +10,8 @@ use std::time::Duration;
 use kafka_protocol::messages::FetchRequest;
 
 use super::answer::{self, Parts};
+use super::hub::Hub;
 use super::plan::Question;
-use super::shared::Shared;
 use crate::error::KafkaError;
 use crate::wire::{Connection, Deadline};
 
@@ -19,7 +19,7 @@ use crate::wire::{Connection, Deadline};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Fetcher {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     node: i32,
     connection: Option<(String, Connection)>,
     /// In a row.
@@ -27,13 +27,13 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn spawn(shared: Arc<Shared>, node: i32) -> io::Result<()> {
-        let fetcher = Self { shared, node, connection: None, failures: 0 };
+    pub(super) fn spawn(hub: Arc<Hub>, node: i32) -> io::Result<()> {
+        let fetcher = Self { hub, node, connection: None, failures: 0 };
         std::thread::Builder::new().name("kafka-fetch".to_owned()).spawn(move || fetcher.run()).map(drop)
     }
 
     fn run(mut self) {
-        while let Some(question) = self.shared.question(self.node) {
+        while let Some(question) = self.hub.question(self.node) {
             self.ask(*question);
         }
     }
@@ -45,7 +45,7 @@ impl Fetcher {
                     tracing::info!(broker = question.address, "the Kafka broker answers again");
                     self.failures = 0;
                 }
-                self.shared.answered(self.node, &question.asked, parts, question.buffer);
+                self.hub.answered(self.node, &question.asked, parts, question.buffer);
             }
             Err(error) => {
                 self.connection = None;
@@ -56,8 +56,8 @@ impl Fetcher {
 
     fn exchange(&mut self, question: &mut Question) -> Result<Parts, KafkaError> {
         let Question { address, asked, buffer, response_bytes, wait } = question;
-        let options = &self.shared.options;
-        let connection = connection(&mut self.connection, &self.shared, self.node, address)?;
+        let options = &self.hub.options;
+        let connection = connection(&mut self.connection, &self.hub, self.node, address)?;
         let by_id = asked.iter().all(|one| one.id.is_some());
         let version = connection.version::<FetchRequest>(if by_id { answer::BY_ID } else { answer::BY_NAME })?;
         if version < answer::OLDEST {
@@ -73,14 +73,14 @@ impl Fetcher {
     fn failed(&mut self, question: Question, error: KafkaError) {
         let Question { buffer, address, .. } = question;
         if !matches!(error, KafkaError::Unreachable { .. }) {
-            self.shared.failed(error);
-            self.shared.lost(self.node, buffer);
+            self.hub.failed(error);
+            self.hub.lost(self.node, buffer);
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = self.shared.options.reconnect_pause.after(self.failures);
-        self.shared.lost(self.node, buffer);
-        if self.shared.plan().closed {
+        let pause = self.hub.options.reconnect_pause.after(self.failures);
+        self.hub.lost(self.node, buffer);
+        if self.hub.plan().closed {
             return;
         }
         // A connection that ends once is made again at once, without a word: brokers close idle ones.
@@ -89,23 +89,23 @@ impl Fetcher {
             2 => tracing::warn!("{error}; trying again"),
             _ => tracing::debug!("{error}; trying again"),
         }
-        self.shared.pause(pause);
+        self.hub.pause(pause);
     }
 }
 
 /// The connection to the broker, made if there is none, or if the broker has moved.
 fn connection<'a>(
     current: &'a mut Option<(String, Connection)>,
-    shared: &Shared,
+    hub: &Hub,
     node: i32,
     address: &str,
 ) -> Result<&'a mut Connection, KafkaError> {
     if current.as_ref().is_none_or(|(known, _)| known != address) {
         let deadline = Deadline::after(CONNECT_TIMEOUT);
-        let (tls, socket) = (shared.tls.as_ref(), &shared.options.socket);
-        let opened = Connection::open_with(address, &shared.config, tls, socket, deadline)?;
+        let (tls, socket) = (hub.tls.as_ref(), &hub.options.socket);
+        let opened = Connection::open_with(address, &hub.config, tls, socket, deadline)?;
         let gone = |reason: String| KafkaError::Unreachable { brokers: address.to_owned(), reason };
-        if !shared.register(node, &opened).map_err(|e| gone(e.to_string()))? {
+        if !hub.register(node, &opened).map_err(|e| gone(e.to_string()))? {
             return Err(gone("the consumer is closed".to_owned()));
         }
         *current = Some((address.to_owned(), opened));

@@ -9,8 +9,8 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 
+use super::hub::Hub;
 use super::plan::Partition;
-use super::shared::Shared;
 use crate::admin::{TopicId, UNKNOWN_TOPIC_TRIES};
 use crate::error::{ErrorKind, KafkaError};
 use crate::wire::{Cluster, Deadline, text};
@@ -21,7 +21,7 @@ const METADATA_VERSION: i16 = 12;
 const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Leaders {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     cluster: Cluster,
     /// Which broker is asked first: another one after each failure.
     first: usize,
@@ -31,8 +31,8 @@ pub(super) struct Leaders {
 }
 
 impl Leaders {
-    pub(super) fn spawn(shared: Arc<Shared>, cluster: Cluster) -> std::io::Result<()> {
-        let leaders = Self { shared, cluster, first: 0, failures: 0, asked_at: Instant::now() };
+    pub(super) fn spawn(hub: Arc<Hub>, cluster: Cluster) -> std::io::Result<()> {
+        let leaders = Self { hub, cluster, first: 0, failures: 0, asked_at: Instant::now() };
         std::thread::Builder::new().name("kafka-leaders".to_owned()).spawn(move || leaders.run()).map(drop)
     }
 
@@ -44,21 +44,21 @@ impl Leaders {
                 Ok(metadata) => self.apply(&metadata),
                 Err(error) if error.kind() == ErrorKind::Retry => {
                     self.failures = self.failures.saturating_add(1);
-                    self.shared.plan().leaders_wanted = true;
+                    self.hub.plan().leaders_wanted = true;
                     if self.failures == 2 {
                         tracing::warn!("{error}; trying again");
                     }
                 }
-                Err(error) => self.shared.failed(error),
+                Err(error) => self.hub.failed(error),
             }
         }
     }
 
     /// Waits until leaders have to be looked for. Returns the topics; `None`: the consumer is closed.
     fn wait(&self) -> Option<Vec<String>> {
-        let options = &self.shared.options;
+        let options = &self.hub.options;
         let rest = if self.failures == 0 { Duration::ZERO } else { options.retry_pause.after(self.failures) };
-        let mut plan = self.shared.plan();
+        let mut plan = self.hub.plan();
         loop {
             if plan.closed {
                 return None;
@@ -73,7 +73,7 @@ impl Leaders {
             }
             // Without a topic, for one.
             let wait = if topics.is_empty() { options.metadata_age_max } else { due - since };
-            plan = self.shared.wait_for_leaders(plan, wait);
+            plan = self.hub.wait_for_leaders(plan, wait);
         }
     }
 
@@ -83,8 +83,8 @@ impl Leaders {
         let request = MetadataRequest::default()
             .with_allow_auto_topic_creation(false)
             .with_topics(Some(topics.iter().map(name).collect()));
-        let mut addresses: Vec<String> = self.shared.plan().brokers.values().cloned().collect();
-        for server in self.shared.config.servers() {
+        let mut addresses: Vec<String> = self.hub.plan().brokers.values().cloned().collect();
+        for server in self.hub.config.servers() {
             if !addresses.contains(&server) {
                 addresses.push(server);
             }
@@ -99,17 +99,17 @@ impl Leaders {
                 }
                 other => return other,
             }
-            if self.shared.plan().closed {
+            if self.hub.plan().closed {
                 break;
             }
         }
-        let brokers = self.shared.config.bootstrap_servers.clone();
+        let brokers = self.hub.config.bootstrap_servers.clone();
         Err(KafkaError::Unreachable { brokers, reason: reasons.join("; ") })
     }
 
     /// Gives each partition its leader.
     fn apply(&mut self, metadata: &MetadataResponse) {
-        let mut plan = self.shared.plan();
+        let mut plan = self.hub.plan();
         let address = |b: &kafka_protocol::messages::metadata_response::MetadataResponseBroker| {
             (b.node_id.0, format!("{}:{}", b.host.as_str(), b.port))
         };
@@ -134,8 +134,8 @@ impl Leaders {
         plan.leaders_wanted |= !complete;
         self.failures = if complete { 0 } else { self.failures.saturating_add(1) };
         drop(plan);
-        self.shared.report(errors);
-        self.shared.start_threads();
+        self.hub.report(errors);
+        self.hub.start_threads();
     }
 }
 

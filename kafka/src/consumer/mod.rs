@@ -9,20 +9,20 @@
 
 mod answer;
 mod fetcher;
+mod hub;
 mod leaders;
 mod options;
 mod plan;
-mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use self::hub::Hub;
 use self::leaders::Leaders;
 use self::options::FetchOptions;
 use self::plan::{Answer, Delivery, Partition, Share};
-use self::shared::Shared;
 use crate::Waker;
 use crate::admin::TopicId;
 use crate::config::ClientConfig;
@@ -32,7 +32,7 @@ use crate::wire::{Cluster, client_config};
 
 /// A consumer of assigned partitions.
 pub struct Consumer {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     /// Until the first partition is assigned.
     leaders: Option<Cluster>,
     partitions: Vec<Assigned>,
@@ -125,7 +125,7 @@ impl Consumer {
         let tls = config.security.tls.as_ref().map(client_config).transpose()?;
         let leaders = Some(Cluster::new(config.clone())?);
         Ok(Self {
-            shared: Arc::new(Shared::new(config.clone(), options, tls, waker)),
+            hub: Arc::new(Hub::new(config.clone(), options, tls, waker)),
             leaders,
             partitions: Vec::new(),
             taken: VecDeque::new(),
@@ -150,17 +150,17 @@ impl Consumer {
         let known = self.partitions.iter().find(|p| *p.topic == *topic);
         let topic: Arc<str> = known.map_or_else(|| topic.into(), |p| p.topic.clone());
         if let Some(cluster) = self.leaders.take() {
-            Leaders::spawn(self.shared.clone(), cluster).map_err(|e| KafkaError::Broker {
+            Leaders::spawn(self.hub.clone(), cluster).map_err(|e| KafkaError::Broker {
                 action: "start a thread that looks for leaders".to_owned(),
                 reason: e.to_string(),
                 retriable: true,
             })?;
         }
-        let mut plan = self.shared.plan();
+        let mut plan = self.hub.plan();
         plan.partitions.push(Partition::new(topic.clone(), id, partition, offset));
         plan.leaders_wanted = true;
         drop(plan);
-        self.shared.changed();
+        self.hub.changed();
         let (stopped, log_end, reached) = (false, None, None);
         self.partitions.push(Assigned { topic, partition, next_offset: offset, stopped, log_end, reached });
         Ok(self.partitions.len() - 1)
@@ -207,7 +207,8 @@ impl Consumer {
 
     /// Takes over what came; the ends of logs are as of now.
     fn take(&mut self) {
-        for delivery in self.shared.plan().take_ready() {
+        let ready = self.hub.plan().take_ready();
+        for delivery in ready {
             if let Delivery::Answer(answer) = &delivery {
                 for share in &answer.shares {
                     self.partitions[share.index].log_end = Some(share.log_end);
@@ -221,8 +222,8 @@ impl Consumer {
     fn give_back(&mut self) {
         self.shares_read = 0;
         if let Some(Delivery::Answer(Answer { node, buffer, .. })) = self.taken.pop_front() {
-            self.shared.plan().give_back(node, buffer, &self.shared.options);
-            self.shared.freed();
+            self.hub.plan().give_back(node, buffer, &self.hub.options);
+            self.hub.freed();
         }
     }
 
@@ -235,7 +236,7 @@ impl Consumer {
     /// Stops fetching a partition; records that were fetched before are dropped. Never blocks.
     pub fn stop(&mut self, index: usize) {
         self.partitions[index].stopped = true;
-        self.shared.plan().partitions[index].over = true;
+        self.hub.plan().partitions[index].over = true;
     }
 
     /// Whether records of the partition wait to be read, here or at the broker. `None`: not known yet.
@@ -302,6 +303,6 @@ impl Assigned {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.shared.close();
+        self.hub.close();
     }
 }

@@ -16,7 +16,7 @@ use crate::wire::Connection;
 /// A broker that nothing was read from for so long needs no thread.
 const UNUSED_MAX: Duration = Duration::from_secs(30);
 
-pub(super) struct Shared {
+pub(super) struct Hub {
     plan: Mutex<Plan>,
     /// For the brokers' threads: a partition, a buffer, the end.
     work: Condvar,
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
-impl Shared {
+impl Hub {
     pub(super) fn new(
         config: ClientConfig,
         options: FetchOptions,
