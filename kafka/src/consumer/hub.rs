@@ -158,7 +158,10 @@ impl Hub {
     /// Errors about single partitions.
     pub(super) fn report(&self, errors: Vec<KafkaError>) {
         let mut plan = self.plan();
-        let wake = errors.into_iter().fold(false, |wake, error| plan.deliver(Delivery::Failed(error)) || wake);
+        let mut wake = false;
+        for error in errors {
+            wake |= plan.deliver(Delivery::Failed(error));
+        }
         drop(plan);
         if wake {
             (self.waker)();
