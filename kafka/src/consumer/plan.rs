@@ -20,7 +20,7 @@ pub(super) const ANSWERS_PER_BROKER: usize = 2;
 /// Bytes of answers that one consumer holds, all brokers together, unless the user asks for larger ones. A batch that is
 /// larger than its share comes as a whole nevertheless.
 pub(super) const BUFFERED_BYTES_MAX: usize = 16 << 20;
-/// One answer. Measured: larger ones fall out of the processor's cache before they are read.
+/// One answer: larger ones would fall out of the processor's cache before they are read.
 const ANSWER_BYTES_MAX: usize = 2 << 20;
 const ANSWER_BYTES_MIN: usize = 128 << 10;
 /// Failures in a row of one partition before it is worth a warning: leaders move.
