@@ -16,7 +16,7 @@ use crate::graph::JobGraph;
 use crate::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
 
-/// One try to run the job: the coordinator's generation and its count of deployments and resets.
+/// One try to run the job: the coordinator's generation and its count of deployments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Attempt {
     pub generation: Generation,
@@ -80,7 +80,7 @@ pub struct Deployment {
     pub placement: Placement,
     /// The manifest to restore; `None`: from nothing.
     pub restore: Option<Arc<Manifest>>,
-    /// Namespace of transactional ids: unique to the job's log and the coordinator's term.
+    /// Namespace of transactional ids: unique to the job's log, the coordinator's term and the tasks deployed together.
     pub job_uid: String,
     /// Transactional pool per sink task: 3, plus one for each tolerable failed checkpoint (bounded).
     pub transaction_pool: u32,

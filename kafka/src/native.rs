@@ -131,11 +131,8 @@ impl Queue {
     /// The client's own queue, for its events.
     pub(crate) fn main(client: &Handle, waker: Waker) -> Self {
         // SAFETY: valid client.
-        Self::with_waker(unsafe { ffi::rd_kafka_queue_get_main(client.as_ptr()) }, waker)
-    }
-
-    fn with_waker(queue: *mut ffi::rd_kafka_queue_t, waker: Waker) -> Self {
-        let queue = NonNull::new(queue).expect("librdkafka ends the process when it has no memory");
+        let queue = NonNull::new(unsafe { ffi::rd_kafka_queue_get_main(client.as_ptr()) });
+        let queue = queue.expect("librdkafka ends the process when it has no memory");
         let waker = Box::new(waker);
         let opaque = ptr::from_ref::<Waker>(&waker).cast_mut().cast::<c_void>();
         // SAFETY: the box outlives the callback, which is removed on drop.

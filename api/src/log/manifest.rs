@@ -185,7 +185,7 @@ impl TransactionalIds {
 const TRANSACTIONAL_ID_PREFIX_DEFAULT: &str = "millstream";
 
 /// The ids that the exactly-once sinks of `graph` use when `parallelism` tasks have `pool` producers each, in the
-/// namespace `job_uid` of one term.
+/// namespace `job_uid` of one deployment.
 #[must_use]
 pub fn transactional_ids(
     graph: &JobGraph,

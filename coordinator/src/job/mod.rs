@@ -190,7 +190,7 @@ struct Run {
     committed: BTreeMap<TaskId, Option<Epoch>>,
     /// The epoch in which a task ended: its last one to commit.
     last_epoch: BTreeMap<TaskId, Epoch>,
-    /// It ran: its tasks can be reset.
+    /// It ran: what its tasks hold is worth keeping over a failure.
     started: bool,
     next_trigger_at: Millis,
     /// Since when there may be transactions that no manifest covers.

@@ -19,7 +19,7 @@ pub struct Status {
     pub parallelism: u32,
     /// Of all workers together.
     pub slots: u32,
-    /// Deployments and resets in this term.
+    /// Deployments in this term.
     pub attempt: u32,
     /// The epoch in flight.
     pub epoch: Option<u64>,

@@ -63,7 +63,6 @@ pub(super) struct Links {
     reports: mpsc::Receiver<(WorkerId, LinkReport)>,
     /// Workers that let their commands fill up.
     stuck: Vec<WorkerId>,
-    last_reason: String,
 }
 
 impl Links {
@@ -76,7 +75,6 @@ impl Links {
             reports_in,
             reports,
             stuck: Vec::new(),
-            last_reason: "none ever came".to_owned(),
         }
     }
 
@@ -97,9 +95,6 @@ impl Links {
                 }
                 continue;
             }
-            if self.arriving.is_none() && self.commands.is_empty() && !self.last_reason.is_empty() {
-                return Event::NoWorkerLeft { reason: std::mem::take(&mut self.last_reason) };
-            }
             let Self { arriving, reports, .. } = self;
             let arrival = async {
                 match arriving {
@@ -117,7 +112,12 @@ impl Links {
                 },
                 link = arrival => match link {
                     Some(link) => return self.register(link),
-                    None => self.arriving = None,
+                    None => {
+                        self.arriving = None;
+                        if self.commands.is_empty() {
+                            return Event::NoWorkerLeft { reason: "none came, and none will".to_owned() };
+                        }
+                    }
                 },
             }
         }
@@ -145,7 +145,61 @@ impl Links {
     /// `None` when that is known already.
     fn lost(&mut self, worker: WorkerId, reason: String) -> Option<Event> {
         self.commands.remove(&worker)?;
-        self.last_reason.clone_from(&reason);
+        if self.arriving.is_none() && self.commands.is_empty() {
+            return Some(Event::NoWorkerLeft { reason });
+        }
         Some(Event::WorkerLost { worker, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_api::control::{Attempt, Command};
+
+    use super::*;
+
+    /// A link, what its worker hears, and where it reports.
+    fn link(commands: usize) -> (WorkerLink, mpsc::Receiver<WorkerCommand>, mpsc::Sender<LinkReport>) {
+        let (commands_in, heard) = mpsc::channel(commands);
+        let (say, reports) = mpsc::channel(1);
+        let offer = WorkerOffer { slots: 1, shuffle_address: None, name: "one".to_owned() };
+        (WorkerLink { offer, commands: commands_in, reports }, heard, say)
+    }
+
+    #[tokio::test]
+    async fn the_last_workers_end_is_told_once_and_another_ones_as_a_loss() {
+        let (arrivals, arriving) = mpsc::channel(2);
+        let mut links = Links::new(arriving);
+        let ((first, _heard, say_first), (second, _heard_too, say_second)) = (link(1), link(1));
+        arrivals.send(first).await.unwrap();
+        assert!(matches!(links.next().await, Event::WorkerRegistered { worker: WorkerId(0), .. }));
+        arrivals.send(second).await.unwrap();
+        assert!(matches!(links.next().await, Event::WorkerRegistered { worker: WorkerId(1), .. }));
+        say_first.send(LinkReport::Lost("silent".to_owned())).await.unwrap();
+        let Event::WorkerLost { worker: WorkerId(0), reason } = links.next().await else { panic!("a loss") };
+        assert_eq!(reason, "silent");
+        drop((arrivals, say_second));
+        // Whether it is seen first that none will come or that this one is gone.
+        let last = loop {
+            match links.next().await {
+                Event::WorkerLost { worker: WorkerId(1), .. } => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(last, Event::NoWorkerLeft { .. }), "{last:?}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_takes_no_commands_is_lost() {
+        let (arrivals, arriving) = mpsc::channel(1);
+        let mut links = Links::new(arriving);
+        let (one, _heard, _say) = link(1);
+        arrivals.send(one).await.unwrap();
+        links.next().await;
+        for _ in 0..2 {
+            links.tell(WorkerId(0), WorkerCommand { attempt: Attempt::default(), command: Command::Start });
+        }
+        let Event::WorkerLost { reason, .. } = links.next().await else { panic!("a loss") };
+        assert!(reason.contains("takes no commands"), "{reason}");
     }
 }

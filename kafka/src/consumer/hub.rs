@@ -148,16 +148,15 @@ impl Hub {
             return;
         }
         plan.partitions.iter_mut().for_each(|p| p.over = true);
-        let wake = plan.deliver(Delivery::Failed(error));
-        drop(plan);
-        if wake {
-            (self.waker)();
-        }
+        self.tell(plan, vec![error]);
     }
 
     /// Errors about single partitions.
     pub(super) fn report(&self, errors: Vec<KafkaError>) {
-        let mut plan = self.plan();
+        self.tell(self.plan(), errors);
+    }
+
+    fn tell(&self, mut plan: MutexGuard<'_, Plan>, errors: Vec<KafkaError>) {
         let mut wake = false;
         for error in errors {
             wake |= plan.deliver(Delivery::Failed(error));

@@ -77,15 +77,14 @@ pub(super) fn first_batch(bytes: &[u8]) -> Result<Option<&[u8]>, Damage> {
 pub(crate) fn whole_batches(records: &[u8]) -> (usize, Option<i64>) {
     let (mut bytes, mut next_offset) = (0, None);
     loop {
-        match first_batch(&records[bytes..]) {
-            Ok(Some(batch)) => match offsets(batch) {
-                Ok((_, last)) => next_offset = Some(last + 1),
-                Err(_) => return (records.len(), next_offset),
-            },
+        let batch = match first_batch(&records[bytes..]) {
+            Ok(Some(batch)) => batch,
             Ok(None) => return (bytes, next_offset),
             Err(_) => return (records.len(), next_offset),
-        }
-        bytes += first_batch(&records[bytes..]).ok().flatten().map_or(0, <[u8]>::len);
+        };
+        let Ok((_, last)) = offsets(batch) else { return (records.len(), next_offset) };
+        next_offset = Some(last + 1);
+        bytes += batch.len();
     }
 }
 

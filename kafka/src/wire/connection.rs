@@ -192,17 +192,7 @@ impl Connection {
         if timeout.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the time for this call is used up"));
         }
-        let socket = match &self.stream {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(tls) => &tls.sock,
-        };
-        socket.set_read_timeout(Some(timeout))?;
-        socket.set_write_timeout(Some(timeout))?;
-        self.stream.write_all(frame)?;
-        self.stream.flush()?;
-        let mut length = [0u8; 4];
-        self.stream.read_exact(&mut length)?;
-        let length = u32::from_be_bytes(length) as usize;
+        let length = self.send(frame, timeout)?;
         if length > RESPONSE_BYTES_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -212,6 +202,25 @@ impl Connection {
         let mut answer = vec![0u8; length];
         self.stream.read_exact(&mut answer)?;
         Ok(Bytes::from(answer))
+    }
+
+    /// Sends a request. Returns how long its answer is, which comes next; a pause longer than `silence_max` is an error.
+    fn send(&mut self, frame: &[u8], silence_max: Duration) -> io::Result<usize> {
+        let socket = self.socket();
+        socket.set_read_timeout(Some(silence_max))?;
+        socket.set_write_timeout(Some(silence_max))?;
+        self.stream.write_all(frame)?;
+        self.stream.flush()?;
+        let mut length = [0u8; 4];
+        self.stream.read_exact(&mut length)?;
+        Ok(u32::from_be_bytes(length) as usize)
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => &tls.sock,
+        }
     }
 
     fn decode<T: Decodable + Message>(&self, body: &mut Bytes, version: i16) -> Result<T, KafkaError> {

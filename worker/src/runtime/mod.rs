@@ -1,6 +1,6 @@
 //! A worker: slots, an I/O runtime, and the conversation with the coordinator.
 //!
-//! Owns: threads, deployment and reset of tasks, the way of a snapshot's rows to the store. Does not own: what a task
+//! Owns: threads, deployment of tasks, the way of a snapshot's rows to the store. Does not own: what a task
 //! does (`task`), when a checkpoint happens or what follows from a failure (the coordinator).
 
 mod deploy;
@@ -45,7 +45,7 @@ pub struct WorkerConfig {
     pub backend: StateBackend,
     /// Keyed state of all tasks together may take so much.
     pub state_bytes_max: u64,
-    /// Pre-images of all tasks together, for roll back; past it a reset reads the store.
+    /// Pre-images of all tasks together, for roll back; past it a restart reads the store.
     pub undo_bytes_max: u64,
     /// Threads for network and store.
     pub io_threads: usize,
@@ -147,7 +147,7 @@ struct Runtime {
     deployed: Option<Deployed>,
 }
 
-/// What runs, or waits for a reset.
+/// What runs, or is suspended.
 struct Deployed {
     deployment: Deployment,
     slots: SlotMap,

@@ -1,10 +1,10 @@
 //! Answers that are read into a buffer of the caller's, which is used again: for those that carry records.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::{Connection, Stream};
+use super::Connection;
 use crate::error::KafkaError;
 use kafka_protocol::protocol::Request;
 
@@ -47,15 +47,7 @@ impl Connection {
     }
 
     fn exchange_into(&mut self, frame: &[u8], silence_max: Duration, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        use std::io::{Read as _, Write as _};
-        let socket = self.socket();
-        socket.set_read_timeout(Some(silence_max))?;
-        socket.set_write_timeout(Some(silence_max))?;
-        self.stream.write_all(frame)?;
-        self.stream.flush()?;
-        let mut length = [0u8; 4];
-        self.stream.read_exact(&mut length)?;
-        let length = u32::from_be_bytes(length) as usize;
+        let length = self.send(frame, silence_max)?;
         if length > ANSWER_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("an answer of {length} bytes")));
         }
@@ -70,12 +62,5 @@ impl Connection {
             read = until;
         }
         Ok(length)
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match &self.stream {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(tls) => &tls.sock,
-        }
     }
 }
