@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::flinkjob::{CheckpointSpec, StateSpec};
 use crate::graph::JobGraph;
 use crate::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
@@ -21,6 +22,21 @@ use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
 pub struct Attempt {
     pub generation: Generation,
     pub number: u32,
+}
+
+/// What a worker is told when it registers: the parts of the resource that it acts on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerSettings {
+    pub namespace: String,
+    pub name: String,
+    /// What people call the job, where that is not its name.
+    pub job_name: Option<String>,
+    pub checkpoint: CheckpointSpec,
+    pub state: StateSpec,
+    /// A worker that has heard no coordinator for so long stops reading: half of the shortest transaction time-out of the
+    /// sinks. `None`: no sink has one.
+    pub pause_after_ms: Option<u64>,
 }
 
 /// Coordinator to worker.
@@ -60,6 +76,13 @@ pub enum Command {
     Pause { paused: bool },
     /// End all tasks, drop live producers. Transactions that an acknowledgement may have listed stay open.
     Cancel,
+    /// A new term of the job: say what runs here. From now on no earlier attempt is heard; what runs goes on. Answer:
+    /// `Inspected`.
+    Inspect,
+    /// What runs goes on in this attempt (protocol section 7): `sealed` is the newest manifest, `aborted` are the epochs after
+    /// it that may have been triggered. What was reported before and may not have been heard is reported again: the newest
+    /// `Committed` of each task, `EndOfInput`, `TaskFailed`.
+    Adopt { sealed: Arc<Manifest>, aborted: Vec<Epoch> },
     /// Another coordinator owns the job. As `Cancel`, and abort what no manifest up to `sealed`, the last one of this
     /// coordinator, can name: nobody else knows of it, and it would hold readers back until its time-out.
     Abandon { sealed: Option<Epoch> },
@@ -91,6 +114,24 @@ impl Deployment {
     pub fn own_tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.tasks.iter().copied().filter(|task| self.placement.worker_of(*task) == self.worker)
     }
+}
+
+/// What a worker runs, as it tells a coordinator that did not deploy it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// The attempt that deployed it, or adopted it last.
+    pub attempt: Attempt,
+    /// As deployed; the ids of workers are those of the term that did it.
+    pub graph_hash: u64,
+    pub parallelism: u32,
+    pub tasks: BTreeSet<TaskId>,
+    pub worker: WorkerId,
+    pub placement: Placement,
+    pub job_uid: String,
+    /// The newest epoch that was triggered here.
+    pub epoch_max: Option<Epoch>,
+    /// Its tasks run and may go on: started, not suspended, not told to stop, and none has failed.
+    pub sound: bool,
 }
 
 /// Where tasks run. Task `i` of every vertex is on the same worker, so forward edges never leave it.
@@ -139,6 +180,10 @@ pub enum Report {
         outcome: Vec<(PreparedTransaction, FinishOutcome)>,
     },
     TransactionsFenced,
+    /// What runs; `None`: nothing is deployed.
+    Inspected {
+        running: Option<Box<Running>>,
+    },
     /// All tasks of the deployment are ready: restored, connected, positions resolved. Nothing has been read.
     Deployed,
     /// A command could not be carried out, and no single task is to blame: the broker does not answer, say.

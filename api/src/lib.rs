@@ -9,3 +9,4 @@ pub mod flinkjob;
 pub mod graph;
 pub mod ids;
 pub mod log;
+pub mod proto;

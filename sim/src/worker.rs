@@ -126,6 +126,7 @@ impl Worker {
     pub fn command(&mut self, command: WorkerCommand) -> Vec<Job> {
         self.attempt = command.attempt;
         match command.command {
+            Command::Inspect | Command::Adopt { .. } => Vec::new(),
             Command::FinishTransactions { transactions, .. } => vec![self.finish(transactions)],
             Command::AbortTransactions { transactions, .. } => vec![self.abort(transactions)],
             Command::FenceTransactions { ids, .. } => vec![self.fence(ids.into_values().collect())],

@@ -349,6 +349,7 @@ impl Core {
             Report::TransactionsFinished { outcome } => self.on_finished(now, &outcome),
             Report::TransactionsAborted { outcome } => self.on_aborted(now, &outcome),
             Report::TransactionsFenced => self.on_fenced(now),
+            Report::Inspected { .. } => {}
             Report::Deployed => self.on_deployed(now, worker),
             Report::Acknowledged(snapshot) => self.on_acknowledged(now, *snapshot),
             Report::Declined { task, epoch, failure } => self.on_declined(now, task, epoch, &failure),

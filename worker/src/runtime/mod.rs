@@ -202,6 +202,7 @@ impl Runtime {
             }
             Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
+            Command::Inspect | Command::Adopt { .. } => {}
             Command::Cancel => self.cancel().await,
             Command::Abandon { sealed } => self.abandon(sealed).await,
         }

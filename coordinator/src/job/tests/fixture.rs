@@ -315,6 +315,11 @@ fn describe_told(command: &control::Command) -> String {
         C::Aborted { epoch } => format!("aborted {epoch}"),
         C::Pause { paused } => format!("pause {paused}"),
         C::Cancel => "cancel".to_owned(),
+        C::Inspect => "inspect".to_owned(),
+        C::Adopt { sealed, aborted } => {
+            let aborted: Vec<String> = aborted.iter().map(ToString::to_string).collect();
+            format!("adopt {} without {}", sealed.epoch, aborted.join(" "))
+        }
         C::Abandon { sealed } => format!("abandon all after {sealed:?}"),
     }
 }
