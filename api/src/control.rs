@@ -128,6 +128,10 @@ pub struct Running {
     pub worker: WorkerId,
     pub placement: Placement,
     pub job_uid: String,
+    /// The newest manifest that its tasks know of: restored, sealed or adopted.
+    pub decided: Option<Epoch>,
+    /// The newest epoch that all its tasks acknowledged in this attempt.
+    pub acknowledged: Option<Epoch>,
     /// The newest epoch that was triggered here.
     pub epoch_max: Option<Epoch>,
     /// Its tasks run and may go on: started, not suspended, not told to stop, and none has failed.

@@ -136,6 +136,8 @@ impl Process {
                     let jobs = self.worker.command(command);
                     self.jobs.extend(jobs);
                 }
+                // There is one coordinator at a time here, and its worker lives in its process.
+                Command::Probe { .. } | Command::Release { .. } => {}
                 Command::Tell { command, .. } => output.inputs.push(Input::Worker(command)),
                 Command::Notice(notice) => output.notices.push(notice),
                 Command::End(outcome) => output.outcome = Some(outcome),

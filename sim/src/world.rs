@@ -291,6 +291,7 @@ impl World {
             slot_timeout_ms: 1_000,
             owner: Owner(OWNER.to_owned()),
             address,
+            standby: false,
             checkpoint: CheckpointConfig {
                 interval_ms: 100,
                 timeout_ms: 400,
@@ -310,6 +311,9 @@ impl World {
             },
             limits: Limits {
                 commit_timeout_ms: 600,
+                inspect_timeout_ms: 300,
+                leader_silence_ms: 300,
+                probe_interval_ms: 50,
                 deploy_timeout_ms: 1_500,
                 stop_timeout_ms: 1_500,
                 store_patience_ms: 800,
@@ -410,6 +414,9 @@ impl World {
             Notice::Growing { .. } => "growing",
             Notice::Stopping => "stopping",
             Notice::TookOver { .. } => "taken over",
+            Notice::StandingBy { .. } => "standing by",
+            Notice::Adopted { .. } => "adopted",
+            Notice::Moving { .. } => "moving away from a worker",
             Notice::NotCollected { .. } => "not collected",
         };
         self.coverage.hit(name);
@@ -435,7 +442,7 @@ impl World {
                 self.coverage.hit("stopped without one");
                 self.at(again, Item::Start { take_over: false });
             }
-            Outcome::Fenced { .. } => {
+            Outcome::Fenced { .. } | Outcome::StoodBy { .. } => {
                 self.coverage.hit("fenced");
                 self.at(again, Item::Start { take_over: false });
             }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use millstream_api::flinkjob::FlinkJob;
 use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKind};
+use millstream_api::log::StopReason;
 use millstream_coordinator::job::{JobConfig, Notice, Outcome, Status};
 use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
@@ -218,6 +219,14 @@ fn conclude(store: &str, outcome: &Outcome) -> Exit {
             }
             return failure.kind.into();
         }
+        Outcome::StoodBy { over } => match over {
+            None => eprintln!("stopped while standing by: the job goes on under its coordinator"),
+            Some(StopReason::Finished) => eprintln!("the job has finished under its coordinator"),
+            Some(StopReason::Stopped) => eprintln!("the job was stopped under its coordinator"),
+            Some(StopReason::Failed) => {
+                return refuse(Exit::RestartsExhausted, "the job has failed under its coordinator");
+            }
+        },
         Outcome::Fenced { by } => {
             let who = by.as_ref().map_or(String::new(), |s| {
                 format!(": {} on {}, process {}", s.owner, s.address.host, s.address.process_id)

@@ -30,6 +30,7 @@ pub fn job_config(
         // One process has a slot for every task index from the start.
         min_parallelism: spec.parallelism,
         slot_timeout_ms: 0,
+        standby: address.listen.is_some(),
         owner,
         address,
         checkpoint: CheckpointConfig {

@@ -98,6 +98,7 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                 Command::Append(entry) => self.calls.append(*entry),
                 Command::Delete(paths) => self.calls.delete(paths),
                 Command::ListState => self.calls.list_state(),
+                Command::Probe { .. } | Command::Release { .. } => {}
                 Command::Tell { worker, command } => self.links.tell(worker, command),
                 Command::Notice(notice) => (self.on_notice)(&notice),
                 Command::End(outcome) => self.outcome = Some(outcome),
