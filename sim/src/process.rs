@@ -137,6 +137,8 @@ impl Process {
                     self.jobs.extend(jobs);
                 }
                 Command::Tell { command, .. } => output.inputs.push(Input::Worker(command)),
+                // The simulated worker never asks to leave.
+                Command::Release { .. } => {}
                 Command::Notice(notice) => output.notices.push(notice),
                 Command::End(outcome) => output.outcome = Some(outcome),
             }

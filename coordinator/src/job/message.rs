@@ -3,7 +3,7 @@
 use std::fmt;
 
 use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
-use millstream_api::ids::{Epoch, Seq, WorkerId};
+use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Start};
 
 /// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
@@ -30,6 +30,10 @@ pub enum Event {
     WorkerRegistered { worker: WorkerId, offer: WorkerOffer },
     /// A worker's connection closed.
     WorkerLost { worker: WorkerId, reason: String },
+    /// A worker was asked to stop: its tasks are to move, and it waits for `Command::Release`.
+    WorkerLeaving { worker: WorkerId },
+    /// The ruling coordinator that a worker heard last, and how long ago.
+    WorkerHeard { worker: WorkerId, generation: Generation, age_ms: Millis },
     /// The last worker is gone and none will come in its place: it lived in this process.
     NoWorkerLeft { reason: String },
     /// A worker reports.
@@ -63,6 +67,8 @@ pub enum Command {
     ListState,
     /// Send to a worker.
     Tell { worker: WorkerId, command: WorkerCommand },
+    /// A worker that is leaving may go: nothing of the job is there any more.
+    Release { worker: WorkerId },
     /// Something that people want to know.
     Notice(Notice),
     /// The job is over. Last command.

@@ -257,6 +257,7 @@ impl Core {
             Event::StateListed { objects } => self.on_state_listed(now, &objects),
             Event::WorkerRegistered { worker, offer } => self.slots.register(worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
+            Event::WorkerLeaving { .. } | Event::WorkerHeard { .. } => {}
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
             Event::StopRequested => self.on_stop_requested(now),

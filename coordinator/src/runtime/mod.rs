@@ -23,7 +23,7 @@ use crate::log::{Log, problem};
 
 pub use config::job_config;
 use links::Links;
-pub use links::{LinkReport, WorkerLink};
+pub use links::{LinkReport, ToLink, WorkerLink};
 pub use process::{own_address, state_of};
 
 /// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
@@ -98,7 +98,8 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                 Command::Append(entry) => self.calls.append(*entry),
                 Command::Delete(paths) => self.calls.delete(paths),
                 Command::ListState => self.calls.list_state(),
-                Command::Tell { worker, command } => self.links.tell(worker, command),
+                Command::Tell { worker, command } => self.links.tell(worker, ToLink::Command(command)),
+                Command::Release { worker } => self.links.tell(worker, ToLink::Released),
                 Command::Notice(notice) => (self.on_notice)(&notice),
                 Command::End(outcome) => self.outcome = Some(outcome),
             }
