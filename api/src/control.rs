@@ -93,6 +93,8 @@ pub enum Command {
 pub struct Deployment {
     pub job: String,
     pub graph: Arc<JobGraph>,
+    /// What the coordinator takes the graph's hash to be. A worker that reads another graph out of this refuses.
+    pub graph_hash: u64,
     pub parallelism: u32,
     pub max_parallelism: u32,
     /// All tasks that run, on whatever worker: without those that the restored manifest has as finished

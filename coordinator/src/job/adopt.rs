@@ -158,8 +158,6 @@ impl Core {
         for worker in workers {
             if self.slots.runs(worker) {
                 self.tell(worker, adopt.clone());
-                // The coordinator before may have paused them.
-                self.tell(worker, control::Command::Pause { paused: false });
             } else {
                 self.tell(worker, control::Command::Cancel);
             }

@@ -33,9 +33,9 @@ pub enum Event {
     WorkerRegistered { worker: WorkerId, offer: WorkerOffer },
     /// A worker's connection closed.
     WorkerLost { worker: WorkerId, reason: String },
-    /// A worker is about to stop: its tasks are to move first.
+    /// A worker was asked to stop: its tasks are to move, and it waits for `Command::Release`.
     WorkerLeaving { worker: WorkerId },
-    /// A worker heard a coordinator of this generation so long ago.
+    /// The ruling coordinator that a worker heard last, and how long ago.
     WorkerHeard { worker: WorkerId, generation: Generation, age_ms: Millis },
     /// The last worker is gone and none will come in its place: it lived in this process.
     NoWorkerLeft { reason: String },
@@ -70,10 +70,10 @@ pub enum Command {
     ListState,
     /// Ask the process at this address whether it rules. Answer: `LeaderProbed`.
     Probe { address: String },
-    /// Let a worker go: nothing runs there any more.
-    Release { worker: WorkerId },
     /// Send to a worker.
     Tell { worker: WorkerId, command: WorkerCommand },
+    /// A worker that is leaving may go: nothing of the job is there any more.
+    Release { worker: WorkerId },
     /// Something that people want to know.
     Notice(Notice),
     /// The job is over. Last command.

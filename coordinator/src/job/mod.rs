@@ -331,6 +331,11 @@ impl Core {
         [of_phase, of_checkpoint, of_append, of_ending].into_iter().flatten().min()
     }
 
+    /// A seed for the next core of this process, when another coordinator has taken the job.
+    pub fn next_seed(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
     /// What the job is doing.
     #[must_use]
     pub fn status(&self) -> &Status {

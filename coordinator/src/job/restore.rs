@@ -352,6 +352,7 @@ impl Core {
             let deployment = Box::new(Deployment {
                 job: self.config.path.clone(),
                 graph: self.graph(),
+                graph_hash: self.graph_hash,
                 parallelism: self.parallelism,
                 max_parallelism: self.config.max_parallelism,
                 tasks: tasks.clone(),

@@ -3,6 +3,7 @@
 //! Owns: threads, deployment of tasks, the way of a snapshot's rows to the store. Does not own: what a task
 //! does (`task`), when a checkpoint happens or what follows from a failure (the coordinator).
 
+mod adopt;
 mod deploy;
 mod restore;
 mod slot_map;
@@ -24,6 +25,7 @@ use crate::metrics::JobMetrics;
 use crate::slot::{SlotCommand, SlotHandle};
 use crate::snapshot::Segments;
 use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
+use adopt::Record;
 use restore::Survivors;
 use slot_map::SlotMap;
 
@@ -153,6 +155,7 @@ struct Deployed {
     slots: SlotMap,
     /// States of suspended tasks.
     survivors: Survivors,
+    record: Record,
 }
 
 impl Runtime {
@@ -192,17 +195,23 @@ impl Runtime {
             }
             Command::Suspend => self.suspend().await,
             Command::Deploy(deployment) => self.deploy(*deployment).await,
-            Command::Start => self.broadcast(|| SlotCommand::Start),
+            Command::Start => {
+                self.note(Record::note_started);
+                self.broadcast(|| SlotCommand::Start);
+            }
             Command::Trigger { epoch, stop } => {
+                self.note(|record| record.note_triggered(epoch, stop));
                 let mutation = if stop { Mutation::Stop } else { Mutation::None };
                 self.broadcast(|| SlotCommand::Trigger(Barrier { epoch, mutation }));
             }
             Command::Sealed { epoch: _, manifest } => {
+                self.note(|record| record.note_sealed(&manifest));
                 self.broadcast(|| SlotCommand::Sealed(Arc::clone(&manifest)));
             }
             Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
-            Command::Inspect | Command::Adopt { .. } => {}
+            Command::Inspect => self.report(self.inspect()).await,
+            Command::Adopt { sealed, aborted } => self.adopt(sealed, aborted).await,
             Command::Cancel => self.cancel().await,
             Command::Abandon { sealed } => self.abandon(sealed).await,
         }
@@ -213,6 +222,7 @@ impl Runtime {
         if deployment != self.number {
             return;
         }
+        self.note(|record| record.note_event(task, &kind));
         let report = match kind {
             TaskEventKind::Acknowledged(snapshot) => Report::Acknowledged(snapshot),
             TaskEventKind::Declined { epoch, failure } => Report::Declined { task, epoch, failure },
@@ -222,7 +232,14 @@ impl Runtime {
             TaskEventKind::Write(request) => return self.write(task, request),
             TaskEventKind::Merge(request) => return self.merge(task, *request),
         };
-        self.report(report).await;
+        let attempt = self.deployed.as_ref().map_or(self.attempt, |deployed| deployed.record.attempt);
+        self.report_in(attempt, report).await;
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(deployed) = &mut self.deployed {
+            note(&mut deployed.record);
+        }
     }
 
     /// Writes a segment beside everything else, and tells the task.
@@ -253,13 +270,17 @@ impl Runtime {
     async fn deploy(&mut self, deployment: Deployment) {
         self.suspend().await;
         let survivors = self.deployed.take().map(|d| d.survivors).unwrap_or_default();
-        self.build(deployment, survivors).await;
+        match Self::check_graph(&deployment) {
+            Ok(()) => self.build(deployment, survivors).await,
+            Err(failure) => self.report(Report::CommandFailed { failure }).await,
+        }
     }
 
     /// Builds this worker's tasks from the manifest and what survived, and puts them on their slots.
     async fn build(&mut self, deployment: Deployment, survivors: Survivors) {
         let deployed = self.deployed.insert(Deployed {
             slots: SlotMap::new(&deployment, self.slots.len()),
+            record: Record::new(self.attempt, &deployment),
             deployment,
             survivors: Survivors::default(),
         });
@@ -280,7 +301,11 @@ impl Runtime {
                 self.install(tasks);
                 self.report(Report::Deployed).await;
             }
-            Err((task, error)) => self.report(Report::TaskFailed { task, failure: error.failure() }).await,
+            Err((task, error)) => {
+                let failure = error.failure();
+                self.note(|record| record.note_failed(task, failure.clone()));
+                self.report(Report::TaskFailed { task, failure }).await;
+            }
         }
     }
 
@@ -296,6 +321,7 @@ impl Runtime {
 
     /// Takes the tasks from their slots, keeps their states, and lets go of everything else.
     async fn suspend(&mut self) {
+        self.note(Record::note_suspended);
         let tasks = self.take_tasks().await;
         let states = tokio::task::spawn_blocking(move || restore::dismantle(tasks)).await;
         if let (Some(deployed), Ok(states)) = (&mut self.deployed, states) {
@@ -336,9 +362,13 @@ impl Runtime {
         }
     }
 
-    /// Once the coordinator is gone, nobody hears it; the commands end then, too.
     async fn report(&self, report: Report) {
-        let _ = self.reports.send(WorkerReport { attempt: self.attempt, report }).await;
+        self.report_in(self.attempt, report).await;
+    }
+
+    /// Once the coordinator is gone, nobody hears it; the commands end then, too.
+    async fn report_in(&self, attempt: Attempt, report: Report) {
+        let _ = self.reports.send(WorkerReport { attempt, report }).await;
     }
 
     fn broadcast(&self, command: impl Fn() -> SlotCommand) {

@@ -94,6 +94,7 @@ impl Coordinator {
         Box::new(Deployment {
             job: "test".to_owned(),
             graph: Arc::clone(&self.graph),
+            graph_hash: self.graph.hash(),
             parallelism: self.parallelism,
             max_parallelism: MAX_PARALLELISM,
             tasks: self.running.clone(),
