@@ -18,6 +18,7 @@ use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKi
 use millstream_coordinator::job::{JobConfig, Notice, Outcome, Status};
 use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
+use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::metrics::JobMetrics;
 use millstream_worker::runtime::{Worker, WorkerConfig};
 use tokio::sync::{mpsc, watch};
@@ -130,6 +131,7 @@ async fn prepare(job: &FlinkJob, job_name: Option<String>, graph: Arc<JobGraph>)
         state_bytes_max,
         undo_bytes_max,
         io_threads: IO_THREADS,
+        shuffle: ShuffleConfig::default(),
     })
     .map_err(|e| environment("start the worker", &e))?;
     Ok(Prepared { config, store, worker })

@@ -4,6 +4,7 @@
 //! does (`task`), when a checkpoint happens or what follows from a failure (the coordinator).
 
 mod deploy;
+mod links;
 mod restore;
 mod slot_map;
 mod transactions;
@@ -20,12 +21,15 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::element::{Barrier, Mutation};
+use crate::exchange::remote::{LinkNews, Shuffle, ShuffleConfig};
 use crate::metrics::JobMetrics;
-use crate::slot::{SlotCommand, SlotHandle};
+use crate::slot::{SlotCommand, SlotHandle, Wake};
 use crate::snapshot::Segments;
-use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
+use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskError, TaskEvent, TaskEventKind, WriteRequest};
+use links::DeployedLinks;
 use restore::Survivors;
 use slot_map::SlotMap;
+use wiring::Wirer;
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
 const MESSAGES_MAX: usize = 1_024;
@@ -49,6 +53,7 @@ pub struct WorkerConfig {
     pub undo_bytes_max: u64,
     /// Threads for network and store.
     pub io_threads: usize,
+    pub shuffle: ShuffleConfig,
 }
 
 /// Where keyed state lives.
@@ -94,7 +99,9 @@ impl Worker {
         let (commands, commands_in) = mpsc::channel(MESSAGES_MAX);
         let (reports_out, reports) = mpsc::channel(MESSAGES_MAX);
         let (events_out, events) = mpsc::unbounded_channel();
+        let (news_out, news) = mpsc::unbounded_channel();
         let metrics = Arc::new(JobMetrics::default());
+        let shuffle = Shuffle::start(&config.shuffle, Arc::clone(&metrics.shuffle), io.handle())?;
         let mut runtime = Runtime {
             segments: Segments::new(Arc::clone(&config.store), config.job_path.clone()),
             config,
@@ -103,12 +110,15 @@ impl Worker {
             metrics: Arc::clone(&metrics),
             reports: reports_out,
             events: events_out,
+            shuffle,
+            news: news_out,
+            links: DeployedLinks::default(),
             attempt: Attempt::default(),
             number: 0,
             deployed: None,
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            io.block_on(runtime.run(commands_in, events));
+            io.block_on(runtime.run(commands_in, events, news));
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
@@ -140,6 +150,10 @@ struct Runtime {
     metrics: Arc<JobMetrics>,
     reports: mpsc::Sender<WorkerReport>,
     events: mpsc::UnboundedSender<TaskEvent>,
+    shuffle: Shuffle,
+    news: links::NewsSender,
+    /// Of what is deployed.
+    links: DeployedLinks,
     /// The newest that the coordinator spoke in; older commands are dropped.
     attempt: Attempt,
     /// Counts sets of tasks, so that what an earlier set still says is recognised.
@@ -160,6 +174,7 @@ impl Runtime {
         &mut self,
         mut commands: mpsc::Receiver<WorkerCommand>,
         mut events: mpsc::UnboundedReceiver<TaskEvent>,
+        mut news: mpsc::UnboundedReceiver<(u64, LinkNews)>,
     ) {
         loop {
             tokio::select! {
@@ -168,6 +183,7 @@ impl Runtime {
                     None => break,
                 },
                 Some(event) = events.recv() => self.on_event(event).await,
+                Some((number, news)) = news.recv() => self.on_news(number, news).await,
             }
         }
         self.cancel().await;
@@ -225,6 +241,14 @@ impl Runtime {
         self.report(report).await;
     }
 
+    async fn on_news(&mut self, number: u64, news: LinkNews) {
+        if number == self.number
+            && let Some(report) = self.links.on_news(news)
+        {
+            self.report(report).await;
+        }
+    }
+
     /// Writes a segment beside everything else, and tells the task.
     fn write(&self, task: TaskId, request: WriteRequest) {
         let (segments, deployment) = (self.segments.clone(), self.number);
@@ -263,8 +287,24 @@ impl Runtime {
             deployment,
             survivors: Survivors::default(),
         });
+        let wakes: Vec<Wake> = self.slots.iter().map(|s| s.wake().clone()).collect();
+        let wirer = Wirer {
+            deployment: &deployed.deployment,
+            wake: |index| wakes[deployed.slots.of(index)].clone(),
+            link: || self.shuffle.ends(),
+        };
+        let mut wiring = match wirer.wire(&deployed.deployment.graph.vertices()) {
+            Ok(wiring) => wiring,
+            Err(error) => {
+                let failure = TaskError::from(error).failure();
+                return self.report(Report::CommandFailed { failure }).await;
+            }
+        };
+        let news = (self.number, &self.news);
+        self.links = DeployedLinks::begin(&self.shuffle, &deployed.deployment, self.attempt, &mut wiring, news);
         let blueprint = deploy::Blueprint {
             deployment: &deployed.deployment,
+            wiring,
             slots: &deployed.slots,
             config: &self.config,
             segments: &self.segments,
@@ -272,13 +312,15 @@ impl Runtime {
             metrics: &self.metrics,
             events: Events::new(self.number, self.events.clone()),
             generation: self.attempt.generation,
-            wakes: self.slots.iter().map(|s| s.wake().clone()).collect(),
+            wakes,
         };
         match blueprint.build(survivors).await {
             Ok(tasks) => {
                 self.metrics.retain(&deployed.deployment.own_tasks().collect::<Vec<_>>());
                 self.install(tasks);
-                self.report(Report::Deployed).await;
+                if let Some(report) = self.links.built() {
+                    self.report(report).await;
+                }
             }
             Err((task, error)) => self.report(Report::TaskFailed { task, failure: error.failure() }).await,
         }
@@ -321,6 +363,7 @@ impl Runtime {
     async fn take_tasks(&mut self) -> Vec<Task> {
         // From here on, what these tasks said and nobody has heard yet is void.
         self.number += 1;
+        self.links.close();
         let mut tasks = Vec::new();
         for slot in &self.slots {
             tasks.extend(slot.take_all().await);
