@@ -9,6 +9,7 @@ use millstream_api::control::WorkerSettings;
 use millstream_coordinator::runtime::own_address;
 use millstream_store::StoreOptions;
 use millstream_worker::attach::{self, AttachConfig, AttachError, Pace, Parting, ShuffleAddress};
+use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::runtime::Worker;
 
 use crate::args::WorkerArguments;
@@ -27,9 +28,6 @@ pub fn run(arguments: &WorkerArguments) -> Exit {
     on_event_loop(serve(arguments))
 }
 
-/// Rows of other workers are not taken yet: a job's tasks have to fit one worker.
-const CAN_SHUFFLE: bool = false;
-
 /// Where rows of other workers come in, and how they find it.
 fn bind_shuffle(arguments: &WorkerArguments) -> std::io::Result<(TcpListener, ShuffleAddress)> {
     let listener = TcpListener::bind(&arguments.shuffle_listen)?;
@@ -45,7 +43,7 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
     if let Err(exit) = http::serve_if_asked(arguments.http, Arc::clone(&page) as _, Display::LogOnly).await {
         return exit;
     }
-    let (_listener, address) = match bind_shuffle(arguments) {
+    let (listener, address) = match bind_shuffle(arguments) {
         Ok(bound) => bound,
         Err(error) => {
             return refuse(Exit::Environment, &format!("failed to listen on {}: {error}", arguments.shuffle_listen));
@@ -56,14 +54,15 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
         coordinators: arguments.coordinator.clone(),
         job: arguments.job.clone().unwrap_or_default(),
         slots: arguments.slots,
-        shuffle: Some(address).filter(|_| CAN_SHUFFLE),
+        shuffle: Some(address),
         name: format!("process {process} on {}", own_address(None).host),
         version: attach::own_version(),
         pace: Pace::default(),
         drain_timeout: std::time::Duration::from_millis(arguments.drain_timeout.as_millis()),
     };
     let slots = arguments.slots;
-    let start = async |told: WorkerSettings| start(told, slots, &page).await;
+    let shuffle = ShuffleConfig { listener: Some(Arc::new(listener)), ..ShuffleConfig::default() };
+    let start = async |told: WorkerSettings| start(told, slots, shuffle.clone(), &page).await;
     match attach::run(config, signals::stop_requests(GONE_AT_ONCE), start).await {
         Ok(Parting::JobOver) => {
             eprintln!("the job is over");
@@ -86,13 +85,13 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
 }
 
 /// Opens the job's store as this machine reaches it, and starts the threads.
-async fn start(told: WorkerSettings, slots: u32, page: &WorkerPage) -> Result<Worker, String> {
+async fn start(told: WorkerSettings, slots: u32, shuffle: ShuffleConfig, page: &WorkerPage) -> Result<Worker, String> {
     let Some(uri) = &told.checkpoint.storage else {
         return Err("the coordinator names no checkpoint storage (a defect of Millstream)".to_owned());
     };
     let options: StoreOptions = settings::store_options(&told.checkpoint.s3);
     let store = millstream_store::open(uri, &options).await.map_err(|e| e.to_string())?;
-    let worker = Worker::spawn(settings::worker_config(&told, slots, store)).map_err(|e| e.to_string())?;
+    let worker = Worker::spawn(settings::worker_config(&told, slots, store, shuffle)).map_err(|e| e.to_string())?;
     let title = told.job_name.unwrap_or(told.name);
     page.show(title, Arc::clone(&worker.metrics));
     Ok(worker)

@@ -20,6 +20,7 @@ use millstream_api::log::{Address, Owner};
 use millstream_coordinator::job::{JobConfig, Status};
 use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
+use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::metrics::JobMetrics;
 use millstream_worker::runtime::Worker;
 use tokio::sync::{mpsc, watch};
@@ -90,10 +91,11 @@ async fn run_job(arguments: &RunArguments, loaded: Loaded, display: Display) -> 
     };
     let Prepared { config, store } = prepared;
     let told = settings::worker_settings(&loaded, &config);
-    let worker = match Worker::spawn(settings::worker_config(&told, slots, Arc::clone(&store))) {
-        Ok(worker) => worker,
-        Err(error) => return refuse(Exit::Environment, &format!("failed to start the worker: {error}")),
-    };
+    let worker =
+        match Worker::spawn(settings::worker_config(&told, slots, Arc::clone(&store), ShuffleConfig::default())) {
+            Ok(worker) => worker,
+            Err(error) => return refuse(Exit::Environment, &format!("failed to start the worker: {error}")),
+        };
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
     let page = RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone());

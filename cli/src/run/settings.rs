@@ -7,6 +7,7 @@ use millstream_api::control::WorkerSettings;
 use millstream_api::flinkjob::{CheckpointSpec, S3Spec, StateBackend};
 use millstream_coordinator::job::JobConfig;
 use millstream_store::{Credentials, ObjectStore, StoreOptions};
+use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::runtime as worker;
 
 use super::Loaded;
@@ -73,7 +74,12 @@ pub fn worker_settings(loaded: &Loaded, config: &JobConfig) -> WorkerSettings {
 }
 
 /// A worker of this process.
-pub fn worker_config(told: &WorkerSettings, slots: u32, store: Arc<dyn ObjectStore>) -> worker::WorkerConfig {
+pub fn worker_config(
+    told: &WorkerSettings,
+    slots: u32,
+    store: Arc<dyn ObjectStore>,
+    shuffle: ShuffleConfig,
+) -> worker::WorkerConfig {
     let (state_bytes_max, undo_bytes_max) = state_budget_bytes();
     worker::WorkerConfig {
         slots,
@@ -84,6 +90,7 @@ pub fn worker_config(told: &WorkerSettings, slots: u32, store: Arc<dyn ObjectSto
         state_bytes_max,
         undo_bytes_max,
         io_threads: IO_THREADS,
+        shuffle,
     }
 }
 

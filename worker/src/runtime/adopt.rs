@@ -23,6 +23,8 @@ pub(super) struct Record {
     suspended: bool,
     /// A barrier told its sources to stop.
     stopping: bool,
+    /// A connection to another worker broke.
+    disconnected: bool,
     epoch_max: Option<Epoch>,
     /// The newest manifest that the tasks know of.
     decided: Option<Epoch>,
@@ -48,6 +50,10 @@ impl Record {
         self.suspended = true;
     }
 
+    pub(super) fn note_disconnected(&mut self) {
+        self.disconnected = true;
+    }
+
     pub(super) fn note_triggered(&mut self, epoch: Epoch, stop: bool) {
         self.epoch_max = self.epoch_max.max(Some(epoch));
         self.stopping |= stop;
@@ -71,15 +77,13 @@ impl Record {
             TaskEventKind::EndOfInput => drop(self.ended.insert(task)),
             TaskEventKind::Failed { failure } => self.note_failed(task, failure.clone()),
             TaskEventKind::Acknowledged(snapshot) => drop(self.acknowledged.insert(task, snapshot.epoch)),
-            TaskEventKind::Declined { .. }
-            | TaskEventKind::Write(_)
-            | TaskEventKind::Merge(_) => {}
+            TaskEventKind::Declined { .. } | TaskEventKind::Write(_) | TaskEventKind::Merge(_) => {}
         }
     }
 
     /// Its tasks run and may go on as they are.
     fn sound(&self) -> bool {
-        self.started && !self.suspended && !self.stopping && self.failed.is_empty()
+        self.started && !self.suspended && !self.stopping && !self.disconnected && self.failed.is_empty()
     }
 
     /// The newest epoch that each of these tasks has acknowledged, but for those that are over.

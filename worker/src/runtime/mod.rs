@@ -5,6 +5,7 @@
 
 mod adopt;
 mod deploy;
+mod links;
 mod restore;
 mod slot_map;
 mod transactions;
@@ -21,13 +22,16 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::element::{Barrier, Mutation};
+use crate::exchange::remote::{LinkNews, Shuffle, ShuffleConfig};
 use crate::metrics::JobMetrics;
-use crate::slot::{SlotCommand, SlotHandle};
+use crate::slot::{SlotCommand, SlotHandle, Wake};
 use crate::snapshot::Segments;
-use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
+use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskError, TaskEvent, TaskEventKind, WriteRequest};
 use adopt::Record;
+use links::DeployedLinks;
 use restore::Survivors;
 use slot_map::SlotMap;
+use wiring::Wirer;
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
 const MESSAGES_MAX: usize = 1_024;
@@ -51,6 +55,7 @@ pub struct WorkerConfig {
     pub undo_bytes_max: u64,
     /// Threads for network and store.
     pub io_threads: usize,
+    pub shuffle: ShuffleConfig,
 }
 
 /// Where keyed state lives.
@@ -96,7 +101,9 @@ impl Worker {
         let (commands, commands_in) = mpsc::channel(MESSAGES_MAX);
         let (reports_out, reports) = mpsc::channel(MESSAGES_MAX);
         let (events_out, events) = mpsc::unbounded_channel();
+        let (news_out, news) = mpsc::unbounded_channel();
         let metrics = Arc::new(JobMetrics::default());
+        let shuffle = Shuffle::start(&config.shuffle, Arc::clone(&metrics.shuffle), io.handle())?;
         let mut runtime = Runtime {
             segments: Segments::new(Arc::clone(&config.store), config.job_path.clone()),
             config,
@@ -105,12 +112,15 @@ impl Worker {
             metrics: Arc::clone(&metrics),
             reports: reports_out,
             events: events_out,
+            shuffle,
+            news: news_out,
+            links: DeployedLinks::default(),
             attempt: Attempt::default(),
             number: 0,
             deployed: None,
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            io.block_on(runtime.run(commands_in, events));
+            io.block_on(runtime.run(commands_in, events, news));
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
@@ -142,6 +152,10 @@ struct Runtime {
     metrics: Arc<JobMetrics>,
     reports: mpsc::Sender<WorkerReport>,
     events: mpsc::UnboundedSender<TaskEvent>,
+    shuffle: Shuffle,
+    news: links::NewsSender,
+    /// Of what is deployed.
+    links: DeployedLinks,
     /// The newest that the coordinator spoke in; older commands are dropped.
     attempt: Attempt,
     /// Counts sets of tasks, so that what an earlier set still says is recognised.
@@ -163,6 +177,7 @@ impl Runtime {
         &mut self,
         mut commands: mpsc::Receiver<WorkerCommand>,
         mut events: mpsc::UnboundedReceiver<TaskEvent>,
+        mut news: mpsc::UnboundedReceiver<(u64, LinkNews)>,
     ) {
         loop {
             tokio::select! {
@@ -171,6 +186,7 @@ impl Runtime {
                     None => break,
                 },
                 Some(event) = events.recv() => self.on_event(event).await,
+                Some((number, news)) = news.recv() => self.on_news(number, news).await,
             }
         }
         self.cancel().await;
@@ -232,6 +248,11 @@ impl Runtime {
             TaskEventKind::Write(request) => return self.write(task, request),
             TaskEventKind::Merge(request) => return self.merge(task, *request),
         };
+        self.report_deployed(report).await;
+    }
+
+    /// In the attempt of what is deployed: a newer one may be looking at it already.
+    async fn report_deployed(&self, report: Report) {
         let attempt = self.deployed.as_ref().map_or(self.attempt, |deployed| deployed.record.attempt);
         self.report_in(attempt, report).await;
     }
@@ -239,6 +260,17 @@ impl Runtime {
     fn note(&mut self, note: impl FnOnce(&mut Record)) {
         if let Some(deployed) = &mut self.deployed {
             note(&mut deployed.record);
+        }
+    }
+
+    async fn on_news(&mut self, number: u64, news: LinkNews) {
+        if number == self.number
+            && let Some(report) = self.links.on_news(news)
+        {
+            if matches!(report, Report::CommandFailed { .. }) {
+                self.note(Record::note_disconnected);
+            }
+            self.report_deployed(report).await;
         }
     }
 
@@ -284,8 +316,24 @@ impl Runtime {
             deployment,
             survivors: Survivors::default(),
         });
+        let wakes: Vec<Wake> = self.slots.iter().map(|s| s.wake().clone()).collect();
+        let wirer = Wirer {
+            deployment: &deployed.deployment,
+            wake: |index| wakes[deployed.slots.of(index)].clone(),
+            link: || self.shuffle.ends(),
+        };
+        let mut wiring = match wirer.wire(&deployed.deployment.graph.vertices()) {
+            Ok(wiring) => wiring,
+            Err(error) => {
+                let failure = TaskError::from(error).failure();
+                return self.report(Report::CommandFailed { failure }).await;
+            }
+        };
+        let news = (self.number, &self.news);
+        self.links = DeployedLinks::begin(&self.shuffle, &deployed.deployment, self.attempt, &mut wiring, news);
         let blueprint = deploy::Blueprint {
             deployment: &deployed.deployment,
+            wiring,
             slots: &deployed.slots,
             config: &self.config,
             segments: &self.segments,
@@ -293,13 +341,15 @@ impl Runtime {
             metrics: &self.metrics,
             events: Events::new(self.number, self.events.clone()),
             generation: self.attempt.generation,
-            wakes: self.slots.iter().map(|s| s.wake().clone()).collect(),
+            wakes,
         };
         match blueprint.build(survivors).await {
             Ok(tasks) => {
                 self.metrics.retain(&deployed.deployment.own_tasks().collect::<Vec<_>>());
                 self.install(tasks);
-                self.report(Report::Deployed).await;
+                if let Some(report) = self.links.built() {
+                    self.report(report).await;
+                }
             }
             Err((task, error)) => {
                 let failure = error.failure();
@@ -347,6 +397,7 @@ impl Runtime {
     async fn take_tasks(&mut self) -> Vec<Task> {
         // From here on, what these tasks said and nobody has heard yet is void.
         self.number += 1;
+        self.links.close();
         let mut tasks = Vec::new();
         for slot in &self.slots {
             tasks.extend(slot.take_all().await);
