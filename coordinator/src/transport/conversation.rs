@@ -29,6 +29,7 @@ pub(super) struct Conversation {
     pub(super) commands: mpsc::Receiver<ToLink>,
     pub(super) reports: mpsc::Sender<LinkReport>,
     pub(super) pace: Pace,
+    pub(super) rules: watch::Receiver<Option<Generation>>,
     pub(super) endings: watch::Receiver<Option<Ending>>,
     pub(super) refusals: Arc<Refusals>,
 }
@@ -76,7 +77,7 @@ impl Conversation {
                 },
                 _ = beat.tick() => {
                     // Where there is no room, something else is about to be heard.
-                    let _ = self.say.try_send(Ok(message(ToWorker::Heartbeat(proto::Heartbeat::default()))));
+                    let _ = self.say.try_send(Ok(message(ToWorker::Heartbeat(self.heartbeat()))));
                 }
             }
         }
@@ -96,6 +97,11 @@ impl Conversation {
         // The job may be over and nobody listen any more: what is queued for the worker is still to reach it.
         let _ = self.reports.send(report).await;
         Ok(())
+    }
+
+    fn heartbeat(&self) -> proto::Heartbeat {
+        let rules = *self.rules.borrow();
+        proto::Heartbeat { heard: rules.map(|generation| proto::Heard { generation: generation.0, age_ms: 0 }) }
     }
 
     /// The last word, once it is known whether there is one. There is none for a worker that only its own link has left.

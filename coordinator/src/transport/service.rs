@@ -123,6 +123,7 @@ impl Control for ControlService {
             commands,
             reports: reports_in,
             pace: self.pace,
+            rules: self.rules.clone(),
             endings: self.endings.clone(),
             refusals: Arc::clone(&self.refusals),
         };

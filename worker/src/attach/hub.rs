@@ -52,7 +52,7 @@ pub(super) struct Hub {
 struct Coordinator {
     /// While registered.
     say: Option<mpsc::Sender<proto::FromWorker>>,
-    /// In which it rules, as it said with the registration or by commanding.
+    /// In which it rules, or last did, as it said.
     generation: Option<Generation>,
     refused: Option<String>,
     /// What was logged last, so that tries without end are one line.
@@ -203,8 +203,7 @@ impl Hub {
                 self.register(from, Registration { settings, generation, say, accepted })?;
             }
             FromSession::Command(command) => self.command(from, command),
-            FromSession::Heartbeat if self.rules(from) => self.note_heard(from),
-            FromSession::Heartbeat => {}
+            FromSession::Heartbeat(rules) => self.note_rules(from, rules),
             FromSession::Farewell if self.rules(from) || self.attempt.is_none() => return Ok(Some(Parting::JobOver)),
             FromSession::Released if self.leaves_at.is_some() && (self.rules(from) || self.attempt.is_none()) => {
                 return Ok(Some(Parting::Released));
@@ -249,12 +248,12 @@ impl Hub {
         // A session that is gone meanwhile says so.
         let _ = accepted.send(());
         let coordinator = &mut self.coordinators[from];
-        (coordinator.say, coordinator.generation, coordinator.refused) = (Some(say), generation, None);
+        (coordinator.say, coordinator.refused) = (Some(say), None);
         if self.changes(from, Told::Registered) {
             tracing::info!("registered with the coordinator at {}", self.address(from));
         }
+        self.note_rules(from, generation);
         if self.rules(from) {
-            self.note_heard(from);
             // It had given this worker up, and the attempt with it.
             self.tell_worker(Command::Suspend);
         }
@@ -269,14 +268,13 @@ impl Hub {
             return;
         }
         self.attempt = Some(attempt);
-        self.coordinators[from].generation = Some(attempt.generation);
         match command.command {
             Command::Pause { paused } => self.told_to_pause = paused,
             // Its sources read until they are told otherwise.
             Command::Deploy(_) | Command::Adopt { .. } => self.told_to_pause = false,
             _ => {}
         }
-        self.note_heard(from);
+        self.note_rules(from, Some(attempt.generation));
         self.commands.push_back(command);
     }
 
@@ -286,8 +284,14 @@ impl Hub {
         generation.is_some() && self.coordinators[number].generation == generation
     }
 
-    fn note_heard(&mut self, from: usize) {
-        let Some(generation) = self.coordinators[from].generation else { return };
+    /// A coordinator said that it rules, by whatever it said.
+    fn note_rules(&mut self, from: usize, rules: Option<Generation>) {
+        let Some(generation) = rules else { return };
+        self.coordinators[from].generation = Some(generation);
+        let newest = self.heard.borrow().map(|heard| heard.generation);
+        if newest.is_some_and(|newest| generation < newest) {
+            return;
+        }
         self.heard.send_replace(Some(Heard { generation, at: Instant::now() }));
         if std::mem::take(&mut self.paused) {
             self.tell_worker(Command::Pause { paused: self.told_to_pause });

@@ -47,8 +47,8 @@ pub(super) enum FromSession {
         accepted: oneshot::Sender<()>,
     },
     Command(WorkerCommand),
-    /// It is there.
-    Heartbeat,
+    /// It is there, and rules in this generation, if at all.
+    Heartbeat(Option<Generation>),
     Farewell,
     Released,
     /// It was registered, and is no more.
@@ -264,7 +264,9 @@ fn host_and_port(host: &str, port: u16) -> String {
 fn understand(message: proto::ToWorker) -> Result<FromSession, String> {
     match message.message {
         Some(ToWorker::Command(command)) => Ok(FromSession::Command(decode(&command)?)),
-        Some(ToWorker::Heartbeat(_)) => Ok(FromSession::Heartbeat),
+        Some(ToWorker::Heartbeat(beat)) => {
+            Ok(FromSession::Heartbeat(beat.heard.map(|heard| Generation(heard.generation))))
+        }
         Some(ToWorker::Farewell(_)) => Ok(FromSession::Farewell),
         Some(ToWorker::Released(_)) => Ok(FromSession::Released),
         Some(ToWorker::Registered(_)) => Err("it took the registration twice".to_owned()),

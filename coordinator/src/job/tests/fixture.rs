@@ -243,6 +243,7 @@ impl Bench {
                 }
                 describe_told(&command.command)
             }
+            Command::Release { worker } => format!("release {worker}"),
             Command::Notice(_) => return None,
             Command::End(outcome) => {
                 self.outcome = Some(outcome.clone());
