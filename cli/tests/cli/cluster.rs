@@ -172,16 +172,56 @@ fn a_job_with_too_few_slots_says_how_many_are_missing_and_goes_on_when_they_come
     copying.produce(0..100);
     let (coordinator, address) = copying.coordinator();
     coordinator.wait_for_log("2 slots are needed, 0 are there, 2 are missing", LIMIT);
-    let small = copying.job.worker(&address, 1).start();
-    small.wait_for_log("registered", LIMIT);
-    // It cannot take part alone, and is told about the end all the same.
-    let large = copying.job.worker(&address, 2).start();
-    assert_eq!(coordinator.wait(LIMIT).code(), 0);
-    for worker in [small, large] {
+    let first = copying.job.worker(&address, 1).start();
+    first.wait_for_log("registered", LIMIT);
+    let second = copying.job.worker(&address, 1).start();
+    let finished = coordinator.wait(LIMIT);
+    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+    for worker in [first, second] {
         let ended = worker.wait(LIMIT);
         assert_eq!(ended.code(), 0, "{}", ended.stderr);
     }
     copying.reader().read_exactly(100, LIMIT);
+}
+
+#[test]
+fn a_worker_that_is_stopped_hands_its_tasks_over_and_ends_with_success() {
+    let Some(copying) = Copying::new("cluster worker leaves", false) else { return };
+    let (coordinator, address) = copying.coordinator();
+    let leaving = copying.job.worker(&address, 2).start();
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 1_000);
+    let staying = copying.job.worker(&address, 2).start();
+    staying.wait_for_log("registered", LIMIT);
+    let left = leaving.stop(LIMIT);
+    assert_eq!(left.code(), 0, "{}", left.stderr);
+    assert!(left.stderr.contains("nothing of the job runs here any more"), "{}", left.stderr);
+    copying.produce(1_000..2_000);
+    reader.read_exactly(2_000, LIMIT);
+    assert_exact(&reader, 2_000);
+    assert!(!coordinator.stderr().contains("lost worker"), "it was released: {}", coordinator.stderr());
+    assert_eq!(coordinator.stop(LIMIT).code(), 0);
+    assert_eq!(staying.wait(LIMIT).code(), 0);
+}
+
+#[test]
+fn a_standby_takes_over_from_a_killed_coordinator() {
+    let Some(copying) = Copying::new("cluster with a standby", false) else { return };
+    let (first, one) = copying.coordinator();
+    first.wait_for_log("are missing", LIMIT);
+    let (second, other) = copying.coordinator();
+    let worker = copying.job.worker(&format!("{one},{other}"), 2).start();
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 1_000);
+    first.kill();
+    copying.produce(1_000..2_000);
+    reader.read_exactly(2_000, LIMIT);
+    assert_exact(&reader, 2_000);
+    assert_eq!(second.stop(LIMIT).code(), 0);
+    let ended = worker.wait(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
 }
 
 #[test]
