@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{fill, footprint, jobs, latency, throttled, topics};
+use crate::{fill, footprint, jobs, latency, shuffle, throttled, topics};
 
 #[derive(Debug, Parser)]
 #[command(name = "millstream-bench", about = "Load generator and measuring client")]
@@ -28,6 +28,8 @@ enum Command {
     Footprint(footprint::FootprintArguments),
     /// Watch checkpoints while the broker lets the job write a tenth of its input.
     Throttled(throttled::ThrottledArguments),
+    /// Send rows from one worker to another on this machine; print bytes per second and the latency of small batches.
+    Shuffle(shuffle::ShuffleArguments),
     /// Count a topic's committed records and digest them without regard to their order.
     Digest { topic: String },
 }
@@ -69,6 +71,7 @@ impl Arguments {
             Command::Latency(arguments) => latency::run(&self.bootstrap, &arguments),
             Command::Footprint(arguments) => footprint::run(&self.bootstrap, &arguments),
             Command::Throttled(arguments) => throttled::run(&self.bootstrap, &arguments),
+            Command::Shuffle(arguments) => shuffle::run(&arguments),
             Command::Digest { topic } => {
                 let digest = topics::digest(&self.bootstrap, &topic)?;
                 println!("{}", serde_json::to_string(&digest)?);

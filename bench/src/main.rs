@@ -13,6 +13,7 @@ mod machine;
 mod manifest;
 mod measure;
 mod process;
+mod shuffle;
 mod throttled;
 mod topics;
 

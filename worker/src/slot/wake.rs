@@ -40,17 +40,17 @@ impl Wake {
     }
 
     /// The calling thread is the slot's.
-    pub(crate) fn bind_to_this_thread(&self) {
+    pub fn bind_to_this_thread(&self) {
         let _ = self.shared.thread.set(std::thread::current());
     }
 
     /// Forgets earlier wakes. To be called before looking for work, never between looking and parking.
-    pub(crate) fn begin_pass(&self) {
+    pub fn begin_pass(&self) {
         self.shared.called.store(false, Ordering::SeqCst);
     }
 
     /// Parks until `wake` is called, which may have been since `begin_pass`, or until the time-out.
-    pub(crate) fn park(&self, timeout: Option<Duration>) {
+    pub fn park(&self, timeout: Option<Duration>) {
         let deadline = timeout.map(|t| Instant::now() + t);
         while !self.shared.called.load(Ordering::SeqCst) {
             match deadline {
