@@ -91,7 +91,8 @@ async fn start(told: WorkerSettings, slots: u32, shuffle: ShuffleConfig, page: &
     };
     let options: StoreOptions = settings::store_options(&told.checkpoint.s3);
     let store = millstream_store::open(uri, &options).await.map_err(|e| e.to_string())?;
-    let worker = Worker::spawn(settings::worker_config(&told, slots, store, shuffle)).map_err(|e| e.to_string())?;
+    let worker = Worker::spawn(settings::worker_config(&told, slots, store, shuffle, Display::LogOnly))
+        .map_err(|e| e.to_string())?;
     let title = told.job_name.unwrap_or(told.name);
     page.show(title, Arc::clone(&worker.metrics));
     Ok(worker)

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use millstream_coordinator::job::{JobState, Status};
 use millstream_coordinator::transport::Refusals;
 use millstream_worker::metrics::TaskReadings;
+use millstream_worker::state::TableSize;
 
 /// What a metric is.
 #[derive(Clone, Copy)]
@@ -70,6 +71,7 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
         family(&mut page, &name, metric.help, metric.kind, samples);
     }
     transform_counters(&mut page, job, tasks);
+    table_sizes(&mut page, job, tasks);
     if let Some(status) = shown.status {
         job_metrics(&mut page, job, status);
     }
@@ -115,6 +117,26 @@ fn refusal_counters(page: &mut String, job: &str, refusals: &Refusals) {
     for (name, help, value) in rows {
         let name = format!("millstream_coordinator_refused_{name}");
         family(page, &name, help, Kind::Counter, std::iter::once((labels(), value as f64)));
+    }
+}
+
+/// Keyed state by table, as of the last checkpoint: what a warning about its limit names, before it comes.
+fn table_sizes(page: &mut String, job: &str, tasks: &[TaskReadings]) {
+    let sizes: [(&str, &str, fn(&TableSize) -> u64); 2] = [
+        ("stateTableRows", "Entries of a table of keyed state", |table| table.rows),
+        ("stateTableBytes", "Bytes of a table of keyed state", |table| table.bytes),
+    ];
+    for (name, help, read) in sizes {
+        let samples = tasks.iter().flat_map(|task| {
+            task.tables.iter().flat_map(move |(uid, tables)| {
+                tables.iter().map(move |table| {
+                    let (labels, name) = (task_labels(job, task), escaped(&table.table));
+                    let labels = format!("{labels},operator_name=\"{}\",table=\"{name}\"", escaped(&uid.0));
+                    (labels, read(table) as f64)
+                })
+            })
+        });
+        family(page, &format!("flink_taskmanager_job_task_operator_{name}"), help, Kind::Gauge, samples);
     }
 }
 

@@ -91,11 +91,16 @@ async fn run_job(arguments: &RunArguments, loaded: Loaded, display: Display) -> 
     };
     let Prepared { config, store } = prepared;
     let told = settings::worker_settings(&loaded, &config);
-    let worker =
-        match Worker::spawn(settings::worker_config(&told, slots, Arc::clone(&store), ShuffleConfig::default())) {
-            Ok(worker) => worker,
-            Err(error) => return refuse(Exit::Environment, &format!("failed to start the worker: {error}")),
-        };
+    let worker = match Worker::spawn(settings::worker_config(
+        &told,
+        slots,
+        Arc::clone(&store),
+        ShuffleConfig::default(),
+        display,
+    )) {
+        Ok(worker) => worker,
+        Err(error) => return refuse(Exit::Environment, &format!("failed to start the worker: {error}")),
+    };
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
     let page = RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone());
