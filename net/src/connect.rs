@@ -28,18 +28,6 @@ use crate::verify;
 /// What the first request of a connection asks for: any answer will do, also that nothing of this name is here.
 const FIRST_REQUEST: &str = "/grpc.health.v1.Health/Check";
 
-/// How to connect.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectSettings {
-    /// From the first packet to the peer's first answer.
-    pub timeout: Duration,
-    /// HTTP/2 windows, where the defaults (64 KiB) are too small for the data.
-    pub stream_window: Option<u32>,
-    pub connection_window: Option<u32>,
-    /// The longest HTTP/2 frame that is taken.
-    pub frame_bytes_max: Option<u32>,
-}
-
 /// No connection.
 #[derive(Debug, Error)]
 pub enum ConnectError {
@@ -54,8 +42,19 @@ pub enum ConnectError {
     Refused { address: String, reason: String },
 }
 
+impl ConnectError {
+    /// Without the address.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Address { reason, .. } | Self::Away { reason, .. } | Self::Refused { reason, .. } => reason,
+        }
+    }
+}
+
 /// Connects to a peer of one of these roles. What comes back has had an answer from it: the system accepts connections for a
-/// process that hangs, and in TLS 1.3 a client is done before the server has looked at its certificate.
+/// process that hangs, and in TLS 1.3 a client is done before the server has looked at its certificate. `limit` is for all of
+/// that; `tune` sets what HTTP/2 has to set.
 ///
 /// # Errors
 /// [`ConnectError`] says whether trying again can help.
@@ -63,35 +62,28 @@ pub async fn connect(
     address: &str,
     security: &Security,
     roles: Roles,
-    settings: &ConnectSettings,
+    limit: Duration,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
 ) -> Result<Channel, ConnectError> {
-    let endpoint = endpoint(address, settings)?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|e| ConnectError::Address { address: address.to_owned(), reason: chain(&e) })?;
+    let endpoint = tune(endpoint.connect_timeout(limit));
     let verdict = Verdict::default();
     let connector = Connector { address: address.into(), security: security.clone(), roles, verdict: verdict.clone() };
-    let made = timeout(settings.timeout, async {
+    let made = timeout(limit, async {
         let channel = endpoint.connect_with_connector(connector).await.map_err(|e| chain(&e))?;
         first_answer(channel).await.map_err(|e| chain(&e))
     });
     let reason = match made.await {
         Ok(Ok(channel)) => return Ok(channel),
         Ok(Err(reason)) => reason,
-        Err(_) => format!("it did not answer within {:?}", settings.timeout),
+        Err(_) => format!("it did not answer within {limit:?}"),
     };
     let address = address.to_owned();
     Err(match verdict.0.get() {
         Some(refusal) => ConnectError::Refused { address, reason: refusal.to_string() },
         None => ConnectError::Away { address, reason },
     })
-}
-
-fn endpoint(address: &str, settings: &ConnectSettings) -> Result<Endpoint, ConnectError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| ConnectError::Address { address: address.to_owned(), reason: chain(&e) })?;
-    Ok(endpoint
-        .connect_timeout(settings.timeout)
-        .initial_stream_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
-        .max_frame_size(settings.frame_bytes_max))
 }
 
 async fn first_answer(mut channel: Channel) -> Result<Channel, tonic::transport::Error> {

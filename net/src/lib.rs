@@ -16,7 +16,7 @@ mod refusal;
 mod security;
 mod verify;
 
-pub use connect::{ConnectError, ConnectSettings, connect};
+pub use connect::{ConnectError, connect};
 pub use files::{TlsFileError, TlsFiles};
 pub use identity::{Identity, IdentityError, Role, Roles};
 pub use listener::{Connection, Incoming, Listener, Peer};

@@ -50,6 +50,13 @@ struct Current {
     looked_at: Instant,
 }
 
+impl Default for Security {
+    /// No certificates.
+    fn default() -> Self {
+        Self::plain()
+    }
+}
+
 /// Credentials and the provider they are used with.
 pub(crate) type Keys = (Arc<Credentials>, Arc<CryptoProvider>);
 

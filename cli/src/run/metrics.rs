@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use millstream_coordinator::job::{JobState, Status};
 use millstream_coordinator::transport::Refusals;
+use millstream_net::RefusedConnections;
 use millstream_worker::metrics::TaskReadings;
 use millstream_worker::state::TableSize;
 
@@ -59,6 +60,7 @@ pub struct Shown<'a> {
     pub tasks: &'a [TaskReadings],
     pub status: Option<&'a Status>,
     pub refusals: Option<&'a Refusals>,
+    pub connections: Option<&'a RefusedConnections>,
 }
 
 /// The whole page.
@@ -77,6 +79,9 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
     }
     if let Some(refusals) = shown.refusals {
         refusal_counters(&mut page, job, refusals);
+    }
+    if let Some(connections) = shown.connections {
+        refused_connections(&mut page, job, connections);
     }
     page.push_str("# EOF\n");
     page
@@ -118,6 +123,14 @@ fn refusal_counters(page: &mut String, job: &str, refusals: &Refusals) {
         let name = format!("millstream_coordinator_refused_{name}");
         family(page, &name, help, Kind::Counter, std::iter::once((labels(), value as f64)));
     }
+}
+
+fn refused_connections(page: &mut String, job: &str, connections: &RefusedConnections) {
+    let samples = connections
+        .read()
+        .map(|(reason, count)| (format!("job_name=\"{}\",reason=\"{}\"", escaped(job), reason.name()), count as f64));
+    let help = "Connections between processes of a job that one side refused";
+    family(page, "millstream_refused_connections", help, Kind::Counter, samples);
 }
 
 /// Keyed state by table, as of the last checkpoint: what a warning about its limit names, before it comes.

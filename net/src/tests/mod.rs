@@ -11,18 +11,11 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::{ConnectError, ConnectSettings, Listener, Peer, Reason, Roles, Security, connect};
+use crate::{ConnectError, Listener, Peer, Reason, Roles, Security, connect};
 pub(crate) use certificates::{Authority, Files};
 
 /// Long enough for a loaded machine; nothing waits for it that succeeds.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-const SETTINGS: ConnectSettings = ConnectSettings {
-    timeout: DEADLINE,
-    stream_window: Some(1 << 20),
-    connection_window: Some(2 << 20),
-    frame_bytes_max: Some(1 << 20),
-};
 
 /// A server without services: its answers to connections are what matters here.
 struct Server {
@@ -41,7 +34,7 @@ impl Server {
     }
 
     async fn connect(&self, security: &Security, roles: Roles) -> Result<Channel, ConnectError> {
-        connect(&self.address.to_string(), security, roles, &SETTINGS).await
+        connect(&self.address.to_string(), security, roles, DEADLINE, |endpoint| endpoint).await
     }
 
     /// The text of a refusal, which must be one.

@@ -167,13 +167,14 @@ async fn broken_and_silent_handshakes_hold_nobody_up() {
 async fn nobody_there_is_not_a_refusal() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let hasty = ConnectSettings { timeout: Duration::from_millis(200), ..SETTINGS };
-    let silent = connect(&address, &Security::plain(), Roles::WORKER, &hasty).await.unwrap_err();
+    let hasty = Duration::from_millis(200);
+    let silent = connect(&address, &Security::plain(), Roles::WORKER, hasty, |endpoint| endpoint).await.unwrap_err();
     assert_eq!(silent.to_string(), format!("failed to connect to {address}: it did not answer within 200ms"));
     drop(listener);
-    let gone = connect(&address, &Security::plain(), Roles::WORKER, &hasty).await.unwrap_err();
+    let gone = connect(&address, &Security::plain(), Roles::WORKER, hasty, |endpoint| endpoint).await.unwrap_err();
     assert!(matches!(&gone, ConnectError::Away { reason, .. } if reason.contains("refused")), "{gone}");
-    let nonsense = connect("no address", &Security::plain(), Roles::WORKER, &hasty).await.unwrap_err();
+    let nonsense =
+        connect("no address", &Security::plain(), Roles::WORKER, hasty, |endpoint| endpoint).await.unwrap_err();
     assert!(matches!(nonsense, ConnectError::Address { .. }), "{nonsense}");
 }
 
