@@ -70,6 +70,8 @@ pub struct CoordinatorArguments {
     /// Whose job it is. Coordinators of one job on several machines must say the same. Default: this user on this machine.
     #[arg(long, value_name = "OWNER")]
     pub owner: Option<String>,
+    #[command(flatten)]
+    pub tls: TlsArguments,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +100,23 @@ pub struct WorkerArguments {
     /// Structure of the log on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
+    #[command(flatten)]
+    pub tls: TlsArguments,
+}
+
+/// Certificates for the connections between the processes of a job: all three, or none.
+#[derive(Debug, Args)]
+pub struct TlsArguments {
+    /// This process's certificate with the chain up to the authority, as PEM. It names the process by the URI
+    /// millstream://NAMESPACE/JOB/ROLE, where the role is coordinator, worker or operator.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM, unencrypted.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// The authority that signs the job's certificates, as PEM.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,7 @@ use millstream_api::log::Owner;
 use millstream_coordinator::job::{Outcome, Status};
 use millstream_coordinator::runtime::own_address;
 use millstream_coordinator::transport::{Pace, TransportConfig, WorkerServer, own_version, ruling};
+use millstream_net::Role;
 use tokio::sync::{mpsc, watch};
 
 use crate::args::CoordinatorArguments;
@@ -17,6 +18,7 @@ use crate::logging::{self, Display};
 use crate::run::page::RunPage;
 use crate::run::words::{self, refuse};
 use crate::run::{Loaded, Prepared, http, on_event_loop, prepare, settings, signals};
+use crate::tls;
 
 /// Workers that have registered and that the event loop has not taken yet.
 const ARRIVALS_MAX: usize = 16;
@@ -41,8 +43,16 @@ pub fn run(arguments: &CoordinatorArguments) -> Exit {
 }
 
 async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
+    let security = match tls::security(&arguments.tls) {
+        Ok(security) => security,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let job = &loaded.job.metadata;
+    if let Err((exit, message)) = tls::check_is(&security, &job.namespace, &job.name, Role::Coordinator) {
+        return refuse(exit, &message);
+    }
     // Bound first: the address goes into the log with the claim to the job.
-    let listener = match WorkerServer::bind(&arguments.listen).await {
+    let listener = match WorkerServer::bind(&arguments.listen, &security).await {
         Ok(listener) => listener,
         Err(error) => return refuse(Exit::Environment, &format!("failed to listen on {}: {error}", arguments.listen)),
     };
@@ -65,13 +75,13 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
     };
     let server = WorkerServer::start(listener, transport, ruling(status.clone()), arrivals);
     tracing::info!("listening for workers on {bound}, as {advertised}");
-    let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), status.clone());
+    let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), security.clone(), status.clone());
     if let Err(exit) = http::serve_if_asked(arguments.run.http, Arc::new(page), Display::LogOnly).await {
         return exit;
     }
     let store_name = store.describe();
     let stop = signals::stop_requests(signals::GOES_ON);
-    let outcome = millstream_coordinator::runtime::run(config, store, workers, stop, status_in, |notice| {
+    let outcome = millstream_coordinator::runtime::run(config, store, workers, stop, status_in, security, |notice| {
         words::say(Display::LogOnly, &store_name, notice);
     })
     .await;

@@ -12,6 +12,7 @@ mod job_file;
 mod logging;
 mod owner;
 mod run;
+mod tls;
 mod worker;
 
 #[global_allocator]

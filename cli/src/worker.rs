@@ -18,6 +18,7 @@ use crate::logging::{self, Display};
 use crate::run::page::WorkerPage;
 use crate::run::words::refuse;
 use crate::run::{http, on_event_loop, settings, signals};
+use crate::tls;
 
 /// What the second signal comes to.
 const GONE_AT_ONCE: &str = "stopped at once: the job goes on from its last checkpoint where there are slots";
@@ -39,7 +40,15 @@ fn bind_shuffle(arguments: &WorkerArguments) -> std::io::Result<(TcpListener, Sh
 }
 
 async fn serve(arguments: &WorkerArguments) -> Exit {
-    let page = Arc::new(WorkerPage::default());
+    let security = match tls::security(&arguments.tls) {
+        Ok(security) => security,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let job = match tls::job_of_worker(&security, arguments.job.as_deref()) {
+        Ok(job) => job,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let page = Arc::new(WorkerPage::new(security.clone()));
     if let Err(exit) = http::serve_if_asked(arguments.http, Arc::clone(&page) as _, Display::LogOnly).await {
         return exit;
     }
@@ -52,16 +61,17 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
     let process = std::process::id();
     let config = AttachConfig {
         coordinators: arguments.coordinator.clone(),
-        job: arguments.job.clone().unwrap_or_default(),
+        job,
         slots: arguments.slots,
         shuffle: Some(address),
         name: format!("process {process} on {}", own_address(None).host),
         version: attach::own_version(),
         pace: Pace::default(),
+        security: security.clone(),
         drain_timeout: std::time::Duration::from_millis(arguments.drain_timeout.as_millis()),
     };
     let slots = arguments.slots;
-    let shuffle = ShuffleConfig { listener: Some(Arc::new(listener)), ..ShuffleConfig::default() };
+    let shuffle = ShuffleConfig { listener: Some(Arc::new(listener)), security, ..ShuffleConfig::default() };
     let start = async |told: WorkerSettings| start(told, slots, shuffle.clone(), &page).await;
     match attach::run(config, signals::stop_requests(GONE_AT_ONCE), start).await {
         Ok(Parting::JobOver) => {
@@ -91,7 +101,8 @@ async fn start(told: WorkerSettings, slots: u32, shuffle: ShuffleConfig, page: &
     };
     let options: StoreOptions = settings::store_options(&told.checkpoint.s3);
     let store = millstream_store::open(uri, &options).await.map_err(|e| e.to_string())?;
-    let worker = Worker::spawn(settings::worker_config(&told, slots, store, shuffle)).map_err(|e| e.to_string())?;
+    let worker = Worker::spawn(settings::worker_config(&told, slots, store, shuffle, Display::LogOnly))
+        .map_err(|e| e.to_string())?;
     let title = told.job_name.unwrap_or(told.name);
     page.show(title, Arc::clone(&worker.metrics));
     Ok(worker)

@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod expr;
 pub mod format;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod runtime;
 pub mod secrets;

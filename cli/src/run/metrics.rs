@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 
 use millstream_coordinator::job::{JobState, Status};
 use millstream_coordinator::transport::Refusals;
+use millstream_net::RefusedConnections;
 use millstream_worker::metrics::TaskReadings;
+use millstream_worker::state::TableSize;
 
 /// What a metric is.
 #[derive(Clone, Copy)]
@@ -58,6 +60,7 @@ pub struct Shown<'a> {
     pub tasks: &'a [TaskReadings],
     pub status: Option<&'a Status>,
     pub refusals: Option<&'a Refusals>,
+    pub connections: Option<&'a RefusedConnections>,
 }
 
 /// The whole page.
@@ -70,11 +73,15 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
         family(&mut page, &name, metric.help, metric.kind, samples);
     }
     transform_counters(&mut page, job, tasks);
+    table_sizes(&mut page, job, tasks);
     if let Some(status) = shown.status {
         job_metrics(&mut page, job, status);
     }
     if let Some(refusals) = shown.refusals {
         refusal_counters(&mut page, job, refusals);
+    }
+    if let Some(connections) = shown.connections {
+        refused_connections(&mut page, job, connections);
     }
     page.push_str("# EOF\n");
     page
@@ -115,6 +122,34 @@ fn refusal_counters(page: &mut String, job: &str, refusals: &Refusals) {
     for (name, help, value) in rows {
         let name = format!("millstream_coordinator_refused_{name}");
         family(page, &name, help, Kind::Counter, std::iter::once((labels(), value as f64)));
+    }
+}
+
+fn refused_connections(page: &mut String, job: &str, connections: &RefusedConnections) {
+    let samples = connections
+        .read()
+        .map(|(reason, count)| (format!("job_name=\"{}\",reason=\"{}\"", escaped(job), reason.name()), count as f64));
+    let help = "Connections between processes of a job that one side refused";
+    family(page, "millstream_refused_connections", help, Kind::Counter, samples);
+}
+
+/// Keyed state by table, as of the last checkpoint: what a warning about its limit names, before it comes.
+fn table_sizes(page: &mut String, job: &str, tasks: &[TaskReadings]) {
+    let sizes: [(&str, &str, fn(&TableSize) -> u64); 2] = [
+        ("stateTableRows", "Entries of a table of keyed state", |table| table.rows),
+        ("stateTableBytes", "Bytes of a table of keyed state", |table| table.bytes),
+    ];
+    for (name, help, read) in sizes {
+        let samples = tasks.iter().flat_map(|task| {
+            task.tables.iter().flat_map(move |(uid, tables)| {
+                tables.iter().map(move |table| {
+                    let (labels, name) = (task_labels(job, task), escaped(&table.table));
+                    let labels = format!("{labels},operator_name=\"{}\",table=\"{name}\"", escaped(&uid.0));
+                    (labels, read(table) as f64)
+                })
+            })
+        });
+        family(page, &format!("flink_taskmanager_job_task_operator_{name}"), help, Kind::Gauge, samples);
     }
 }
 

@@ -19,6 +19,7 @@ use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKi
 use millstream_api::log::{Address, Owner};
 use millstream_coordinator::job::{JobConfig, Status};
 use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
+use millstream_net::Security;
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
 use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::metrics::JobMetrics;
@@ -91,11 +92,16 @@ async fn run_job(arguments: &RunArguments, loaded: Loaded, display: Display) -> 
     };
     let Prepared { config, store } = prepared;
     let told = settings::worker_settings(&loaded, &config);
-    let worker =
-        match Worker::spawn(settings::worker_config(&told, slots, Arc::clone(&store), ShuffleConfig::default())) {
-            Ok(worker) => worker,
-            Err(error) => return refuse(Exit::Environment, &format!("failed to start the worker: {error}")),
-        };
+    let worker = match Worker::spawn(settings::worker_config(
+        &told,
+        slots,
+        Arc::clone(&store),
+        ShuffleConfig::default(),
+        display,
+    )) {
+        Ok(worker) => worker,
+        Err(error) => return refuse(Exit::Environment, &format!("failed to start the worker: {error}")),
+    };
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
     let page = RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone());
@@ -109,10 +115,11 @@ async fn run_job(arguments: &RunArguments, loaded: Loaded, display: Display) -> 
     let (arrivals, workers) = mpsc::channel(1);
     let _ = arrivals.send(WorkerLink::local(slots, worker.commands, worker.reports)).await;
     drop(arrivals);
-    let outcome = millstream_coordinator::runtime::run(config, store, workers, stop, status_in, |notice| {
-        words::say(display, &store_name, notice);
-    })
-    .await;
+    let outcome =
+        millstream_coordinator::runtime::run(config, store, workers, stop, status_in, Security::plain(), |notice| {
+            words::say(display, &store_name, notice);
+        })
+        .await;
     // The status channel is closed now, so the line ends by itself.
     if let Some(drawing) = drawing {
         let _ = drawing.await;

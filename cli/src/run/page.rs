@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_coordinator::job::{JobState, Status};
 use millstream_coordinator::transport::Refusals;
+use millstream_net::Security;
 use millstream_worker::metrics::JobMetrics;
 use tokio::sync::watch;
 
@@ -17,16 +18,22 @@ pub struct RunPage {
     metrics: Option<Arc<JobMetrics>>,
     /// Where workers come over the network.
     refusals: Option<Arc<Refusals>>,
+    security: Security,
     status: watch::Receiver<Status>,
 }
 
 impl RunPage {
     pub fn of_run(job: String, metrics: Arc<JobMetrics>, status: watch::Receiver<Status>) -> Self {
-        Self { job, metrics: Some(metrics), refusals: None, status }
+        Self { job, metrics: Some(metrics), refusals: None, security: Security::plain(), status }
     }
 
-    pub fn of_coordinator(job: String, refusals: Arc<Refusals>, status: watch::Receiver<Status>) -> Self {
-        Self { job, metrics: None, refusals: Some(refusals), status }
+    pub fn of_coordinator(
+        job: String,
+        refusals: Arc<Refusals>,
+        security: Security,
+        status: watch::Receiver<Status>,
+    ) -> Self {
+        Self { job, metrics: None, refusals: Some(refusals), security, status }
     }
 }
 
@@ -34,7 +41,14 @@ impl http::Page for RunPage {
     fn metrics(&self) -> String {
         let tasks = self.metrics.as_ref().map(|metrics| metrics.read()).unwrap_or_default();
         let status = self.status.borrow();
-        render(&self.job, &Shown { tasks: &tasks, status: Some(&status), refusals: self.refusals.as_deref() })
+        let shown = Shown {
+            tasks: &tasks,
+            status: Some(&status),
+            refusals: self.refusals.as_deref(),
+            // What runs in one process has no connections.
+            connections: self.refusals.is_some().then(|| self.security.refused()),
+        };
+        render(&self.job, &shown)
     }
 
     fn healthy(&self) -> bool {
@@ -51,12 +65,16 @@ impl http::Page for RunPage {
 }
 
 /// A worker's page. It has nothing to show until the worker has registered.
-#[derive(Default)]
 pub struct WorkerPage {
+    security: Security,
     job: OnceLock<(String, Arc<JobMetrics>)>,
 }
 
 impl WorkerPage {
+    pub fn new(security: Security) -> Self {
+        Self { security, job: OnceLock::new() }
+    }
+
     /// The worker has registered. Once.
     pub fn show(&self, job: String, metrics: Arc<JobMetrics>) {
         let _ = self.job.set((job, metrics));
@@ -65,8 +83,11 @@ impl WorkerPage {
 
 impl http::Page for WorkerPage {
     fn metrics(&self) -> String {
-        let Some((job, metrics)) = self.job.get() else { return render("", &Shown::default()) };
-        render(job, &Shown { tasks: &metrics.read(), ..Shown::default() })
+        let connections = Some(self.security.refused());
+        let Some((job, metrics)) = self.job.get() else {
+            return render("", &Shown { connections, ..Shown::default() });
+        };
+        render(job, &Shown { tasks: &metrics.read(), connections, ..Shown::default() })
     }
 
     /// While the process serves, it is: a worker whose coordinator is away goes on.

@@ -8,16 +8,12 @@ use millstream_api::flinkjob::{CheckpointSpec, S3Spec, StateBackend};
 use millstream_coordinator::job::JobConfig;
 use millstream_store::{Credentials, ObjectStore, StoreOptions};
 use millstream_worker::exchange::remote::ShuffleConfig;
+use millstream_worker::limits::{Budgets, Limits};
 use millstream_worker::runtime as worker;
 
 use super::Loaded;
-
-/// Threads for the store and the brokers: they wait, mostly.
-const IO_THREADS: usize = 2;
-
-/// Share of the memory limit that keyed state may take, and that its pre-images may take beside it.
-const STATE_SHARE: u64 = 2;
-const UNDO_SHARE: u64 = 8;
+use super::words::announce;
+use crate::logging::Display;
 
 /// Where the job's checkpoints are, and how to reach it.
 pub fn storage(checkpoint: &CheckpointSpec, state_directory: &Path) -> (String, StoreOptions) {
@@ -79,17 +75,22 @@ pub fn worker_config(
     slots: u32,
     store: Arc<dyn ObjectStore>,
     shuffle: ShuffleConfig,
+    display: Display,
 ) -> worker::WorkerConfig {
-    let (state_bytes_max, undo_bytes_max) = state_budget_bytes();
+    let backend = state_backend(told);
+    let limits = Limits::of_this_process();
+    let budgets = limits.budgets(&backend);
+    announce(display, &format!("limits: {limits}; {budgets}"));
+    let Budgets { state_bytes_max, undo_bytes_max, io_threads } = budgets;
     worker::WorkerConfig {
         slots,
         store,
         job_path: format!("{}/{}", told.namespace, told.name),
         job_name: told.job_name.clone(),
-        backend: state_backend(told),
+        backend,
         state_bytes_max,
         undo_bytes_max,
-        io_threads: IO_THREADS,
+        io_threads,
         shuffle,
     }
 }
@@ -104,24 +105,4 @@ fn state_backend(told: &WorkerSettings) -> worker::StateBackend {
             worker::StateBackend::Disk { dir: parent.join(name) }
         }
     }
-}
-
-/// Bytes of keyed state and of pre-images that fit this machine or container.
-fn state_budget_bytes() -> (u64, u64) {
-    let limit = memory_limit_bytes();
-    (limit / STATE_SHARE, limit / UNDO_SHARE)
-}
-
-/// The smaller of the machine's memory and the limit of the control group (v2 or v1).
-fn memory_limit_bytes() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let kilobytes = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().trim_end_matches(" kB");
-        Some(kilobytes.parse::<u64>().ok()? * 1024)
-    });
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| read(path)?.trim().parse::<u64>().ok());
-    // Neither is readable only where /proc is not mounted: a cautious guess.
-    machine.into_iter().chain(group).min().unwrap_or(1 << 30)
 }

@@ -12,15 +12,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 3;
 
 /// Copies numbers, exactly once, with its checkpoints in a folder that all processes see.
-struct Copying {
+pub struct Copying {
     broker: Broker,
     input: String,
     output: String,
-    job: Job,
+    pub job: Job,
 }
 
 impl Copying {
-    fn new(test: &str, bounded: bool) -> Option<Self> {
+    pub fn new(test: &str, bounded: bool) -> Option<Self> {
         let broker = services::broker(test)?;
         let (input, output) = (broker.create_topic("in", PARTITIONS, &[]), broker.create_topic("out", 2, &[]));
         let job = Job::new("");
@@ -30,7 +30,7 @@ impl Copying {
     }
 
     /// `more`: further lines of the spec.
-    fn manifest(&self, bounded: bool, more: &str) -> String {
+    pub fn manifest(&self, bounded: bool, more: &str) -> String {
         let Self { broker, input, output, job } = self;
         let (bootstrap, storage) = (&broker.bootstrap, job.folder.path().join("checkpoints"));
         let end = if bounded { ", 'scan.bounded.mode' = 'latest-offset'" } else { "" };
@@ -56,22 +56,27 @@ spec:
         )
     }
 
-    fn produce(&self, ids: std::ops::Range<u64>) {
+    pub fn produce(&self, ids: std::ops::Range<u64>) {
         self.broker.produce(&self.input, PARTITIONS, ids.map(|id| format!("{{\"id\":{id}}}")));
     }
 
-    fn reader(&self) -> CommittedReader {
+    pub fn reader(&self) -> CommittedReader {
         self.broker.reader(&self.output)
     }
 
     /// A coordinator that takes workers, and where.
     fn coordinator(&self) -> (Process, String) {
         let process = self.job.coordinator("127.0.0.1:0").start();
-        process.wait_for_log("listening for workers on ", LIMIT);
-        let log = process.stderr();
-        let after = log.split("listening for workers on ").nth(1).expect("it is in the log");
-        let address = after.split(',').next().expect("the address comes first").to_owned();
+        let address = self.address_of(&process);
         (process, address)
+    }
+
+    /// Where a coordinator takes workers.
+    pub fn address_of(&self, coordinator: &Process) -> String {
+        coordinator.wait_for_log("listening for workers on ", LIMIT);
+        let log = coordinator.stderr();
+        let after = log.split("listening for workers on ").nth(1).expect("it is in the log");
+        after.split(',').next().expect("the address comes first").to_owned()
     }
 }
 
@@ -80,7 +85,7 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn wait_until_seen(reader: &mut CommittedReader, count: usize) {
+pub fn wait_until_seen(reader: &mut CommittedReader, count: usize) {
     wait_for("output", LIMIT, || {
         reader.poll();
         (reader.seen.len() >= count).then_some(())
@@ -88,7 +93,7 @@ fn wait_until_seen(reader: &mut CommittedReader, count: usize) {
 }
 
 /// Every number below `count`, each once.
-fn assert_exact(reader: &CommittedReader, count: u64) {
+pub fn assert_exact(reader: &CommittedReader, count: u64) {
     let mut ids: Vec<u64> = reader.values().iter().map(|row| row["id"].as_u64().unwrap()).collect();
     ids.sort_unstable();
     assert!(ids.into_iter().eq(0..count), "each number once");

@@ -9,3 +9,4 @@ mod golden;
 mod manifest;
 mod operation;
 mod support;
+mod tls;

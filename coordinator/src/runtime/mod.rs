@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
+use millstream_net::Security;
 use millstream_store::ObjectStore;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -40,6 +41,7 @@ pub async fn run(
     workers: mpsc::Receiver<WorkerLink>,
     shutdown: watch::Receiver<bool>,
     status: watch::Sender<Status>,
+    security: Security,
     on_notice: impl FnMut(&Notice),
 ) -> Result<Outcome, ConfigError> {
     let (answers_in, answers) = mpsc::channel(ANSWERS_MAX);
@@ -52,7 +54,7 @@ pub async fn run(
     let core = Core::new(config.clone())?;
     let clock = Clock::start();
     let links = Links::new(workers);
-    let mut runtime = Runtime { core, config, calls, clock, links, status, on_notice, outcome: None };
+    let mut runtime = Runtime { core, config, calls, clock, links, status, security, on_notice, outcome: None };
     Ok(runtime.run(answers, shutdown).await)
 }
 
@@ -64,6 +66,8 @@ struct Runtime<F> {
     clock: Clock,
     links: Links,
     status: watch::Sender<Status>,
+    /// For asking other coordinators.
+    security: Security,
     on_notice: F,
     outcome: Option<Outcome>,
 }
@@ -112,9 +116,9 @@ impl<F: FnMut(&Notice)> Runtime<F> {
 
     /// Asks another coordinator beside everything else.
     fn probe(&self, address: String) {
-        let job = self.config.path.clone();
+        let (job, security) = (self.config.path.clone(), self.security.clone());
         self.calls.answer(async move {
-            let rules = crate::transport::probe(&address, &job).await.unwrap_or_else(|error| {
+            let rules = crate::transport::probe(&address, &job, &security).await.unwrap_or_else(|error| {
                 tracing::debug!("{error}");
                 None
             });

@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use millstream_api::control::WorkerSettings;
 use millstream_api::ids::Generation;
-use tokio::net::TcpListener;
+use millstream_net::{Listener, Roles, Security};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::job::{JobState, Status};
@@ -140,19 +139,19 @@ pub struct WorkerServer {
 }
 
 impl WorkerServer {
-    /// Binds `address` (`host:port`).
+    /// Binds `address` (`host:port`) for workers and coordinators of the job.
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub async fn bind(address: &str) -> std::io::Result<TcpListener> {
-        TcpListener::bind(address).await
+    pub async fn bind(address: &str, security: &Security) -> std::io::Result<Listener> {
+        Listener::bind(address, security, Roles::CONTROL).await
     }
 
     /// Serves on what `bind` gave; each worker that registers comes out of `workers`. `rules`: the generation in which this
     /// process rules. To be called within a runtime.
     #[must_use]
     pub fn start(
-        listener: TcpListener,
+        listener: Listener,
         config: TransportConfig,
         rules: watch::Receiver<Option<Generation>>,
         workers: mpsc::Sender<WorkerLink>,
@@ -176,12 +175,12 @@ impl WorkerServer {
 }
 
 /// The one place where connections are taken in.
-async fn serve(listener: TcpListener, service: ControlService, ended: oneshot::Receiver<()>) {
+async fn serve(listener: Listener, service: ControlService, ended: oneshot::Receiver<()>) {
     let service = calls::control_server::ControlServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let server = Server::builder().tcp_nodelay(true).add_service(service);
-    let served = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+    let server = Server::builder().add_service(service);
+    let served = server.serve_with_incoming_shutdown(listener.incoming(), async {
         // Dropped or told: both mean the end.
         let _ = ended.await;
     });

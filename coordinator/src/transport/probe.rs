@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use millstream_api::ids::Generation;
 use millstream_api::proto::control::v1 as proto;
+use millstream_net::{ConnectError, Roles, Security};
 use thiserror::Error;
 use tokio::time::timeout;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::calls::control_client::ControlClient;
 
@@ -29,10 +30,10 @@ pub enum ProbeError {
 ///
 /// # Errors
 /// When there is no answer within a second, or not from a coordinator of this job.
-pub async fn probe(address: &str, job: &str) -> Result<Option<Generation>, ProbeError> {
+pub async fn probe(address: &str, job: &str, security: &Security) -> Result<Option<Generation>, ProbeError> {
     let away = |reason: String| ProbeError::Away { address: address.to_owned(), reason };
     let ask = async {
-        let channel = connect(address).await.map_err(away)?;
+        let channel = connect(address, security).await.map_err(|e| away(e.reason().to_owned()))?;
         let request = proto::ProbeRequest { job: job.to_owned() };
         ControlClient::new(channel).probe(request).await.map_err(|status| match status.code() {
             Code::NotFound | Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {
@@ -51,18 +52,6 @@ pub async fn probe(address: &str, job: &str) -> Result<Option<Generation>, Probe
 }
 
 /// The one place where another coordinator is connected to.
-pub(super) async fn connect(address: &str) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| format!("not an address: {e}"))?;
-    endpoint.tcp_nodelay(true).connect().await.map_err(|e| chain(&e))
-}
-
-/// An error with its causes: tonic's own message names none.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+pub(super) async fn connect(address: &str, security: &Security) -> Result<Channel, ConnectError> {
+    millstream_net::connect(address, security, Roles::COORDINATOR, PROBE_TIMEOUT, |endpoint| endpoint).await
 }

@@ -8,10 +8,11 @@ use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TransformUid};
 use millstream_api::log::PreparedTransaction;
 use millstream_api::proto::control::v1 as proto;
+use millstream_net::Security;
 use proto::from_worker::Message as FromWorker;
 use proto::to_worker::Message as ToWorker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -44,7 +45,7 @@ impl Scene {
             state: StateSpec::default(),
             pause_after_ms: None,
         };
-        let listener = WorkerServer::bind("127.0.0.1:0").await.unwrap();
+        let listener = WorkerServer::bind("127.0.0.1:0", &Security::plain()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (arrivals, workers) = mpsc::channel(4);
         let (rules, ruling) = watch::channel(None);
@@ -54,7 +55,7 @@ impl Scene {
     }
 
     async fn client(&self) -> ControlClient<tonic::transport::Channel> {
-        ControlClient::new(probe::connect(&self.address).await.unwrap())
+        ControlClient::new(probe::connect(&self.address, &Security::plain()).await.unwrap())
     }
 
     /// What the server answers to a first message.
@@ -280,17 +281,17 @@ async fn garbage_on_the_port_is_hung_up_on_and_others_are_served() {
 #[tokio::test]
 async fn a_probe_tells_in_which_generation_the_process_rules() {
     let scene = Scene::new(PACE).await;
-    assert_eq!(probe(&scene.address, "shop/orders").await.unwrap(), None);
+    assert_eq!(probe(&scene.address, "shop/orders", &Security::plain()).await.unwrap(), None);
     scene.rules.send_replace(Some(Generation(9)));
-    assert_eq!(probe(&scene.address, "shop/orders").await.unwrap(), Some(Generation(9)));
-    let other = probe(&scene.address, "shop/bills").await.unwrap_err();
+    assert_eq!(probe(&scene.address, "shop/orders", &Security::plain()).await.unwrap(), Some(Generation(9)));
+    let other = probe(&scene.address, "shop/bills", &Security::plain()).await.unwrap_err();
     assert!(matches!(&other, ProbeError::Other { .. }) && other.to_string().contains("shop/orders"), "{other}");
     // One that takes connections and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let hung = probe(&silent.local_addr().unwrap().to_string(), "shop/orders").await.unwrap_err();
+    let hung = probe(&silent.local_addr().unwrap().to_string(), "shop/orders", &Security::plain()).await.unwrap_err();
     assert!(matches!(hung, ProbeError::Away { .. }), "{hung}");
     let address = silent.local_addr().unwrap().to_string();
     drop(silent);
-    let gone = probe(&address, "shop/orders").await.unwrap_err();
+    let gone = probe(&address, "shop/orders", &Security::plain()).await.unwrap_err();
     assert!(matches!(&gone, ProbeError::Away { reason, .. } if reason.contains("refused")), "{gone}");
 }

@@ -11,6 +11,7 @@ mod session;
 use std::time::Duration;
 
 use millstream_api::control::WorkerSettings;
+use millstream_net::Security;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -37,6 +38,7 @@ pub struct AttachConfig {
     /// Coordinators of another version refuse it.
     pub version: String,
     pub pace: Pace,
+    pub security: Security,
     /// How long tasks may take to move away when the process is asked to stop.
     pub drain_timeout: Duration,
 }

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use millstream_api::control::{Attempt, WorkerCommand, WorkerReport};
 use millstream_api::ids::Generation;
 use millstream_api::proto::control::v1 as proto;
+use millstream_net::{ConnectError, Roles, Security};
 use proto::from_worker::Message as FromWorker;
 use proto::to_worker::Message as ToWorker;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::AttachConfig;
@@ -120,8 +121,8 @@ impl Session {
     async fn open(&self) -> Result<Open, OpenError> {
         let address = &self.config.coordinators[self.number];
         let away = |reason: String| OpenError::Away(reason);
-        let channel = timeout(CONNECT_TIMEOUT, connect(address)).await;
-        let channel = channel.map_err(|_| away("it takes no connection".to_owned()))?.map_err(away)?;
+        // A certificate that is refused may be renewed, here or there: no reason to give up.
+        let channel = connect(address, &self.config.security).await.map_err(|e| away(e.reason().to_owned()))?;
         let register = self.registration(address).await.map_err(|e| away(e.to_string()))?;
         let mut client = ControlClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -220,20 +221,8 @@ impl From<Status> for OpenError {
 }
 
 /// The one place where a coordinator is connected to.
-async fn connect(address: &str) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| format!("not an address: {e}"))?;
-    endpoint.tcp_nodelay(true).connect().await.map_err(|e| chain(&e))
-}
-
-/// An error with its causes: tonic's own message names none.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+async fn connect(address: &str, security: &Security) -> Result<Channel, ConnectError> {
+    millstream_net::connect(address, security, Roles::COORDINATOR, CONNECT_TIMEOUT, |endpoint| endpoint).await
 }
 
 /// The address of this machine on the way to another one. Nothing is sent.

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use millstream_api::ids::{TaskId, TransformUid};
 
 use crate::element::{WATERMARK_MIN, WatermarkMs};
+use crate::state::TableSize;
 pub use shuffle::{ShuffleMetrics, ShuffleReadings};
 
 /// What one task counts. Written by its slot only, so every update is a relaxed load and store at most.
@@ -35,6 +36,7 @@ pub struct TaskMetrics {
     alignment_us: AtomicU64,
     checkpoints: AtomicU64,
     transforms: RwLock<BTreeMap<TransformUid, Vec<(&'static str, u64)>>>,
+    tables: RwLock<BTreeMap<TransformUid, Vec<TableSize>>>,
 }
 
 /// Where a task stands in the job: its rows are the job's input, or its sinks' rows the job's output, or neither.
@@ -73,6 +75,8 @@ pub struct TaskReadings {
     pub checkpoints: u64,
     /// Counters that transforms keep themselves, e.g. late records, by transform.
     pub transforms: BTreeMap<TransformUid, Vec<(&'static str, u64)>>,
+    /// Tables of keyed state, by transform, as of the last checkpoint.
+    pub tables: BTreeMap<TransformUid, Vec<TableSize>>,
 }
 
 /// No lag is known.
@@ -99,6 +103,7 @@ impl TaskMetrics {
             alignment_us: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             transforms: RwLock::new(BTreeMap::new()),
+            tables: RwLock::new(BTreeMap::new()),
         }
     }
 
@@ -150,6 +155,11 @@ impl TaskMetrics {
         self.transforms.write().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), counters);
     }
 
+    /// Takes a lock: at barriers, not per batch.
+    pub(crate) fn set_tables(&self, uid: &TransformUid, tables: Vec<TableSize>) {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), tables);
+    }
+
     /// The values now. They are read one after the other, not at one instant.
     #[must_use]
     pub fn read(&self) -> TaskReadings {
@@ -173,6 +183,7 @@ impl TaskMetrics {
             alignment_ms: get(&self.alignment_us) / 1_000,
             checkpoints: get(&self.checkpoints),
             transforms: self.transforms.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            tables: self.tables.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }

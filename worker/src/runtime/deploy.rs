@@ -119,6 +119,7 @@ impl Blueprint<'_> {
             StateBackend::Disk { dir } => BackendConfig::Disk { dir: dir.clone() },
         };
         StateConfig {
+            owner: String::new(),
             backend,
             bytes_max: self.config.state_bytes_max / states,
             undo_bytes_max: self.config.undo_bytes_max / states,
@@ -334,6 +335,7 @@ impl TaskBuilder {
             return Ok(None);
         }
         state.roll_back(manifest.epoch)?;
+        state.set_bounds(&self.site.state_config);
         Ok(Some((state, built)))
     }
 
@@ -345,6 +347,7 @@ impl TaskBuilder {
     fn scratch(&self, transform: &Transform) -> StateConfig {
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let mut config = self.site.state_config.clone();
+        config.owner = format!("{} in task {}", transform.uid, self.id);
         if let BackendConfig::Disk { dir } = &mut config.backend {
             let number = OPENED.fetch_add(1, Ordering::Relaxed);
             dir.push(format!("{}-{}-{number}", transform.id, self.id.index));

@@ -9,6 +9,7 @@
 //! then `sealed(n)` or `aborted(n)`. A restore is `register`, `load` of every batch, `loaded(n)`.
 
 mod backend;
+mod budget;
 mod changes;
 mod config;
 mod disk;
@@ -28,10 +29,11 @@ use millstream_api::ids::Epoch;
 
 use crate::keys::KeyBatch;
 use backend::{Backend, SnapshotCursor};
+use budget::{Budget, Reached};
 use changes::{ChangeBuilder, Changes};
 pub use changes::{ChangeOp, GROUP_COLUMN, NAMESPACE_COLUMN, OP_COLUMN, WRITTEN_COLUMN, change_schema};
 pub use config::{BackendConfig, StateConfig};
-pub use error::StateError;
+pub use error::{Fullness, StateError, TableSize};
 use memory::SnapshotSpan;
 pub use row::{RowArrays, RowMut, RowRef};
 use table::{Moment, TableDef};
@@ -110,8 +112,10 @@ pub struct State {
     backend: Backend,
     versions: Versions,
     now_ms: i64,
-    bytes_max: u64,
+    budget: Budget,
     undo_bytes_max: u64,
+    /// What people know it by: its transform and task.
+    owner: String,
     snapshot: Option<SnapshotRun>,
 }
 
@@ -129,7 +133,7 @@ struct SnapshotRun {
 /// State without tables, for transforms that keep none.
 impl Default for State {
     fn default() -> Self {
-        Self::with(0..0, Backend::memory(0..0), u64::MAX, u64::MAX)
+        Self::with(0..0, Backend::memory(0..0), &StateConfig::unbounded())
     }
 }
 
@@ -140,17 +144,32 @@ impl State {
             BackendConfig::Memory => Backend::memory(groups.clone()),
             BackendConfig::Disk { dir } => Backend::disk(dir, groups.clone())?,
         };
-        Ok(Self::with(groups, backend, config.bytes_max, config.undo_bytes_max))
+        Ok(Self::with(groups, backend, config))
     }
 
-    fn with(groups: Range<u16>, backend: Backend, bytes_max: u64, undo_bytes_max: u64) -> Self {
-        let versions = Versions::default();
-        Self { groups, tables: Vec::new(), backend, versions, now_ms: 0, bytes_max, undo_bytes_max, snapshot: None }
+    fn with(groups: Range<u16>, backend: Backend, config: &StateConfig) -> Self {
+        Self {
+            groups,
+            tables: Vec::new(),
+            backend,
+            versions: Versions::default(),
+            now_ms: 0,
+            budget: Budget::new(config.bytes_max),
+            undo_bytes_max: config.undo_bytes_max,
+            owner: config.owner.clone(),
+            snapshot: None,
+        }
     }
 
     /// The key groups that it was opened for.
     pub fn groups(&self) -> &Range<u16> {
         &self.groups
+    }
+
+    /// From now on it is bounded so: it outlived a deployment, and the next one divides the worker's budget anew.
+    pub fn set_bounds(&mut self, config: &StateConfig) {
+        self.budget = Budget::new(config.bytes_max);
+        self.undo_bytes_max = config.undo_bytes_max;
     }
 
     /// Declares a table. Every table is declared before the first access and before `load`.
@@ -228,6 +247,7 @@ impl State {
 
     /// The barrier of `epoch` has passed: later changes belong to later epochs. Cheap.
     pub fn end_epoch(&mut self, epoch: Epoch) -> Result<(), StateError> {
+        self.budget.rearm(self.backend.total_bytes());
         self.versions.end(epoch).map(|_| ())
     }
 
@@ -322,6 +342,16 @@ impl State {
         self.backend.rows(table.index())
     }
 
+    /// What each table holds, in order of declaration.
+    #[must_use]
+    pub fn table_sizes(&self) -> Vec<TableSize> {
+        let size = |(id, spec): (TableId, &TableSpec)| {
+            let (rows, bytes) = (self.rows(id), self.bytes(id));
+            TableSize { table: spec.name.clone(), rows, bytes }
+        };
+        self.tables().map(size).collect()
+    }
+
     /// Memory of the undo layers.
     #[must_use]
     pub fn undo_bytes(&self) -> u64 {
@@ -334,21 +364,22 @@ impl State {
 
     fn check_budgets(&mut self) -> Result<(), StateError> {
         let bytes = self.backend.total_bytes();
-        if bytes > self.bytes_max {
-            let largest = (0..self.tables.len()).max_by_key(|table| self.backend.bytes(*table));
-            let detail = largest.map_or_else(String::new, |table| {
-                format!(
-                    "table {} is the largest with {} rows; give the worker more memory, raise the parallelism, or set a state TTL",
-                    self.tables[table].spec.name,
-                    self.backend.rows(table)
-                )
-            });
-            return Err(StateError::Limit { bytes, limit: self.bytes_max, detail });
+        match self.budget.check(bytes) {
+            None => {}
+            Some(Reached::Warning) => tracing::warn!("{}", self.fullness(bytes)),
+            Some(Reached::Limit) => return Err(StateError::Full(Box::new(self.fullness(bytes)))),
         }
         if self.backend.undo_bytes() > self.undo_bytes_max && self.versions.keeps_images() {
             self.give_up_undo()?;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn fullness(&self, bytes: u64) -> Fullness {
+        let mut tables = self.table_sizes();
+        tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
+        Fullness { owner: self.owner.clone(), bytes, bytes_max: self.budget.bytes_max(), tables }
     }
 
     /// Frees the pre-images. The snapshot in flight needs them, so what is left of it is taken now.

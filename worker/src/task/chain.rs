@@ -238,12 +238,16 @@ impl Chain {
         ids.collect()
     }
 
-    /// Hands the transforms' own counters to the metrics.
+    /// Hands the transforms' own counters and the sizes of their tables to the metrics.
     pub(super) fn report_counters(&self, metrics: &TaskMetrics) {
         for node in &self.nodes {
             let counters = node.counters();
             if !counters.is_empty() {
                 metrics.set_transform(&node.uid, counters);
+            }
+            let tables = node.state().map(State::table_sizes).unwrap_or_default();
+            if !tables.is_empty() {
+                metrics.set_tables(&node.uid, tables);
             }
         }
     }

@@ -99,7 +99,7 @@ fn state_kind(error: &StateError) -> FailureKind {
     match error {
         StateError::Disk { .. } => FailureKind::Transient,
         StateError::Mismatch { .. } => FailureKind::State,
-        StateError::Limit { .. } | StateError::DiskFull { .. } => FailureKind::User,
+        StateError::Full(_) | StateError::Limit { .. } | StateError::DiskFull { .. } => FailureKind::User,
         StateError::Bug { .. } => FailureKind::Bug,
     }
 }

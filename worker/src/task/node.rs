@@ -192,6 +192,13 @@ impl Node {
         }
     }
 
+    pub(super) fn state(&self) -> Option<&State> {
+        match &self.kind {
+            Kind::Transform(node) => Some(&node.state),
+            _ => None,
+        }
+    }
+
     pub(super) fn state_mut(&mut self) -> Option<(&TransformUid, &mut State)> {
         match &mut self.kind {
             Kind::Transform(node) => Some((&self.uid, &mut node.state)),

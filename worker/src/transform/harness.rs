@@ -269,7 +269,7 @@ impl Task {
         let scratch = (backend == Backend::Disk).then(|| tempfile::tempdir().unwrap());
         let dir = scratch.as_ref().map(|s| s.path().join("state"));
         let backend = dir.map_or(BackendConfig::Memory, |dir| BackendConfig::Disk { dir });
-        let config = StateConfig { backend, bytes_max: 1 << 30, undo_bytes_max: 1 << 30 };
+        let config = StateConfig { owner: "t".into(), backend, bytes_max: 1 << 30, undo_bytes_max: 1 << 30 };
         let mut state = State::open(&config, groups).unwrap();
         let cx = BuildContext { graph, max_parallelism: MAX_PARALLELISM };
         let transform = build(graph.transform(TransformId(id)), &cx, &mut state).unwrap();

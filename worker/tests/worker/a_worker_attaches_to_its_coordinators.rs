@@ -11,6 +11,7 @@ use millstream_api::flinkjob::{CheckpointSpec, StateSpec};
 use millstream_api::ids::Generation;
 use millstream_coordinator::runtime::{LinkReport, ToLink, WorkerLink};
 use millstream_coordinator::transport::{self, TransportConfig, WorkerServer};
+use millstream_net::Security;
 use millstream_store::LocalStore;
 use millstream_worker::attach::{self, AttachConfig, AttachError, Parting, ShuffleAddress};
 use millstream_worker::exchange::remote::ShuffleConfig;
@@ -38,7 +39,7 @@ impl Coordinator {
     }
 
     async fn at(address: &str, version: &str, settings: WorkerSettings) -> Self {
-        let listener = WorkerServer::bind(address).await.unwrap();
+        let listener = WorkerServer::bind(address, &Security::plain()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (arrivals, workers) = mpsc::channel(4);
         let (rules, ruling) = watch::channel(None);
@@ -76,6 +77,7 @@ impl Attached {
     fn to(coordinators: &[&str]) -> Self {
         let coordinators = coordinators.iter().map(|c| (*c).to_owned()).collect();
         Self::with(AttachConfig {
+            security: Security::plain(),
             coordinators,
             job: "shop/orders".to_owned(),
             slots: 2,
@@ -268,6 +270,7 @@ async fn a_worker_that_is_asked_to_stop_says_so_to_all_and_waits_for_the_release
 async fn a_worker_that_nobody_releases_goes_after_the_drain_timeout() {
     let mut coordinator = Coordinator::new().await;
     let config = AttachConfig {
+        security: Security::plain(),
         coordinators: vec![coordinator.address.clone()],
         job: String::new(),
         slots: 1,

@@ -89,7 +89,11 @@ impl Coordinator {
             state_bytes_max: 256 << 20,
             undo_bytes_max: 256 << 20,
             io_threads: 2,
-            shuffle: ShuffleConfig { listener: listener.map(Arc::new), compression: self.compression },
+            shuffle: ShuffleConfig {
+                listener: listener.map(Arc::new),
+                compression: self.compression,
+                ..ShuffleConfig::default()
+            },
         });
         self.workers.push(worker.unwrap());
     }

@@ -1,5 +1,6 @@
 //! What the scenarios share: a real broker, a real S3 server, and the binary as a process.
 
+pub mod certificates;
 pub mod kafka;
 pub mod process;
 pub mod proxy;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use millstream_api::ids::WorkerId;
+use millstream_net::{ConnectError, Roles, Security};
 use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower_service::Service;
 
@@ -25,10 +26,11 @@ pub(super) async fn dial(
     party: &Party,
     to: WorkerId,
     outgoing: OutboundBody,
+    security: &Security,
 ) -> Result<(Channel, Body), LinkError> {
     let failed = |reason: String| LinkError::Connect { address: address.to_owned(), reason };
     let hello = Hello::new(party, to).to_header().ok_or_else(|| failed("the job's name is no text".to_owned()))?;
-    let mut client = connect(address).await.map_err(|e| failed(chain(&e)))?;
+    let mut client = connect(address, security).await?;
     let request = Request::post(METHOD)
         .version(http::Version::HTTP_2)
         .header(http::header::CONTENT_TYPE, "application/grpc")
@@ -50,18 +52,23 @@ pub(super) async fn dial(
 }
 
 /// The one place that opens a connection.
-async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(HTTP_FRAME_BYTES_MAX)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
+async fn connect(address: &str, security: &Security) -> Result<Channel, LinkError> {
+    let connected = millstream_net::connect(address, security, Roles::WORKER, CONNECT_TIMEOUT, |endpoint| {
+        endpoint
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(HTTP_FRAME_BYTES_MAX)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+    });
+    connected.await.map_err(|error| {
+        let (address, reason) = (address.to_owned(), error.reason().to_owned());
+        match error {
+            ConnectError::Refused { .. } => LinkError::Refused { address, reason },
+            ConnectError::Address { .. } | ConnectError::Away { .. } => LinkError::Connect { address, reason },
+        }
+    })
 }
 
 /// An error with its causes: tonic's own text says "transport error" only.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_api::ids::WorkerId;
+use millstream_net::Security;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -48,6 +49,7 @@ pub struct ShuffleConfig {
     /// Where the others reach this worker. `None`: it is on its own.
     pub listener: Option<Arc<std::net::TcpListener>>,
     pub compression: Compression,
+    pub security: Security,
 }
 
 /// A worker's side of the shuffle, for its whole life.
@@ -55,6 +57,7 @@ pub struct ShuffleConfig {
 pub struct Shuffle {
     reception: Arc<Reception>,
     compression: Compression,
+    security: Security,
     metrics: Arc<ShuffleMetrics>,
     io: Handle,
 }
@@ -90,9 +93,10 @@ impl Shuffle {
     pub fn start(config: &ShuffleConfig, metrics: Arc<ShuffleMetrics>, io: &Handle) -> std::io::Result<Self> {
         let reception = Arc::new(Reception::new(LINK_UP_MAX, Arc::clone(&metrics)));
         if let Some(listener) = &config.listener {
-            server::serve(listener, Arc::clone(&reception), io)?;
+            server::serve(listener, &config.security, Arc::clone(&reception), io)?;
         }
-        Ok(Self { reception, compression: config.compression, metrics, io: io.clone() })
+        let security = config.security.clone();
+        Ok(Self { reception, compression: config.compression, security, metrics, io: io.clone() })
     }
 
     /// The channels to one other worker, none yet.
@@ -119,7 +123,7 @@ impl Shuffle {
             let link = Link { peer, channels, metrics: Arc::clone(&self.metrics), tell: tell.clone() };
             if peer < party.worker {
                 let address = addresses.get(&peer).cloned();
-                tasks.spawn_on(link.dial(address, party.clone(), body), &self.io);
+                tasks.spawn_on(link.dial(address, party.clone(), body, self.security.clone()), &self.io);
             } else {
                 let (expected, arrival) = reception::awaited(body);
                 awaited.insert(peer, expected);
@@ -147,10 +151,10 @@ struct Link<T> {
 }
 
 impl<T: Fn(LinkNews)> Link<T> {
-    async fn dial(self, address: Option<String>, party: Party, body: outbound::OutboundBody) {
+    async fn dial(self, address: Option<String>, party: Party, body: outbound::OutboundBody, security: Security) {
         let dial = async {
             let address = address.ok_or(LinkError::NoAddress)?;
-            dial::dial(&address, &party, self.peer, body).await
+            dial::dial(&address, &party, self.peer, body, &security).await
         };
         let dialled = tokio::time::timeout(LINK_UP_MAX, dial).await.unwrap_or(Err(LinkError::Late(LINK_UP_MAX)));
         match dialled {

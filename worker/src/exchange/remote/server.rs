@@ -12,12 +12,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
+use millstream_net::{Listener, Roles, Security};
 use tokio::runtime::Handle;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tower_service::Service;
 
 use super::hello::{HELLO, Hello};
@@ -38,11 +38,14 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 const CALLS_PER_CONNECTION_MAX: u32 = 4;
 
 /// Serves until the runtime ends. The one place that accepts connections.
-pub(super) fn serve(listener: &TcpListener, reception: Arc<Reception>, io: &Handle) -> std::io::Result<()> {
-    let listener = listener.try_clone()?;
-    listener.set_nonblocking(true)?;
+pub(super) fn serve(
+    listener: &TcpListener,
+    security: &Security,
+    reception: Arc<Reception>,
+    io: &Handle,
+) -> std::io::Result<()> {
     let _runtime = io.enter();
-    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    let incoming = Listener::from_std(listener.try_clone()?, security, Roles::WORKER)?.incoming();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -8,6 +8,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use millstream_api::control::Attempt;
 use millstream_api::ids::{Epoch, Generation};
+use millstream_net::Security;
 
 use super::*;
 use crate::element::{Barrier, Element, Mutation};
@@ -46,7 +47,11 @@ impl Side {
     fn new(io: &Handle) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let config = ShuffleConfig { listener: Some(Arc::new(listener)), compression: Compression::None };
+        let config = ShuffleConfig {
+            listener: Some(Arc::new(listener)),
+            compression: Compression::None,
+            security: Security::plain(),
+        };
         let metrics = Arc::new(ShuffleMetrics::default());
         let shuffle = Shuffle::start(&config, Arc::clone(&metrics), io).unwrap();
         Self { shuffle, metrics, address, wake: Wake::default() }
@@ -245,7 +250,8 @@ fn answer_to(frames: Vec<Bytes>) -> (LinkError, u64) {
     sender.push(Element::Watermark(1)).unwrap();
     let (_links, news) = side.link_up(party(0, 3), 1, ends, "");
     let (outbound, body) = outbound::outbound(Arc::default());
-    let call = io.spawn(async move { dial::dial(&side.address, &party(1, 3), WorkerId(0), body).await });
+    let call =
+        io.spawn(async move { dial::dial(&side.address, &party(1, 3), WorkerId(0), body, &Security::plain()).await });
     frames.into_iter().for_each(|frame| outbound.send(frame));
     let _client = io.block_on(call).unwrap().unwrap();
     assert!(matches!(news.recv_timeout(STEP_TIME_MAX), Ok(LinkNews::Up { .. })));
@@ -295,7 +301,8 @@ fn a_connection_that_ends_within_a_frame_is_counted() {
     outbound.send(frame::control(ChannelId(0), &Element::Watermark(1)).unwrap().slice(..10));
     outbound.end();
     let address = side.address.clone();
-    let _client = io.block_on(async { dial::dial(&address, &party(1, 3), WorkerId(0), body).await.unwrap() });
+    let _client =
+        io.block_on(async { dial::dial(&address, &party(1, 3), WorkerId(0), body, &Security::plain()).await.unwrap() });
     assert!(matches!(news.recv_timeout(STEP_TIME_MAX), Ok(LinkNews::Up { .. })));
     assert!(matches!(down(&news), LinkError::Frame(FrameError::Truncated)));
     assert_eq!(side.metrics.read().frames_refused, 1);

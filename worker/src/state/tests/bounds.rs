@@ -87,10 +87,11 @@ fn past_the_undo_bound_roll_back_goes_but_no_change_is_lost() {
 }
 
 #[test]
-fn over_budget_is_an_error_that_names_the_table() {
+fn over_budget_is_an_error_that_names_the_tables_with_keys_and_bytes() {
     let config = StateConfig { bytes_max: 50_000, ..memory_config() };
     let mut state = State::open(&config, 0..MAX_PARALLELISM as u16).unwrap();
-    let table = state.register(counts("clicks")).unwrap();
+    let (few, many) = (state.register(counts("users")).unwrap(), state.register(counts("clicks")).unwrap());
+    add(&mut state, few, 0, 0..1);
     let error = (0..100i64)
         .find_map(|i| {
             let keys = keys(i * 100..i * 100 + 100);
@@ -98,10 +99,19 @@ fn over_budget_is_an_error_that_names_the_table() {
                 row.set_i64(0, 1);
                 Ok::<_, StateError>(Change::Keep)
             };
-            state.update(table, Namespaces::One(0), &keys, set).err()
+            state.update(many, Namespaces::One(0), &keys, set).err()
         })
         .unwrap();
-    assert!(error.to_string().contains("over the limit of 50000 bytes: table clicks"), "{error}");
+    let StateError::Full(full) = &error else { panic!("{error}") };
+    let expected: Vec<_> = [("clicks", many), ("users", few)]
+        .map(|(table, id)| TableSize { table: table.to_owned(), rows: state.rows(id), bytes: state.bytes(id) })
+        .into();
+    assert_eq!(full.tables, expected);
+    let text = error.to_string();
+    assert!(text.starts_with("state of count/0 in task 1/0: "), "{text}");
+    assert!(text.contains("% of its limit of 48.8 KiB; table clicks: "), "{text}");
+    assert!(text.contains("; table users: 1 key, "), "{text}");
+    assert!(text.ends_with("let state expire (table.exec.state.ttl)"), "{text}");
 }
 
 #[test]

@@ -27,7 +27,12 @@ pub(crate) fn counts(name: &str) -> TableSpec {
 }
 
 pub(crate) fn memory_config() -> StateConfig {
-    StateConfig { backend: BackendConfig::Memory, bytes_max: 1 << 30, undo_bytes_max: 1 << 30 }
+    StateConfig {
+        owner: "count/0 in task 1/0".into(),
+        backend: BackendConfig::Memory,
+        bytes_max: 1 << 30,
+        undo_bytes_max: 1 << 30,
+    }
 }
 
 pub(crate) fn open(spec: TableSpec) -> (State, TableId) {

@@ -1,0 +1,108 @@
+//! A cluster whose processes have certificates.
+
+use std::time::Duration;
+
+use crate::cluster::{Copying, assert_exact, wait_until_seen};
+use crate::operation::get;
+use crate::support::certificates::Authority;
+use crate::support::process::{Job, Process};
+use crate::support::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Each number once, by a group of its own: rows cross from worker to worker.
+fn grouping(manifest: &str) -> String {
+    let (source, target) = manifest.split_once("CREATE TABLE target").expect("the job has one");
+    let target = target
+        .replace("(id BIGINT)", "(id BIGINT, times BIGINT, PRIMARY KEY (id) NOT ENFORCED)")
+        .replace("'connector' = 'kafka'", "'connector' = 'upsert-kafka'")
+        .replace("'format' = 'json'", "'key.format' = 'json', 'value.format' = 'json'")
+        .replace("SELECT id FROM source", "SELECT id, COUNT(*) FROM source GROUP BY id");
+    format!("{source}CREATE TABLE target{target}")
+}
+
+/// Where the page of a process is.
+fn page_of(process: &Process) -> String {
+    let log = process.stderr();
+    log.split("status on http://").nth(1).and_then(|r| r.split('/').next()).expect("it is in the log").to_owned()
+}
+
+/// The sum of the refused connections in a page of metrics.
+fn refused(page: &str) -> f64 {
+    let metrics = get(page, "/metrics");
+    let samples = metrics.lines().filter(|line| line.starts_with("millstream_refused_connections_total{"));
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn a_job_over_mutual_tls_is_exact_although_workers_are_killed_and_strangers_come() {
+    let Some(copying) = Copying::new("cluster over TLS", false) else { return };
+    let (authority, other) = (Authority::new(), Authority::new());
+    copying.job.rewrite(&grouping(&copying.manifest(false, "")));
+    let of_coordinator = authority.issue("copy/coordinator", &authority);
+    let of_workers = authority.issue("copy/worker", &authority);
+    let coordinator = of_coordinator.given_to(copying.job.coordinator("127.0.0.1:0")).arg("--http").arg("127.0.0.1:0");
+    let coordinator = coordinator.start();
+    let address = copying.address_of(&coordinator);
+    let worker = || of_workers.given_to(copying.job.worker(&address, 1)).start();
+
+    // Nobody of these may register, though there is room for them.
+    let strangers = [
+        copying.job.worker(&address, 2),
+        other.issue("copy/worker", &other).given_to(copying.job.worker(&address, 2)),
+        other.issue("copy/worker", &authority).given_to(copying.job.worker(&address, 2)),
+        authority.issue("returns/worker", &authority).given_to(copying.job.worker(&address, 2)),
+    ]
+    .map(|stranger| stranger.start());
+    for stranger in &strangers {
+        stranger.wait_for_log("is not reached", LIMIT);
+    }
+    coordinator.wait_for_log("refused a connection from", LIMIT);
+    let page = page_of(&coordinator);
+    wait_for("each stranger to be counted", LIMIT, || (refused(&page) >= 4.0).then_some(()));
+    assert!(!coordinator.stderr().contains("registered"), "{}", coordinator.stderr());
+
+    let (first, _second) = (worker(), worker());
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 500);
+    first.kill();
+    let _third = worker();
+    copying.produce(1_000..2_000);
+    reader.read_exactly(2_000, LIMIT);
+    assert_exact(&reader, 2_000);
+    drop(strangers);
+    let stopped = coordinator.stop(LIMIT);
+    assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_told_at_the_start() {
+    let manifest = "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: generated
+spec:
+  checkpoint:
+    storage: /tmp
+  sql: |
+    CREATE TABLE source (id BIGINT) WITH ('connector' = 'datagen');
+    CREATE TABLE target (id BIGINT) WITH ('connector' = 'blackhole');
+    INSERT INTO target SELECT id FROM source;
+";
+    let job = Job::new(manifest);
+    let authority = Authority::new();
+    let of_worker = authority.issue("generated/worker", &authority);
+    let refusal = |run: crate::support::process::Run, code: i32, text: &str| {
+        let refused = run.finish(LIMIT);
+        assert_eq!(refused.code(), code, "{}", refused.stderr);
+        assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    };
+    let not_ours = "is for millstream://default/generated/worker, but this process is millstream://";
+    refusal(of_worker.given_to(job.coordinator("127.0.0.1:0")), 4, not_ours);
+    refusal(of_worker.given_to(job.worker("127.0.0.1:1", 1)).arg("--job").arg("default/other"), 4, not_ours);
+    let some = job.worker("127.0.0.1:1", 1).arg("--tls-cert").arg("tls.crt");
+    refusal(some, 2, "give all of --tls-cert, --tls-key and --tls-ca, or none of them");
+    std::fs::write(of_worker.file("tls.key"), "nothing").unwrap();
+    refusal(of_worker.given_to(job.worker("127.0.0.1:1", 1)), 4, "tls.key: it holds no unencrypted private key");
+}
