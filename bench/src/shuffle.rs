@@ -177,9 +177,9 @@ fn connect(arguments: &ShuffleArguments) -> anyhow::Result<Pair> {
     let compression = if arguments.lz4 { Compression::Lz4 } else { Compression::None };
     let io = || tokio::runtime::Builder::new_multi_thread().worker_threads(IO_THREADS).enable_all().build();
     let (to_io, from_io) = (io()?, io()?);
-    let to = ShuffleConfig { listener: Some(Arc::new(listener)), compression };
+    let to = ShuffleConfig { listener: Some(Arc::new(listener)), compression, ..ShuffleConfig::default() };
     let to = Shuffle::start(&to, Arc::default(), to_io.handle())?;
-    let from = Shuffle::start(&ShuffleConfig { listener: None, compression }, Arc::default(), from_io.handle())?;
+    let from = Shuffle::start(&ShuffleConfig { listener: None, compression, ..ShuffleConfig::default() }, Arc::default(), from_io.handle())?;
     let (mut to_ends, mut from_ends) = (to.ends(), from.ends());
     let schema = batch(0, 0).schema();
     let mut channels = Vec::new();
