@@ -1,6 +1,6 @@
 //! A world in which one rule of the protocol is switched off: the oracle must notice.
 
-use millstream_sim::Rules;
+use millstream_sim::{Rules, Watch};
 
 use crate::many_seeds::broken;
 
@@ -8,7 +8,7 @@ use crate::many_seeds::broken;
 const SEEDS_MAX: u64 = 3_000;
 
 fn noticed(name: &str, rules: Rules) {
-    let hit = (0..SEEDS_MAX).find_map(|seed| broken(seed, rules, false).0.map(|why| (seed, why)));
+    let hit = (0..SEEDS_MAX).find_map(|seed| broken(seed, rules, Watch::ReaderOnly, false).0.map(|why| (seed, why)));
     let (seed, why) = hit.unwrap_or_else(|| panic!("{name}: not noticed in {SEEDS_MAX} seeds"));
     eprintln!("{name}: seed {seed}: {why}");
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_sim::{Coverage, Rules, simulate};
+use millstream_sim::{Coverage, Rules, Watch, simulate};
 
 /// What the suite runs, within three minutes on two cores in the `ci` profile.
 const SEEDS: u64 = 10_000;
@@ -66,8 +66,8 @@ const MUST_SEE: &[&str] = &[
 ];
 
 /// The verdict over one seed, a panic included.
-pub fn broken(seed: u64, rules: Rules, trace: bool) -> (Option<String>, Coverage) {
-    match catch_unwind(AssertUnwindSafe(|| simulate(seed, rules, trace))) {
+pub fn broken(seed: u64, rules: Rules, watch: Watch, trace: bool) -> (Option<String>, Coverage) {
+    match catch_unwind(AssertUnwindSafe(|| simulate(seed, rules, watch, trace))) {
         Ok(verdict) => (verdict.broken, verdict.coverage),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -81,7 +81,7 @@ pub fn broken(seed: u64, rules: Rules, trace: bool) -> (Option<String>, Coverage
 fn a_reader_sees_each_number_once() {
     if let Ok(seed) = std::env::var("MILLSTREAM_SIM_SEED") {
         let seed = seed.parse().expect("MILLSTREAM_SIM_SEED is a number");
-        let (broken, coverage) = broken(seed, Rules::default(), true);
+        let (broken, coverage) = broken(seed, Rules::default(), Watch::All, true);
         eprintln!("{coverage:#?}");
         assert_eq!(broken, None, "seed {seed}");
         return;
@@ -96,7 +96,7 @@ fn a_reader_sees_each_number_once() {
             if seed >= seeds || failed.lock().expect("no panic while held").len() >= 10 {
                 break;
             }
-            let (broken, seen) = broken(seed, Rules::default(), false);
+            let (broken, seen) = broken(seed, Rules::default(), Watch::All, false);
             own.add(&seen);
             if let Some(why) = broken {
                 failed.lock().expect("no panic while held").push((seed, why));
