@@ -255,7 +255,7 @@ impl Core {
             Event::Appended { seq, outcome } => self.on_appended(now, seq, outcome),
             Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
             Event::StateListed { objects } => self.on_state_listed(now, &objects),
-            Event::WorkerRegistered { worker, offer } => self.slots.register(worker, offer),
+            Event::WorkerRegistered { worker, offer } => self.on_worker_registered(worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
@@ -345,6 +345,9 @@ impl Core {
         if report.attempt != self.attempt() || !self.slots.contains(worker) {
             return;
         }
+        if task_of(&report.report).is_some_and(|task| !self.slots.runs_index(worker, task.index)) {
+            return;
+        }
         match report.report {
             Report::TransactionsFinished { outcome } => self.on_finished(now, &outcome),
             Report::TransactionsAborted { outcome } => self.on_aborted(now, &outcome),
@@ -362,6 +365,15 @@ impl Core {
                 self.fail(now, Failure { kind: failure.kind, message });
             }
             Report::CommandFailed { failure } => self.fail(now, failure),
+        }
+    }
+
+    /// It may run what an earlier attempt deployed, and lost its coordinator, or only the connection. Whatever it is told
+    /// next, its tasks would take for meant for them, and answer in this attempt; so they stop first, and keep their states.
+    fn on_worker_registered(&mut self, worker: WorkerId, offer: WorkerOffer) {
+        self.slots.register(worker, offer);
+        if self.generation.is_some() && self.phase != Phase::Ended {
+            self.tell(worker, control::Command::Suspend);
         }
     }
 
@@ -545,6 +557,23 @@ impl Core {
 
     fn graph(&self) -> Arc<millstream_api::graph::JobGraph> {
         Arc::clone(&self.config.graph)
+    }
+}
+
+/// The task that a report is about: its worker alone speaks for it.
+fn task_of(report: &Report) -> Option<TaskId> {
+    match report {
+        Report::Acknowledged(snapshot) => Some(snapshot.task),
+        Report::Declined { task, .. }
+        | Report::Committed { task, .. }
+        | Report::EndOfInput { task }
+        | Report::TaskFailed { task, .. } => Some(*task),
+        Report::TransactionsFinished { .. }
+        | Report::TransactionsAborted { .. }
+        | Report::TransactionsFenced
+        | Report::Inspected { .. }
+        | Report::Deployed
+        | Report::CommandFailed { .. } => None,
     }
 }
 
