@@ -154,6 +154,9 @@ pub struct CountTask {
     pub triggered: Option<Epoch>,
     /// Barriers up to here are of aborted epochs, or done.
     pub done_through: Option<Epoch>,
+    /// The last epoch that came through here is neither sealed nor given up, as far as this task knows. The next barrier
+    /// waits: it may come over another connection than the decision, and sooner.
+    undecided: Option<Epoch>,
     pub ended: bool,
     /// The uploads that are under way or done, by epoch, until acknowledged.
     pub uploading: BTreeMap<Epoch, Change>,
@@ -180,6 +183,7 @@ impl CountTask {
             sink,
             triggered: None,
             done_through: None,
+            undecided: None,
             ended: false,
             uploading: BTreeMap::new(),
         }
@@ -227,6 +231,9 @@ impl CountTask {
     /// The epoch whose barrier has come on every input, if there is one.
     #[must_use]
     pub fn aligned(&self) -> Option<Epoch> {
+        if self.undecided.is_some() {
+            return None;
+        }
         let newest = self.channels.iter().filter_map(|c| c.barrier).chain(self.triggered).max()?;
         let through = self.channels.iter().all(|c| (c.ended && c.queue.is_empty()) || c.barrier == Some(newest));
         (through && Some(newest) > self.done_through).then_some(newest)
@@ -238,6 +245,7 @@ impl CountTask {
             channel.barrier = None;
         }
         self.done_through = Some(epoch);
+        self.undecided = Some(epoch);
         self.triggered = None;
         let layer = Layer { counts: self.counts.clone(), watermark: self.watermark, ended: self.ended };
         self.layers.insert(epoch, layer);
@@ -249,12 +257,14 @@ impl CountTask {
     }
 
     pub fn sealed(&mut self, epoch: Epoch) {
+        self.undecided.take_if(|undecided| *undecided <= epoch);
         self.layers.retain(|e, _| *e >= epoch);
         self.dirty.retain(|_, changed| *changed > epoch);
         self.uploading.retain(|e, _| *e > epoch);
     }
 
     pub fn aborted(&mut self, epoch: Epoch, keep_dirty: bool) {
+        self.undecided.take_if(|undecided| *undecided <= epoch);
         self.sink.aborted(epoch);
         self.done_through = self.done_through.max(Some(epoch));
         self.layers.remove(&epoch);

@@ -28,6 +28,9 @@ impl World {
     }
 
     pub(super) fn attach_soon(&mut self, worker: ProcessId, coordinator: ProcessId) {
+        if self.plan.cluster.is_none() {
+            return;
+        }
         let soon = self.now + self.below(AGAIN_MS);
         self.at(soon, Item::Connect { worker, coordinator });
     }

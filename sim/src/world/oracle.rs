@@ -108,12 +108,13 @@ impl World {
         let manifest = since.next().ok_or("an entry names an epoch that never was")?;
         let later: Vec<&Manifest> = since.collect();
         let unrecorded = manifest.transactions.iter().filter(|t| later.iter().all(|m| m.transactions.contains(t)));
-        let open = unrecorded.filter(|t| !self.broker.is_committed(&identity(t))).count();
-        if open > 0 {
+        let open: Vec<_> = unrecorded.filter(|t| !self.broker.is_committed(&identity(t))).collect();
+        if let Some(first) = open.first() {
             self.coverage.hit("rest of an epoch lost by choice");
             self.may_miss = true;
             if self.expired_transactions != ExpiredTransactions::AcceptLoss {
-                return Err(format!("epoch {epoch} is settled and {open} transactions are not visible"));
+                let seen = format!("{} transactions are not visible, {first:?} first", open.len());
+                return Err(format!("epoch {epoch} is settled and {seen}"));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use millstream_api::control::FailureKind;
 use millstream_api::flinkjob::{Duration, ExpiredTransactions, RestartSpec, RestoreSpec};
 use millstream_api::ids::Generation;
-use millstream_api::log::{Address, Owner};
+use millstream_api::log::{Address, EntryKind, Owner};
 use millstream_coordinator::job::{
     AppendOutcome, CheckpointConfig, Core, Event, JobConfig, Limits, Millis, Notice, Outcome, ProcessState,
 };
@@ -24,7 +24,10 @@ const SLOT_TIMEOUT_MS: Millis = 400;
 impl World {
     /// Starts a coordinator, unless one is there; in the one-process form the worker comes with it.
     pub(super) fn start(&mut self, take_over: bool) -> Result<(), String> {
-        let there = self.processes.values().any(|p| p.coordinator.is_some());
+        // One that was taken over from, and does not know, does not count.
+        let holder = self.holder();
+        let claims = |p: &Process| p.coordinator.as_ref().is_some_and(|c| c.core.status().generation.is_none());
+        let there = self.processes.values().any(|p| claims(p) || Some(p.id) == holder);
         if self.finished_at.is_some() || (there && !take_over) {
             return Ok(());
         }
@@ -60,6 +63,14 @@ impl World {
             self.staff()?;
         }
         Ok(())
+    }
+
+    /// The process of the newest term in the log.
+    fn holder(&self) -> Option<ProcessId> {
+        self.objects.log().iter().rev().find_map(|entry| match &entry.kind {
+            EntryKind::Start(start) => Some(ProcessId(start.address.process_id)),
+            _ => None,
+        })
     }
 
     fn worker(&self, id: ProcessId, slots: u32, client: &Client, seed: u64) -> Worker {
