@@ -1,11 +1,11 @@
-//! The server's side of the calls in `api/proto`; the messages are `api`'s.
+//! The calls in `api/proto`, both sides: a coordinator serves workers and asks other coordinators; the messages are `api`'s.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../api/proto");
     let files = protox::compile(["millstream/control/v1/control.proto"], ["../api/proto"])?;
     tonic_prost_build::configure()
         .build_server(true)
-        .build_client(false)
+        .build_client(true)
         .extern_path(".millstream.control.v1", "::millstream_api::proto::control::v1")
         .compile_fds(files)?;
     Ok(())

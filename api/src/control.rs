@@ -93,6 +93,8 @@ pub enum Command {
 pub struct Deployment {
     pub job: String,
     pub graph: Arc<JobGraph>,
+    /// What the coordinator takes the graph's hash to be. A worker that reads another graph out of this refuses.
+    pub graph_hash: u64,
     pub parallelism: u32,
     pub max_parallelism: u32,
     /// All tasks that run, on whatever worker: without those that the restored manifest has as finished
@@ -128,6 +130,10 @@ pub struct Running {
     pub worker: WorkerId,
     pub placement: Placement,
     pub job_uid: String,
+    /// The newest manifest that its tasks know of: restored, sealed or adopted.
+    pub decided: Option<Epoch>,
+    /// The newest epoch that all its tasks acknowledged in this attempt.
+    pub acknowledged: Option<Epoch>,
     /// The newest epoch that was triggered here.
     pub epoch_max: Option<Epoch>,
     /// Its tasks run and may go on: started, not suspended, not told to stop, and none has failed.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millstream_api::flinkjob::Duration;
 
 use crate::exit::Exit;
-use crate::{explain, run};
+use crate::{coordinator, explain, run, worker};
 
 /// Flink-style stream processing.
 #[derive(Debug, Parser)]
@@ -20,6 +21,10 @@ pub struct Arguments {
 enum Command {
     /// Run a job in this process until it ends or is stopped; run again, it goes on from its last checkpoint.
     Run(RunArguments),
+    /// Run a job's master in this process; workers that run its tasks come over the network.
+    Coordinator(CoordinatorArguments),
+    /// Run tasks of a job whose coordinator is another process.
+    Worker(WorkerArguments),
     /// Check a manifest and its SQL without running anything.
     Validate(JobArguments),
     /// Print the dataflow graph of a job.
@@ -51,12 +56,63 @@ pub struct RunArguments {
     pub parallelism: Option<u32>,
 }
 
+#[derive(Debug, Args)]
+pub struct CoordinatorArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Take workers on this address, such as 0.0.0.0:6123.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Where other processes reach that address, if it is not what is listened on. Default: this host's name where every
+    /// address is listened on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Whose job it is. Coordinators of one job on several machines must say the same. Default: this user on this machine.
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    /// Where the job's coordinators are, separated by commas.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true)]
+    pub coordinator: Vec<String>,
+    /// Task indexes that this process runs at once, a thread each.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: u32,
+    /// Only serve this job. Default: whatever job the coordinator has.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub job: Option<String>,
+    /// Take rows from other workers on this address.
+    #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:0")]
+    pub shuffle_listen: String,
+    /// How other workers reach this machine. Default: the address by which it reaches the coordinator.
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// How long tasks may take to move to other workers when this process is asked to stop.
+    #[arg(long, value_name = "DURATION", default_value = "30 s")]
+    pub drain_timeout: Duration,
+    /// Serve /metrics, /healthz and /status on this address, such as 127.0.0.1:9181.
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
+    /// Structure of the log on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// `text`, with a live line where standard error is a terminal.
     Auto,
     Text,
     Json,
+}
+
+impl LogFormat {
+    /// For processes that have nothing to show on a live line.
+    pub fn without_live_line(self) -> Self {
+        if self == Self::Auto { Self::Text } else { self }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +136,8 @@ impl Arguments {
     pub fn execute(self) -> Exit {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
+            Command::Coordinator(arguments) => coordinator::run(&arguments),
+            Command::Worker(arguments) => worker::run(&arguments),
             Command::Validate(arguments) => explain::validate(&arguments),
             Command::Explain(arguments) => explain::explain(&arguments),
         }

@@ -1,11 +1,12 @@
 //! The coordinator of a job: decides when epochs begin, seals them, restores after a failure.
 //!
 //! Three layers. [`job`] is the job master as a pure machine: events in, commands out; no tokio, no clock, no randomness.
-//! [`log`] reads and writes the job's log in the store. [`runtime`] connects the two with time, a worker's channels and
-//! signals. The simulation drives the first two.
+//! [`log`] reads and writes the job's log in the store. [`runtime`] connects the two with time, workers' channels and
+//! signals. The simulation drives the first two. [`transport`] brings workers of other processes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod job;
 pub mod log;
 pub mod runtime;
+pub mod transport;

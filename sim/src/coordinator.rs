@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millstream_api::control::WorkerReport;
-use millstream_api::ids::WorkerId;
+use millstream_api::ids::{Generation, WorkerId};
 use millstream_api::log::{LogEntry, STATE_FOLDER};
 use millstream_coordinator::job::{Command, Core, Event, ProcessState, StoredObject, WorkerOffer};
 use millstream_coordinator::log::{Log, problem};
@@ -54,7 +54,7 @@ impl Coordinator {
     }
 
     pub fn opened(&mut self, connection: ConnectionId, purpose: Purpose, peer: ProcessId, slots: u32) -> Option<Event> {
-        let Purpose::Control { worker } = purpose else { return None };
+        let Purpose::Control { worker, .. } = purpose else { return None };
         self.sessions.insert(worker, connection);
         let shuffle_address = (!self.local).then(|| address(peer));
         let name = format!("process {}", peer.0);
@@ -74,12 +74,18 @@ impl Coordinator {
         self.worker_of(connection).map(|worker| Event::Worker { worker, report })
     }
 
+    /// The term in which it rules.
+    #[must_use]
+    pub fn rules(&self) -> Option<Generation> {
+        self.core.status().generation.map(Generation)
+    }
+
     #[must_use]
     pub fn session_of(&self, worker: WorkerId) -> Option<ConnectionId> {
         self.sessions.get(&worker).copied()
     }
 
-    fn worker_of(&self, connection: ConnectionId) -> Option<WorkerId> {
+    pub fn worker_of(&self, connection: ConnectionId) -> Option<WorkerId> {
         self.sessions.iter().find(|(_, session)| **session == connection).map(|(worker, _)| *worker)
     }
 
@@ -89,7 +95,12 @@ impl Coordinator {
             Command::ReadLog => self.read_log(),
             Command::Delete(paths) => self.delete(paths),
             Command::ListState => self.list_state(),
-            Command::Append(_) | Command::Tell { .. } | Command::Notice(_) | Command::End(_) => {}
+            Command::Append(_)
+            | Command::Tell { .. }
+            | Command::Probe { .. }
+            | Command::Release { .. }
+            | Command::Notice(_)
+            | Command::End(_) => {}
         }
     }
 

@@ -19,6 +19,9 @@ pub fn crash_name(core: &Core) -> &'static str {
         (JobState::Restoring, _) => "crash while restoring",
         (JobState::Restarting, _) => "crash between attempts",
         (JobState::Starting, _) => "crash while starting",
+        (JobState::StandingBy, _) => "crash while standing by",
+        (JobState::TakingOver, _) => "crash while taking over",
+        (JobState::AwaitingSlots, _) => "crash while slots are missing",
         _ => "crash while ending",
     }
 }
@@ -58,6 +61,10 @@ pub fn notice_name(notice: &Notice) -> &'static str {
         Notice::AwaitingSlots { .. } => "waiting for slots",
         Notice::StartingSmaller { .. } => "starting smaller",
         Notice::Growing { .. } => "growing",
+        Notice::StandingBy { .. } => "standing by",
+        Notice::Adopted { .. } => "adopted",
+        Notice::Moving { room: true, .. } => "tasks move away from a worker",
+        Notice::Moving { room: false, .. } => "no room for the tasks of a worker that leaves",
         Notice::Stopping => "stopping",
         Notice::TookOver { .. } => "taken over",
         Notice::NotCollected { .. } => "not collected",
@@ -71,7 +78,7 @@ pub fn brief(input: &Input) -> String {
         Input::Message { connection, message } => match message {
             Message::Report(r) => format!("<- {}: {:?} {:?}", connection.0, r.attempt, r.report),
             Message::Command(c) => format!("-> {}: {:?} {:?}", connection.0, c.attempt, c.command),
-            Message::Frame(frame) => format!("-- {}: {frame:?}", connection.0),
+            other => format!("-- {}: {other:?}", connection.0),
         },
         Input::Done(Done::Restored(..)) => "done: restored".to_owned(),
         Input::Done(done) => format!("done: {done:?}"),
@@ -84,6 +91,6 @@ pub fn brief(input: &Input) -> String {
 /// Whether a trace leaves the input out: it says little, and often.
 #[must_use]
 pub fn is_noise(input: &Input) -> bool {
-    let frame = matches!(input, Input::Message { message: Message::Frame(_), .. });
+    let frame = matches!(input, Input::Message { message: Message::Frame(_) | Message::Heard { .. }, .. });
     frame || matches!(input, Input::Step | Input::Answer { .. } | Input::Core(Event::Tick))
 }

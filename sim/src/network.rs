@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use millstream_api::control::{Attempt, WorkerCommand, WorkerReport};
-use millstream_api::ids::WorkerId;
+use millstream_api::ids::{Generation, WorkerId};
 use millstream_coordinator::job::Millis;
 
 use crate::calls::ProcessId;
@@ -24,7 +24,8 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Between a coordinator (end 0) and a worker (end 1).
-    Control { worker: WorkerId },
+    /// `generation`: of the coordinator, when it rules as the connection is opened.
+    Control { worker: WorkerId, generation: Option<Generation> },
     /// Rows between two workers, of the tasks that were deployed in that attempt.
     Shuffle { of: Attempt },
 }
@@ -51,6 +52,15 @@ pub enum Message {
     Command(WorkerCommand),
     Report(WorkerReport),
     Frame(Frame),
+    /// From a worker: the ruling coordinator that it heard last, and how long ago.
+    Heard {
+        generation: Generation,
+        age_ms: Millis,
+    },
+    /// From a worker: its process is about to stop.
+    Leave,
+    /// To a worker: nothing of the job is there any more.
+    Released,
 }
 
 /// Somebody that can be cut off.

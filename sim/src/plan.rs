@@ -39,6 +39,8 @@ pub enum Fault {
     },
     /// One more than there were.
     WorkerComes,
+    /// SIGTERM to a worker: its tasks are to move first.
+    WorkerLeaves,
     /// A connection is cut; what is on its way is lost.
     Cut,
     /// Two cannot reach each other.
@@ -64,6 +66,7 @@ pub enum Fault {
 /// Who cannot reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
+    Coordinators,
     CoordinatorAndWorker,
     Workers,
     CoordinatorAndStore,
@@ -78,6 +81,10 @@ pub struct Cluster {
     pub workers: Vec<(Millis, u32)>,
     /// The job may begin with one slot.
     pub begins_smaller: bool,
+    /// One rules, the others stand by.
+    pub coordinators: u32,
+    /// Of a coordinator that is gone the others know that it is.
+    pub one_host: bool,
 }
 
 /// Everything about a run that does not depend on what happens in it.
@@ -146,7 +153,12 @@ fn draw_cluster(below: &mut impl FnMut(u64) -> u64) -> Cluster {
     let count = 1 + below(WORKERS_MAX);
     // Some are there from the beginning, some come later.
     let worker = |_| (below(2) * below(WORKERS_COME_WITHIN_MS), 1 + below(SLOTS_MAX) as u32);
-    Cluster { workers: (0..count).map(worker).collect(), begins_smaller: below(3) == 0 }
+    Cluster {
+        workers: (0..count).map(worker).collect(),
+        begins_smaller: below(3) == 0,
+        coordinators: 1 + below(2) as u32,
+        one_host: below(3) == 0,
+    }
 }
 
 /// Mostly short; now and then longer than the broker keeps a transaction.
@@ -163,10 +175,12 @@ fn draw_cluster_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fa
     match below(10) {
         0..=2 => Fault::KillWorker { back_after_ms: 10 + below(800) },
         3 | 4 => Fault::PauseWorker { for_ms },
-        5 => Fault::WorkerComes,
+        5 if below(2) == 0 => Fault::WorkerComes,
+        5 => Fault::WorkerLeaves,
         6 | 7 => Fault::Cut,
         _ => {
-            let between = match below(5) {
+            let between = match below(6) {
+                5 => Between::Coordinators,
                 0 => Between::CoordinatorAndWorker,
                 1 => Between::Workers,
                 2 => Between::CoordinatorAndStore,

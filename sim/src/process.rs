@@ -6,7 +6,7 @@ use millstream_api::control::{self, WorkerCommand, WorkerReport};
 use millstream_coordinator::job::{Command, Event, Millis, Notice, Outcome};
 
 use crate::calls::{Client, ProcessId, Reply};
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, process_at};
 use crate::network::{ConnectionId, Message, Purpose};
 use crate::worker::{Done, Worker};
 
@@ -44,7 +44,7 @@ impl Input {
     /// What stands still with the worker's threads.
     #[must_use]
     pub fn is_workers(&self) -> bool {
-        let command = |m: &Message| matches!(m, Message::Command(_) | Message::Frame(_));
+        let command = |m: &Message| matches!(m, Message::Command(_) | Message::Frame(_) | Message::Released);
         match self {
             Self::Done(_) | Self::Step => true,
             Self::Message { message, .. } => command(message),
@@ -67,6 +67,10 @@ pub struct Output {
     pub notices: Vec<Notice>,
     pub puts: Vec<(u64, &'static str)>,
     pub started: bool,
+    /// Who is to be asked whether it rules.
+    pub probes: Vec<ProcessId>,
+    /// The worker may go.
+    pub released: bool,
     pub outcome: Option<Outcome>,
 }
 
@@ -143,8 +147,30 @@ impl Process {
                     self.tell_core(now, event, output);
                 }
             }
-            Message::Command(command) => self.work(|worker| worker.command(connection, command)),
+            Message::Command(command) => self.work(|worker| {
+                let jobs = worker.command(connection, command);
+                if worker.ruler() == Some(connection) {
+                    worker.hear(now);
+                }
+                jobs
+            }),
             Message::Frame(frame) => self.work(|worker| worker.frame(connection, frame)),
+            Message::Heard { generation, age_ms } => {
+                let worker = self.coordinator.as_ref().and_then(|c| c.worker_of(connection));
+                if let Some(worker) = worker {
+                    self.tell_core(now, Event::WorkerHeard { worker, generation, age_ms }, output);
+                }
+            }
+            Message::Leave => {
+                let worker = self.coordinator.as_ref().and_then(|c| c.worker_of(connection));
+                if let Some(worker) = worker {
+                    self.tell_core(now, Event::WorkerLeaving { worker }, output);
+                }
+            }
+            Message::Released => {
+                let leaves = |w: &Worker| w.is_leaving() && w.ruler() == Some(connection);
+                output.released = self.worker.as_ref().is_some_and(leaves);
+            }
         }
     }
 
@@ -175,6 +201,11 @@ impl Process {
                 let Some(session) = coordinator.session_of(worker) else { return };
                 self.tell_worker(session, command, output);
             }
+            Command::Probe { address } => output.probes.extend(process_at(&address)),
+            Command::Release { worker } => {
+                let session = coordinator.session_of(worker);
+                output.messages.extend(session.map(|session| (session, Message::Released)));
+            }
             Command::Notice(notice) => output.notices.push(notice),
             Command::End(outcome) => output.outcome = Some(outcome),
             other => coordinator.call(other),
@@ -204,12 +235,15 @@ impl Process {
     fn collect(&mut self, output: &mut Output) {
         let Some(worker) = &mut self.worker else { return };
         let out = std::mem::take(&mut worker.out);
-        let master = worker.master();
-        let report = |report: WorkerReport| Some((master?, Message::Report(report)));
+        let report = |report: WorkerReport| {
+            let session = worker.session_of(report.attempt.generation)?;
+            Some((session, Message::Report(report)))
+        };
         output.messages.extend(out.reports.into_iter().filter_map(report));
         output.messages.extend(out.frames.into_iter().map(|(link, frame)| (link, Message::Frame(frame))));
         output.wanted.extend(out.wanted);
         output.closed.extend(out.closed);
+        output.messages.extend(out.leaves.into_iter().map(|session| (session, Message::Leave)));
     }
 }
 

@@ -256,23 +256,30 @@ impl CountTask {
         change
     }
 
-    pub fn sealed(&mut self, epoch: Epoch) {
-        self.undecided.take_if(|undecided| *undecided <= epoch);
+    /// False when it was known already.
+    pub fn sealed(&mut self, epoch: Epoch) -> bool {
+        if self.undecided.take_if(|undecided| *undecided == epoch).is_none() {
+            return false;
+        }
         self.layers.retain(|e, _| *e >= epoch);
         self.dirty.retain(|_, changed| *changed > epoch);
         self.uploading.retain(|e, _| *e > epoch);
+        true
     }
 
     pub fn aborted(&mut self, epoch: Epoch, keep_dirty: bool) {
-        self.undecided.take_if(|undecided| *undecided <= epoch);
-        self.sink.aborted(epoch);
         self.done_through = self.done_through.max(Some(epoch));
-        self.layers.remove(&epoch);
-        self.uploading.remove(&epoch);
         self.triggered = self.triggered.filter(|t| *t > epoch);
         for channel in &mut self.channels {
             channel.barrier = channel.barrier.filter(|b| *b > epoch);
         }
+        if self.undecided.take_if(|undecided| *undecided == epoch).is_none() {
+            // Its barrier never came through here.
+            return;
+        }
+        self.sink.aborted(epoch);
+        self.layers.remove(&epoch);
+        self.uploading.remove(&epoch);
         if !keep_dirty {
             self.dirty.retain(|_, changed| *changed > epoch);
         }

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attach;
 pub mod element;
 pub mod exchange;
 pub mod expr;

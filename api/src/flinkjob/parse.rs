@@ -164,6 +164,15 @@ pub fn check(job: &FlinkJob, text: &str) -> Vec<ManifestError> {
             format!("spec.parallelism {value} is out of range: 1 to spec.maxParallelism, which is {max}"),
         );
     }
+    if let Some(value) = spec.min_parallelism
+        && (value == 0 || value > spec.parallelism)
+    {
+        let max = spec.parallelism;
+        fail(
+            &["spec", "minParallelism"],
+            format!("spec.minParallelism {value} is out of range: 1 to spec.parallelism, which is {max}"),
+        );
+    }
     if spec.slots_per_worker == 0 || spec.slots_per_worker > 1024 {
         let value = spec.slots_per_worker;
         fail(&["spec", "slotsPerWorker"], format!("spec.slotsPerWorker {value} is out of range: 1 to 1024"));

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{CheckpointSpec, RestartSpec, RestoreSpec};
+use super::{CheckpointSpec, Duration, RestartSpec, RestoreSpec};
 
 /// The one `apiVersion` of this binary.
 pub const API_VERSION: &str = "millstream.dev/v1alpha1";
@@ -59,6 +59,13 @@ pub struct FlinkJobSpec {
     /// Number of key groups: the most that `parallelism` can ever be. Frozen with the first checkpoint. Default 720.
     #[serde(default = "default_max_parallelism")]
     pub max_parallelism: u32,
+    /// With slots for so many tasks per chain the job starts, or goes on after a worker is lost, once `slotTimeout` is over; it
+    /// grows when more come. Default: `parallelism`.
+    #[serde(default)]
+    pub min_parallelism: Option<u32>,
+    /// How long to wait for slots for `parallelism` before `minParallelism` will do. Default 10 s.
+    #[serde(default = "default_slot_timeout")]
+    pub slot_timeout: Duration,
     /// Threads per worker that run tasks, in a cluster; `millstream run` has one per task. Default 1.
     #[serde(default = "one")]
     pub slots_per_worker: u32,
@@ -123,6 +130,12 @@ fn one() -> u32 {
 
 fn default_max_parallelism() -> u32 {
     720
+}
+
+/// As long as Flink's adaptive scheduler waits for more resources once the least are there
+/// (`jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout`): workers that start together differ by seconds.
+fn default_slot_timeout() -> Duration {
+    Duration::from_millis(10_000)
 }
 
 /// Where keyed state lives between checkpoints.

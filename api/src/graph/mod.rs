@@ -17,7 +17,7 @@ mod types;
 pub use chain::{Vertex, VertexInput};
 pub use connector::*;
 pub use expr::{Expr, ExprKind, Literal};
-pub use schema::{Field, Schema};
+pub use schema::{Field, ROW_KIND, Schema};
 pub use transform::*;
 pub use types::SqlType;
 

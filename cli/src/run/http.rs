@@ -8,6 +8,10 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use super::words::{announce, refuse};
+use crate::exit::Exit;
+use crate::logging::Display;
+
 /// What the page shows, asked for at each request.
 pub trait Page: Send + Sync + 'static {
     /// OpenMetrics text.
@@ -18,11 +22,21 @@ pub trait Page: Send + Sync + 'static {
     fn status(&self) -> serde_json::Value;
 }
 
+/// Serves in the background when an address is given, and says where; or says why not.
+pub async fn serve_if_asked(address: Option<SocketAddr>, page: Arc<dyn Page>, display: Display) -> Result<(), Exit> {
+    let Some(address) = address else { return Ok(()) };
+    match serve(address, page).await {
+        Ok(bound) => announce(display, &format!("serving metrics and status on http://{bound}/")),
+        Err(error) => return Err(refuse(Exit::Environment, &format!("failed to listen on {address}: {error}"))),
+    }
+    Ok(())
+}
+
 /// Binds the address and serves in the background.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn serve(address: SocketAddr, page: Arc<dyn Page>) -> std::io::Result<SocketAddr> {
+async fn serve(address: SocketAddr, page: Arc<dyn Page>) -> std::io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
     let (metrics, health, status) = (Arc::clone(&page), Arc::clone(&page), page);

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use millstream_coordinator::job::{JobState, Status};
+use millstream_coordinator::transport::Refusals;
 use millstream_worker::metrics::TaskReadings;
 
 /// What a metric is.
@@ -51,8 +52,17 @@ const TASK_METRICS: &[TaskMetric] = &[
     gauge("checkpointAlignmentTimeMs", "Duration of the last alignment of barriers", |t| Some(t.alignment_ms as f64)),
 ];
 
+/// What a process has to show: what it runs, and what it knows of the job.
+#[derive(Default)]
+pub struct Shown<'a> {
+    pub tasks: &'a [TaskReadings],
+    pub status: Option<&'a Status>,
+    pub refusals: Option<&'a Refusals>,
+}
+
 /// The whole page.
-pub fn render(job: &str, tasks: &[TaskReadings], status: &Status) -> String {
+pub fn render(job: &str, shown: &Shown<'_>) -> String {
+    let tasks = shown.tasks;
     let mut page = String::new();
     for metric in TASK_METRICS {
         let name = format!("flink_taskmanager_job_task_{}", metric.name);
@@ -60,7 +70,12 @@ pub fn render(job: &str, tasks: &[TaskReadings], status: &Status) -> String {
         family(&mut page, &name, metric.help, metric.kind, samples);
     }
     transform_counters(&mut page, job, tasks);
-    job_metrics(&mut page, job, status);
+    if let Some(status) = shown.status {
+        job_metrics(&mut page, job, status);
+    }
+    if let Some(refusals) = shown.refusals {
+        refusal_counters(&mut page, job, refusals);
+    }
     page.push_str("# EOF\n");
     page
 }
@@ -88,6 +103,18 @@ fn transform_counters(page: &mut String, job: &str, tasks: &[TaskReadings]) {
             Kind::Counter,
             samples,
         );
+    }
+}
+
+fn refusal_counters(page: &mut String, job: &str, refusals: &Refusals) {
+    let labels = || format!("job_name=\"{}\"", escaped(job));
+    let rows = [
+        ("registrations", "Workers and probes of another version or job", refusals.registrations()),
+        ("messages", "Messages that could not be read; each closed its connection", refusals.messages()),
+    ];
+    for (name, help, value) in rows {
+        let name = format!("millstream_coordinator_refused_{name}");
+        family(page, &name, help, Kind::Counter, std::iter::once((labels(), value as f64)));
     }
 }
 

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks for a stop with a last checkpoint, the second ends the process at once.
+//! SIGINT and SIGTERM: the first asks for a good end (a last checkpoint, tasks that move), the second ends the process at
+//! once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -6,13 +7,16 @@ use tokio::sync::watch;
 /// Exit code of a process that ended by a signal's request, as shells state it for SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Turns true with the first signal.
-pub fn stop_requests() -> watch::Receiver<bool> {
+/// What a second signal comes to where the job's master runs.
+pub const GOES_ON: &str = "stopped at once: the next run goes on from the last sealed checkpoint";
+
+/// Turns true with the first signal. `at_once`: what people are told with the second.
+pub fn stop_requests(at_once: &'static str) -> watch::Receiver<bool> {
     let (request, requests) = watch::channel(false);
     tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         else {
-            tracing::warn!("signals cannot be caught: the process cannot be stopped with a last checkpoint");
+            tracing::warn!("signals cannot be caught: the process cannot be asked to stop");
             // Keeps the channel open: a closed one would mean that nobody can ask.
             request.closed().await;
             return;
@@ -23,7 +27,7 @@ pub fn stop_requests() -> watch::Receiver<bool> {
                 _ = terminate.recv() => {}
             }
             if second {
-                eprintln!("stopped at once: the next run goes on from the last sealed checkpoint");
+                eprintln!("{at_once}");
                 #[allow(clippy::disallowed_methods, reason = "the second signal ends the process here")]
                 std::process::exit(INTERRUPTED);
             }

@@ -106,7 +106,8 @@ fn the_http_page_has_metrics_health_and_status() {
     process.stop(LIMIT);
 }
 
-fn get(address: &str, path: &str) -> String {
+/// The answer of a process's HTTP page.
+pub fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();

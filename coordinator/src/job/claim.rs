@@ -5,33 +5,42 @@ use millstream_api::log::{Owner, Start};
 use super::message::{ProcessState, place};
 use super::view::LogView;
 
+/// Whether the next `start` entry may be written. A message is for people: who holds the job and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    Free,
+    /// A process of the same owner has it, or may have it.
+    Held {
+        message: String,
+    },
+    /// Another owner has it.
+    Refused {
+        message: String,
+    },
+}
+
 /// Whether `owner` may write the next `start` entry.
-///
-/// # Errors
-/// One message for people: who holds the job and what to do.
-pub fn check(view: &LogView, owner: &Owner, previous: ProcessState, take_over: Option<&str>) -> Result<(), String> {
-    let Some(holder) = view.holder() else { return Ok(()) };
-    if view.stopped().is_some() {
-        return Ok(());
-    }
+pub fn check(view: &LogView, owner: &Owner, previous: ProcessState, take_over: Option<&str>) -> Claim {
+    let Some(holder) = view.holder().filter(|_| view.stopped().is_none()) else { return Claim::Free };
     let named = take_over == Some(holder.owner.0.as_str());
-    if holder.owner != *owner {
-        return if named { Ok(()) } else { Err(other_owner(holder, owner, take_over)) };
-    }
     match previous {
-        ProcessState::Gone => Ok(()),
-        _ if named => Ok(()),
-        ProcessState::Alive => Err(format!(
-            "the job is already running: {}. Stop it first (kill {})",
-            place(holder),
-            holder.address.process_id
-        )),
-        ProcessState::Unknown => Err(format!(
-            "the job was last run by {}, and from here it cannot be told whether that still runs. If it does not, set \
-             spec.restore.takeOver: {}",
-            place(holder),
-            holder.owner
-        )),
+        _ if named => Claim::Free,
+        _ if holder.owner != *owner => Claim::Refused { message: other_owner(holder, owner, take_over) },
+        ProcessState::Gone => Claim::Free,
+        ProcessState::Alive => {
+            let process_id = holder.address.process_id;
+            let message = format!("the job is already running: {}. Stop it first (kill {process_id})", place(holder));
+            Claim::Held { message }
+        }
+        ProcessState::Unknown => {
+            let message = format!(
+                "the job was last run by {}, and from here it cannot be told whether that still runs. If it does not, set \
+                 spec.restore.takeOver: {}",
+                place(holder),
+                holder.owner
+            );
+            Claim::Held { message }
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct JobConfig {
     pub slot_timeout_ms: Millis,
     pub owner: Owner,
     pub address: Address,
+    /// While another coordinator of the same owner rules: wait for its end, instead of being refused.
+    pub standby: bool,
     pub checkpoint: CheckpointConfig,
     pub restart: RestartSpec,
     pub restore: RestoreSpec,
@@ -56,6 +58,12 @@ pub struct CheckpointConfig {
 pub struct Limits {
     /// For the broker to commit, abort or fence what it was asked to.
     pub commit_timeout_ms: Millis,
+    /// For workers to say what they run, after this coordinator took the job over.
+    pub inspect_timeout_ms: Millis,
+    /// A coordinator that nobody heard for so long is gone, as far as a standby can tell.
+    pub leader_silence_ms: Millis,
+    /// Between two questions of a standby to the coordinator that rules.
+    pub probe_interval_ms: Millis,
     /// For the workers to build and restore their tasks.
     pub deploy_timeout_ms: Millis,
     /// From the request to stop to the end, whatever is missing then.
@@ -70,6 +78,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             commit_timeout_ms: 60_000,
+            inspect_timeout_ms: 3_000,
+            leader_silence_ms: 3_000,
+            probe_interval_ms: 500,
             deploy_timeout_ms: 300_000,
             stop_timeout_ms: 60_000,
             store_patience_ms: 30_000,

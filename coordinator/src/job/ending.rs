@@ -54,6 +54,7 @@ impl Core {
         self.ending = Some(Ending { why: Why::Stop { incomplete: None }, deadline, winding_down: false });
         match self.phase {
             Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
+            Phase::StandingBy(_) => self.end(Outcome::StoodBy { over: None }),
             // Nothing has been read since the tip: it is the last checkpoint.
             Phase::AwaitingSlots { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
                 self.attempt += 1;
@@ -278,7 +279,7 @@ impl Core {
         let reason = match **outcome {
             Outcome::Finished { .. } => StopReason::Finished,
             Outcome::Failed { .. } => StopReason::Failed,
-            Outcome::Stopped { .. } | Outcome::Fenced { .. } => StopReason::Stopped,
+            Outcome::Stopped { .. } | Outcome::Fenced { .. } | Outcome::StoodBy { .. } => StopReason::Stopped,
         };
         let tip = self.view.tip().map(|tip| &tip.manifest);
         let epoch = tip.map(|m| m.epoch);
@@ -340,6 +341,9 @@ impl Core {
             Outcome::Stopped { .. } => JobState::Stopped,
             Outcome::Failed { .. } => JobState::Failed,
             Outcome::Fenced { .. } => JobState::Fenced,
+            Outcome::StoodBy { over: Some(StopReason::Finished) } => JobState::Finished,
+            Outcome::StoodBy { over: Some(StopReason::Failed) } => JobState::Failed,
+            Outcome::StoodBy { .. } => JobState::Stopped,
         };
         if self.run.take().is_some() {
             self.attempt += 1;

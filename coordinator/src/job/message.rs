@@ -3,8 +3,8 @@
 use std::fmt;
 
 use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
-use millstream_api::ids::{Epoch, Seq, WorkerId};
-use millstream_api::log::{LogEntry, Start};
+use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
+use millstream_api::log::{LogEntry, Start, StopReason};
 
 /// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
 pub type Millis = u64;
@@ -26,10 +26,17 @@ pub enum Event {
     Deleted { paths: Vec<String>, problem: Option<StoreProblem> },
     /// Answer to `Command::ListState`; empty when the listing failed, it comes again with the next term.
     StateListed { objects: Vec<StoredObject> },
-    /// A worker registered: it has nothing deployed.
+    /// Answer to `Command::Probe`: the generation in which the process at that address rules; `None`: it does not answer, or
+    /// rules nothing.
+    LeaderProbed { rules: Option<Generation> },
+    /// A worker registered. It may hold tasks of an earlier attempt.
     WorkerRegistered { worker: WorkerId, offer: WorkerOffer },
     /// A worker's connection closed.
     WorkerLost { worker: WorkerId, reason: String },
+    /// A worker was asked to stop: its tasks are to move, and it waits for `Command::Release`.
+    WorkerLeaving { worker: WorkerId },
+    /// The ruling coordinator that a worker heard last, and how long ago.
+    WorkerHeard { worker: WorkerId, generation: Generation, age_ms: Millis },
     /// The last worker is gone and none will come in its place: it lived in this process.
     NoWorkerLeft { reason: String },
     /// A worker reports.
@@ -61,8 +68,12 @@ pub enum Command {
     Delete(Vec<String>),
     /// List the job's state objects. Answer: `StateListed`.
     ListState,
+    /// Ask the process at this address whether it rules. Answer: `LeaderProbed`.
+    Probe { address: String },
     /// Send to a worker.
     Tell { worker: WorkerId, command: WorkerCommand },
+    /// A worker that is leaving may go: nothing of the job is there any more.
+    Release { worker: WorkerId },
     /// Something that people want to know.
     Notice(Notice),
     /// The job is over. Last command.
@@ -150,6 +161,8 @@ pub enum Outcome {
     Failed { failure: Failure, earlier: Vec<String>, checkpoint: Option<CheckpointRef> },
     /// Another coordinator took the job over.
     Fenced { by: Option<Box<Start>> },
+    /// It only stood by: until the job was over, or (`None`) until it was asked to stop.
+    StoodBy { over: Option<StopReason> },
 }
 
 /// Something that people want to know.
@@ -212,6 +225,20 @@ pub enum Notice {
     TookOver {
         from: Box<Start>,
     },
+    /// Another coordinator rules; this one watches it.
+    StandingBy {
+        leader: Box<Start>,
+    },
+    /// What runs goes on: nothing was restored.
+    Adopted {
+        tasks: usize,
+        epoch: Epoch,
+    },
+    /// A worker is to stop: its tasks move at the next checkpoint, or (`false`) wait for slots elsewhere.
+    Moving {
+        worker: String,
+        room: bool,
+    },
     NotCollected {
         objects: usize,
         reason: String,
@@ -273,6 +300,18 @@ impl fmt::Display for Notice {
             ),
             Self::Growing { parallelism } => write!(f, "slots have come: growing to parallelism {parallelism}"),
             Self::TookOver { from } => write!(f, "taken over from {} ({})", from.owner, place(from)),
+            Self::StandingBy { leader } => write!(f, "standing by: the job is run by {}", place(leader)),
+            Self::Adopted { tasks, epoch } => {
+                write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
+            }
+            Self::Moving { worker, room: true } => {
+                write!(f, "worker {worker} is about to stop: its tasks move at the next checkpoint")
+            }
+            Self::Moving { worker, room: false } => write!(
+                f,
+                "worker {worker} is about to stop, and there are too few slots elsewhere: its tasks stay until there are, \
+                 or until it is gone"
+            ),
             Self::NotCollected { objects, reason } => {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }

@@ -7,6 +7,7 @@
 //! such a put is known to have won. Everything that a restart depends on is read from the view, not from memory of what
 //! was asked for.
 
+mod adopt;
 mod assemble;
 mod checkpoint;
 mod claim;
@@ -15,6 +16,7 @@ mod config;
 mod ending;
 mod expired;
 mod invariants;
+mod leave;
 mod message;
 mod random;
 mod restart;
@@ -22,6 +24,7 @@ mod restore;
 mod retention;
 mod running;
 mod slots;
+mod standby;
 mod status;
 mod term;
 mod view;
@@ -32,7 +35,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{self, Attempt, Failure, FailureKind, Report, WorkerCommand, WorkerReport};
+use millstream_api::control::{self, Attempt, Failure, FailureKind, Report, Running, WorkerCommand, WorkerReport};
 use millstream_api::graph::{TransformKind, Vertex};
 use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId, WorkerId};
 use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
@@ -53,6 +56,7 @@ use ending::Ending;
 use restart::Restarts;
 use restore::Fencing;
 use slots::Slots;
+use standby::Watch;
 
 /// First wait before a put of unknown outcome, or a read that failed, is tried again; it doubles up to the other.
 const STORE_RETRY_FIRST_MS: Millis = 100;
@@ -81,6 +85,12 @@ pub struct Core {
     named: Option<Seq>,
     /// Whose job this was, when it is taken over.
     taken_from: Option<Box<Start>>,
+    /// The term before, unless it ended the job.
+    inherited: Option<Inherited>,
+    /// What workers said that they run, while this term looks at it.
+    inspected: BTreeMap<WorkerId, Option<Running>>,
+    /// Which coordinator a worker heard last, and when, while this one stands by.
+    heard: BTreeMap<WorkerId, (Generation, Millis)>,
     attempt: u32,
     /// Races for the `start` entry that this coordinator lost.
     claims_lost: u32,
@@ -115,8 +125,14 @@ enum Phase {
         tries: u32,
         retry_at: Option<Millis>,
     },
+    /// Another coordinator rules.
+    StandingBy(Watch),
     /// The own `start` entry is on its way.
     Claiming,
+    /// The workers say what runs.
+    Inspecting {
+        deadline: Millis,
+    },
     /// `until`: then fewer slots will do, as `fewer` says from then on; `None`: the time is over, or there is no limit.
     AwaitingSlots {
         until: Option<Millis>,
@@ -164,6 +180,14 @@ enum Phase {
         deadline: Option<Millis>,
     },
     Ended,
+}
+
+/// The term before this one.
+#[derive(Clone, Debug)]
+struct Inherited {
+    generation: Generation,
+    /// Its workers are processes of their own: they outlive it.
+    in_a_cluster: bool,
 }
 
 /// A put whose outcome is not known.
@@ -225,6 +249,9 @@ impl Core {
             job_uid: String::new(),
             named: None,
             taken_from: None,
+            inherited: None,
+            inspected: BTreeMap::new(),
+            heard: BTreeMap::new(),
             attempt: 0,
             claims_lost: 0,
             append: None,
@@ -255,13 +282,19 @@ impl Core {
             Event::Appended { seq, outcome } => self.on_appended(now, seq, outcome),
             Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
             Event::StateListed { objects } => self.on_state_listed(now, &objects),
-            Event::WorkerRegistered { worker, offer } => self.on_worker_registered(worker, offer),
+            Event::LeaderProbed { rules } => self.on_leader_probed(now, rules),
+            Event::WorkerRegistered { worker, offer } => self.on_worker_registered(now, worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
+            Event::WorkerLeaving { worker } => self.on_worker_leaving(now, worker),
+            Event::WorkerHeard { worker, generation, age_ms } => {
+                self.on_worker_heard(now, worker, generation, age_ms);
+            }
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
             Event::StopRequested => self.on_stop_requested(now),
         }
         self.advance(now);
+        self.release_idle();
         self.show();
         #[cfg(debug_assertions)]
         if let Err(broken) = invariants::holds(self) {
@@ -276,6 +309,8 @@ impl Core {
         let of_phase = match &self.phase {
             Phase::Reading { retry_at, .. } => *retry_at,
             Phase::AwaitingSlots { until, .. } => *until,
+            Phase::StandingBy(watch) => watch.probe_at(),
+            Phase::Inspecting { deadline } => Some(*deadline),
             Phase::Fencing { deadline } | Phase::Deploying { deadline, .. } | Phase::Committing { deadline, .. } => {
                 Some(*deadline)
             }
@@ -294,6 +329,11 @@ impl Core {
         let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
         [of_phase, of_checkpoint, of_append, of_ending].into_iter().flatten().min()
+    }
+
+    /// A seed for the next core of this process, when another coordinator has taken the job.
+    pub fn next_seed(&mut self) -> u64 {
+        self.random.next_u64()
     }
 
     /// What the job is doing.
@@ -323,6 +363,8 @@ impl Core {
                 self.phase = Phase::Reading { since, tries, retry_at: None };
                 self.out.push(Command::ReadLog);
             }
+            Phase::StandingBy(_) => self.advance_standby(now),
+            Phase::Inspecting { .. } => self.advance_inspection(now),
             Phase::AwaitingSlots { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
                 self.advance_restore(now);
             }
@@ -352,12 +394,15 @@ impl Core {
             Report::TransactionsFinished { outcome } => self.on_finished(now, &outcome),
             Report::TransactionsAborted { outcome } => self.on_aborted(now, &outcome),
             Report::TransactionsFenced => self.on_fenced(now),
-            Report::Inspected { .. } => {}
+            Report::Inspected { running } => self.on_inspected(now, worker, running.map(|running| *running)),
             Report::Deployed => self.on_deployed(now, worker),
             Report::Acknowledged(snapshot) => self.on_acknowledged(now, *snapshot),
             Report::Declined { task, epoch, failure } => self.on_declined(now, task, epoch, &failure),
             Report::Committed { task, epoch } => self.on_committed(task, epoch),
             Report::EndOfInput { task } => self.on_end_of_input(now, task),
+            // The tasks are not this coordinator's yet, and what they run into goes into what they answer.
+            Report::TaskFailed { .. } | Report::CommandFailed { .. }
+                if matches!(self.phase, Phase::Inspecting { .. }) => {}
             // The job ends, and no task runs any more.
             Report::TaskFailed { .. } if self.ending.is_some() && matches!(self.phase, Phase::Fencing { .. }) => {}
             Report::TaskFailed { task, failure } => {
@@ -370,11 +415,15 @@ impl Core {
 
     /// It may run what an earlier attempt deployed, and lost its coordinator, or only the connection. Whatever it is told
     /// next, its tasks would take for meant for them, and answer in this attempt; so they stop first, and keep their states.
-    fn on_worker_registered(&mut self, worker: WorkerId, offer: WorkerOffer) {
+    fn on_worker_registered(&mut self, now: Millis, worker: WorkerId, offer: WorkerOffer) {
         self.slots.register(worker, offer);
-        if self.generation.is_some() && self.phase != Phase::Ended {
-            self.tell(worker, control::Command::Suspend);
+        match self.phase {
+            Phase::Inspecting { .. } => self.tell(worker, control::Command::Inspect),
+            Phase::Ended => {}
+            _ if self.generation.is_some() => self.tell(worker, control::Command::Suspend),
+            _ => {}
         }
+        self.hasten(now);
     }
 
     fn on_worker_lost(&mut self, now: Millis, worker: WorkerId, reason: String) {
@@ -382,6 +431,8 @@ impl Core {
         if !self.slots.remove(worker) {
             return;
         }
+        self.inspected.remove(&worker);
+        self.heard.remove(&worker);
         // What the others hold of the tasks stays: only what was on this worker is read from the store.
         let served = self.serving.take_if(|w| *w == worker).is_some();
         let concerned = match self.phase {
@@ -536,9 +587,11 @@ impl Core {
     fn show(&mut self) {
         self.status.state = match &self.phase {
             Phase::Idle | Phase::Reading { .. } | Phase::Claiming => JobState::Starting,
+            Phase::StandingBy(_) => JobState::StandingBy,
             Phase::AwaitingSlots { .. } if self.ending.is_none() => JobState::AwaitingSlots,
             Phase::Ended => self.status.state,
             _ if self.ending.is_some() => JobState::Stopping,
+            Phase::Inspecting { .. } => JobState::TakingOver,
             Phase::Running | Phase::Anchoring => JobState::Running,
             Phase::Committing { .. } | Phase::Closing { .. } => JobState::Stopping,
             Phase::BackingOff { .. } => JobState::Restarting,

@@ -31,6 +31,17 @@ pub(super) struct Fencing {
     used: bool,
     /// All ids in the log but the newest are fenced; true until the log says so.
     done: bool,
+    /// Where the tasks were adopted: the namespace of the ids that they have from another term.
+    adopted: Option<String>,
+}
+
+impl Fencing {
+    /// The tasks that go on use the ids that they have. Those before were fenced when these were deployed.
+    pub(super) fn adopt(&mut self, namespace: String) {
+        self.adopted = Some(namespace);
+        self.used = true;
+        self.done = true;
+    }
 }
 
 impl Core {
@@ -41,13 +52,16 @@ impl Core {
         if self.fencing.used || self.fencing.number == 0 {
             self.fencing.number = self.attempt;
             self.fencing.used = false;
+            self.fencing.adopted = None;
         }
         self.parallelism = self.config.parallelism;
         if self.slots.assign(self.parallelism) {
             return self.step_finish(now);
         }
         let may_shrink = self.config.min_parallelism < self.config.parallelism;
-        let until = may_shrink.then_some(now + self.config.slot_timeout_ms);
+        // Tasks were moved away from a worker that stops: there were enough of the others to go on with.
+        let moved = self.slots.leaving_runs() && self.slots.total() >= self.config.min_parallelism;
+        let until = may_shrink.then_some(if moved { now } else { now + self.config.slot_timeout_ms });
         self.phase = Phase::AwaitingSlots { until, fewer: false };
         self.out.push(Command::Notice(self.slots_missing()));
     }
@@ -75,16 +89,18 @@ impl Core {
         }
     }
 
-    /// Slots for all tasks have come to a job that began with fewer: what was just sealed is restored with all of them.
-    pub(super) fn grow(&mut self, now: Millis) {
+    /// What was just sealed is restored elsewhere: with more tasks, because slots have come to a job that began with fewer, or
+    /// without a worker that is to stop.
+    pub(super) fn regroup(&mut self, now: Millis) {
+        if self.phase != Phase::Running || self.ending.is_some() {
+            return;
+        }
         let wanted = self.config.parallelism;
-        if self.phase != Phase::Running || self.ending.is_some() || self.parallelism >= wanted {
+        if self.parallelism < wanted && self.slots.total() >= wanted {
+            self.out.push(Command::Notice(Notice::Growing { parallelism: wanted }));
+        } else if !self.may_move() {
             return;
         }
-        if self.slots.total() < wanted {
-            return;
-        }
-        self.out.push(Command::Notice(Notice::Growing { parallelism: wanted }));
         self.attempt += 1;
         self.tell_all(&control::Command::Suspend);
         // Running => BackingOff: the next attempt begins at once.
@@ -247,6 +263,9 @@ impl Core {
     /// back; and a commit of the successor that is not recorded yet would look like one that the broker gave up. So each has
     /// its own, and fences those before it, which nobody needs any more.
     fn ids_namespace(&self) -> String {
+        if let Some(adopted) = &self.fencing.adopted {
+            return adopted.clone();
+        }
         format!("{}-{}-{}", self.job_uid, self.generation.unwrap_or_default(), self.fencing.number)
     }
 
@@ -333,6 +352,7 @@ impl Core {
             let deployment = Box::new(Deployment {
                 job: self.config.path.clone(),
                 graph: self.graph(),
+                graph_hash: self.graph_hash,
                 parallelism: self.parallelism,
                 max_parallelism: self.config.max_parallelism,
                 tasks: tasks.clone(),

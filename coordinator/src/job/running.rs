@@ -182,7 +182,7 @@ impl Core {
         } else if checkpoint.purpose == Purpose::Anchor {
             self.start_running(now);
         } else {
-            self.grow(now);
+            self.regroup(now);
         }
     }
 

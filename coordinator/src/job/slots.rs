@@ -15,6 +15,8 @@ use super::message::WorkerOffer;
 pub(super) struct Slots {
     offers: BTreeMap<WorkerId, WorkerOffer>,
     by_index: Vec<Option<WorkerId>>,
+    /// About to stop: they get no tasks. False once they were let go.
+    leaving: BTreeMap<WorkerId, bool>,
 }
 
 impl Slots {
@@ -27,7 +29,37 @@ impl Slots {
         for place in &mut self.by_index {
             place.take_if(|w| *w == worker);
         }
+        self.leaving.remove(&worker);
         self.offers.remove(&worker).is_some()
+    }
+
+    /// The worker gets no more tasks. False when it is not known, or leaves already.
+    pub(super) fn leave(&mut self, worker: WorkerId) -> bool {
+        self.offers.contains_key(&worker) && self.leaving.insert(worker, true).is_none()
+    }
+
+    /// Workers that leave, run nothing and have not been let go.
+    pub(super) fn idle_leaving(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.leaving.iter().filter(|(worker, held)| **held && !self.runs(**worker)).map(|(worker, _)| *worker)
+    }
+
+    pub(super) fn release(&mut self, worker: WorkerId) {
+        self.leaving.insert(worker, false);
+    }
+
+    /// Whether a worker that leaves runs something.
+    pub(super) fn leaving_runs(&self) -> bool {
+        self.leaving.keys().any(|worker| self.runs(*worker))
+    }
+
+    /// Takes up the places of tasks that run already.
+    pub(super) fn place(&mut self, by_index: &[WorkerId]) {
+        self.by_index = by_index.iter().copied().map(Some).collect();
+    }
+
+    /// Offers that tasks may be placed on.
+    fn open(&self) -> impl Iterator<Item = (&WorkerId, &WorkerOffer)> {
+        self.offers.iter().filter(|(worker, _)| !self.leaving.contains_key(worker))
     }
 
     pub(super) fn clear(&mut self) {
@@ -38,8 +70,9 @@ impl Slots {
         self.offers.contains_key(&worker)
     }
 
+    /// One that stays, if there is one.
     pub(super) fn any(&self) -> Option<WorkerId> {
-        self.offers.keys().next().copied()
+        self.open().map(|(worker, _)| *worker).next().or_else(|| self.offers.keys().next().copied())
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = WorkerId> + '_ {
@@ -60,12 +93,12 @@ impl Slots {
         self.by_index.get(index as usize) == Some(&Some(worker))
     }
 
-    /// Slots of all workers together. Workers that cannot exchange rows with others count only if nobody else is needed.
+    /// Slots of all workers that stay. Workers that cannot exchange rows with others count only if nobody else is needed.
     pub(super) fn total(&self) -> u32 {
         let slots =
             |offers: &mut dyn Iterator<Item = &WorkerOffer>| offers.map(|o| o.slots).fold(0, u32::saturating_add);
-        let alone = self.offers.values().map(|o| o.slots).max().unwrap_or(0);
-        alone.max(slots(&mut self.offers.values().filter(|o| o.shuffle_address.is_some())))
+        let alone = self.open().map(|(_, o)| o.slots).max().unwrap_or(0);
+        alone.max(slots(&mut self.open().map(|(_, o)| o).filter(|o| o.shuffle_address.is_some())))
     }
 
     /// Gives every index below `parallelism` a place, those that have one the same; the workers with the most free slots
@@ -97,12 +130,12 @@ impl Slots {
 
     /// Workers that may take part, with their slots: those that can exchange rows, or a single one that cannot.
     fn candidates(&self, parallelism: u32) -> BTreeMap<WorkerId, u32> {
-        let connected = self.offers.iter().filter(|(_, o)| o.shuffle_address.is_some());
+        let connected = self.open().filter(|(_, o)| o.shuffle_address.is_some());
         let connected: BTreeMap<WorkerId, u32> = connected.map(|(w, o)| (*w, o.slots)).collect();
         if connected.values().fold(0u32, |sum, slots| sum.saturating_add(*slots)) >= parallelism {
             return connected;
         }
-        let alone = self.offers.iter().find(|(_, o)| o.slots >= parallelism);
+        let alone = self.open().find(|(_, o)| o.slots >= parallelism);
         alone.map(|(w, o)| (*w, o.slots)).into_iter().collect()
     }
 

@@ -47,6 +47,10 @@ pub enum JobState {
     /// Reading the log, claiming it.
     #[default]
     Starting,
+    /// Another coordinator of the job rules; this one takes over when that is gone.
+    StandingBy,
+    /// What runs under an earlier coordinator is looked at.
+    TakingOver,
     /// For workers.
     AwaitingSlots,
     /// Finishing commits, fencing, deploying.

@@ -6,10 +6,12 @@ use millstream_api::control::{Failure, FailureKind};
 use millstream_api::ids::{Generation, Seq};
 use millstream_api::log::{EntryKind, LogEntry, Manifest, Start, StopReason};
 
+use super::claim::{self, Claim};
 use super::message::{
     CheckpointRef, Command, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem, StoreProblemKind,
 };
-use super::{CheckpointStatus, Core, LogView, Phase, Sealed, claim, compatible, failure_of, retry_delay};
+use super::standby::Sight;
+use super::{CheckpointStatus, Core, Inherited, LogView, Phase, Sealed, compatible, failure_of, retry_delay};
 
 /// Lost races for a `start` entry before giving way: somebody else is up and writing.
 const CLAIM_TRIES_MAX: u32 = 8;
@@ -24,6 +26,11 @@ impl Core {
     }
 
     pub(super) fn on_log_unreadable(&mut self, now: Millis, problem: StoreProblem) {
+        if let Phase::StandingBy(watch) = &mut self.phase {
+            // The leader is asked again, and in doubt the log is read again.
+            watch.reading = false;
+            return;
+        }
         let Phase::Reading { since, tries, retry_at: None } = self.phase else { return };
         let patient = now.saturating_sub(since) < self.config.limits.store_patience_ms;
         if problem.kind != StoreProblemKind::Transient || !patient {
@@ -33,16 +40,50 @@ impl Core {
     }
 
     pub(super) fn on_log_read(&mut self, now: Millis, tail: &LogTail, previous: ProcessState) {
-        let Phase::Reading { retry_at: None, .. } = self.phase else { return };
+        let standing_by = match &self.phase {
+            Phase::Reading { retry_at: None, .. } => false,
+            Phase::StandingBy(watch) if watch.reading => true,
+            _ => return,
+        };
         if self.ending.is_some() {
             return self.end_stopped_before_start();
         }
         self.view = LogView::of(tail);
-        let owner = &self.config.owner;
-        let take_over = self.config.restore.take_over.as_deref();
-        if let Err(message) = claim::check(&self.view, owner, previous, take_over) {
-            return self.end_failed(Failure { kind: FailureKind::State, message });
+        let sight = if standing_by { self.look_at_the_log(now, previous) } else { None };
+        match sight {
+            Some(Sight::Stay) => return self.watch_the_leader(now),
+            None if standing_by => return,
+            // StandingBy => Claiming: the leader is gone.
+            Some(Sight::Claim) => {}
+            None => {
+                let take_over = self.config.restore.take_over.as_deref();
+                match claim::check(&self.view, &self.config.owner, previous, take_over) {
+                    Claim::Free => {}
+                    Claim::Held { .. } if self.may_stand_by() => return self.watch_the_leader(now),
+                    Claim::Held { message } | Claim::Refused { message } => {
+                        return self.end_failed(Failure { kind: FailureKind::State, message });
+                    }
+                }
+            }
         }
+        self.claim(now, previous);
+    }
+
+    /// A standby needs to be able to ask the one that rules.
+    fn may_stand_by(&self) -> bool {
+        self.config.standby && self.view.holder().is_some_and(|holder| holder.address.listen.is_some())
+    }
+
+    /// Goes on watching, or begins to watch who rules now.
+    fn watch_the_leader(&mut self, now: Millis) {
+        let Some(holder) = self.view.holder().cloned() else { return };
+        let Some(address) = holder.address.listen.clone() else { return };
+        if !matches!(&self.phase, Phase::StandingBy(watch) if Some(watch.generation()) == self.view.generation()) {
+            self.stand_by(now, &holder, address);
+        }
+    }
+
+    fn claim(&mut self, now: Millis, previous: ProcessState) {
         let restores = match self.restore_target() {
             Ok(restores) => restores,
             Err(failure) => return self.end_failed(failure),
@@ -52,6 +93,10 @@ impl Core {
         self.taken_from = holder.cloned().map(Box::new);
         let restores = restores.map(|s| s.seq);
         self.named = self.config.restore.from.map(Seq).filter(|named| restores == Some(*named));
+        self.inherited = self.view.holder().filter(|_| self.view.stopped().is_none()).and_then(|holder| {
+            let in_a_cluster = holder.address.listen.is_some();
+            Some(Inherited { generation: self.view.generation()?, in_a_cluster })
+        });
         if self.nothing_left() && restores == self.view.tip().map(|tip| tip.seq) {
             let checkpoint = self.tip_ref();
             if let Some(tip) = self.view.tip() {
@@ -132,7 +177,7 @@ impl Core {
             }
         }
         self.out.push(Command::ListState);
-        self.begin_attempt(now);
+        self.begin_term(now);
     }
 
     /// Another entry is where this one should be, or after it.

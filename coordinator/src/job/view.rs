@@ -17,6 +17,8 @@ use super::message::LogTail;
 #[derive(Clone, Debug)]
 pub struct Sealed {
     pub seq: Seq,
+    /// Wall clock of the coordinator that sealed it.
+    pub written_at_ms: i64,
     pub manifest: Arc<Manifest>,
 }
 
@@ -63,7 +65,7 @@ impl LogView {
         self.stopped = None;
         match &entry.kind {
             EntryKind::Start(start) => self.apply_start(start),
-            EntryKind::Manifest(manifest) => self.apply_manifest(entry.seq, Arc::new(manifest.as_ref().clone())),
+            EntryKind::Manifest(manifest) => self.apply_manifest(entry, Arc::new(manifest.as_ref().clone())),
             EntryKind::Void { epoch } => self.apply_void(*epoch),
             EntryKind::Settled(settled) => {
                 self.pending.clear();
@@ -96,12 +98,12 @@ impl LogView {
         }
     }
 
-    fn apply_manifest(&mut self, seq: Seq, manifest: Arc<Manifest>) {
+    fn apply_manifest(&mut self, entry: &LogEntry, manifest: Arc<Manifest>) {
         self.pending.clone_from(&manifest.transactions);
         self.transactional_ids = vec![manifest.transactional_ids.clone()];
         self.epoch_max = self.epoch_max.max(Some(manifest.epoch));
         self.rewound_to = manifest.restored_from;
-        self.sealed.push(Sealed { seq, manifest });
+        self.sealed.push(Sealed { seq: entry.seq, written_at_ms: entry.written_at_ms, manifest });
     }
 
     fn apply_void(&mut self, epoch: Epoch) {

@@ -8,7 +8,7 @@ use millstream_api::log::{Address, Owner};
 
 use crate::job::{CheckpointConfig, JobConfig, Limits};
 
-/// Settings for `job` with its compiled graph, run by `owner` in one process.
+/// Settings for `job` with its compiled graph, run by `owner`.
 ///
 /// # Errors
 /// When the system gives no random numbers: then nonces could repeat.
@@ -27,9 +27,10 @@ pub fn job_config(
         graph,
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,
-        // One process has a slot for every task index from the start.
-        min_parallelism: spec.parallelism,
-        slot_timeout_ms: 0,
+        // The parallelism may have been set lower on the command line.
+        min_parallelism: spec.min_parallelism.unwrap_or(spec.parallelism).min(spec.parallelism),
+        slot_timeout_ms: spec.slot_timeout.as_millis(),
+        standby: address.listen.is_some(),
         owner,
         address,
         checkpoint: CheckpointConfig {

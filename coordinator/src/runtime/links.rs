@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::future::pending;
 
 use millstream_api::control::{WorkerCommand, WorkerReport};
-use millstream_api::ids::WorkerId;
+use millstream_api::ids::{Generation, WorkerId};
 use tokio::sync::mpsc;
 
-use crate::job::{Event, WorkerOffer};
+use crate::job::{Event, Millis, WorkerOffer};
 
+/// Commands that wait for a worker of this process; its own queue holds as many again.
+const LOCAL_COMMANDS_MAX: usize = 1_024;
 /// Reports of all workers that wait for the event loop; beyond it their senders wait.
 const REPORTS_MAX: usize = 4_096;
 
@@ -20,7 +22,7 @@ const REPORTS_MAX: usize = 4_096;
 pub struct WorkerLink {
     pub offer: WorkerOffer,
     /// A worker that lets it fill up is lost: it takes a few commands per epoch, and none is dropped.
-    pub commands: mpsc::Sender<WorkerCommand>,
+    pub commands: mpsc::Sender<ToLink>,
     /// Its end is the loss of the worker.
     pub reports: mpsc::Receiver<LinkReport>,
 }
@@ -29,6 +31,16 @@ impl WorkerLink {
     /// A worker whose threads are this process's own. To be called within the event loop's runtime.
     #[must_use]
     pub fn local(slots: u32, commands: mpsc::Sender<WorkerCommand>, mut reports: mpsc::Receiver<WorkerReport>) -> Self {
+        let (commands_in, mut commanded) = mpsc::channel(LOCAL_COMMANDS_MAX);
+        tokio::spawn(async move {
+            while let Some(next) = commanded.recv().await {
+                // A worker of this process never asks to leave.
+                let ToLink::Command(command) = next else { continue };
+                if commands.send(command).await.is_err() {
+                    return;
+                }
+            }
+        });
         let (reports_in, linked) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
@@ -41,14 +53,31 @@ impl WorkerLink {
             let _ = reports_in.send(LinkReport::Lost(reason)).await;
         });
         let offer = WorkerOffer { slots, shuffle_address: None, name: "of this process".to_owned() };
-        Self { offer, commands, reports: linked }
+        Self { offer, commands: commands_in, reports: linked }
     }
+}
+
+/// What goes to a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToLink {
+    Command(WorkerCommand),
+    /// Answer to its announcement that it leaves.
+    Released,
 }
 
 /// What comes from a worker.
 #[derive(Debug)]
 pub enum LinkReport {
     Report(WorkerReport),
+    /// It was asked to stop, and goes after so long, whatever is still there.
+    Leaving {
+        deadline_ms: Millis,
+    },
+    /// The ruling coordinator that it heard last, and how long ago.
+    Heard {
+        generation: Generation,
+        age_ms: Millis,
+    },
     /// Why the link ends. Nothing comes after it.
     Lost(String),
 }
@@ -57,7 +86,8 @@ pub enum LinkReport {
 #[derive(Debug)]
 pub(super) struct Links {
     arriving: Option<mpsc::Receiver<WorkerLink>>,
-    commands: BTreeMap<WorkerId, mpsc::Sender<WorkerCommand>>,
+    commands: BTreeMap<WorkerId, mpsc::Sender<ToLink>>,
+    offers: BTreeMap<WorkerId, WorkerOffer>,
     next: WorkerId,
     reports_in: mpsc::Sender<(WorkerId, LinkReport)>,
     reports: mpsc::Receiver<(WorkerId, LinkReport)>,
@@ -71,6 +101,7 @@ impl Links {
         Self {
             arriving: Some(arriving),
             commands: BTreeMap::new(),
+            offers: BTreeMap::new(),
             next: WorkerId(0),
             reports_in,
             reports,
@@ -78,10 +109,15 @@ impl Links {
         }
     }
 
-    /// Queues a command for a worker. One that is gone does not hear it.
-    pub(super) fn tell(&mut self, worker: WorkerId, command: WorkerCommand) {
+    /// Those that are there.
+    pub(super) fn offers(&self) -> BTreeMap<WorkerId, WorkerOffer> {
+        self.offers.clone()
+    }
+
+    /// Queues something for a worker. One that is gone does not hear it.
+    pub(super) fn tell(&mut self, worker: WorkerId, what: ToLink) {
         let Some(commands) = self.commands.get(&worker) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = commands.try_send(command) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = commands.try_send(what) {
             self.stuck.push(worker);
         }
     }
@@ -106,6 +142,13 @@ impl Links {
                 biased;
                 Some((worker, report)) = reports.recv() => match report {
                     LinkReport::Report(report) => return Event::Worker { worker, report },
+                    LinkReport::Leaving { deadline_ms } => {
+                        tracing::info!(%worker, deadline_ms, "a worker was asked to stop, its tasks are to move");
+                        return Event::WorkerLeaving { worker };
+                    }
+                    LinkReport::Heard { generation, age_ms } => {
+                        return Event::WorkerHeard { worker, generation, age_ms };
+                    }
                     LinkReport::Lost(reason) => if let Some(event) = self.lost(worker, reason) {
                         return event;
                     },
@@ -128,6 +171,7 @@ impl Links {
         self.next = worker.next();
         let WorkerLink { offer, commands, mut reports } = link;
         self.commands.insert(worker, commands);
+        self.offers.insert(worker, offer.clone());
         let reports_in = self.reports_in.clone();
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
@@ -145,6 +189,7 @@ impl Links {
     /// `None` when that is known already.
     fn lost(&mut self, worker: WorkerId, reason: String) -> Option<Event> {
         self.commands.remove(&worker)?;
+        self.offers.remove(&worker);
         if self.arriving.is_none() && self.commands.is_empty() {
             return Some(Event::NoWorkerLeft { reason });
         }
@@ -159,7 +204,7 @@ mod tests {
     use super::*;
 
     /// A link, what its worker hears, and where it reports.
-    fn link(commands: usize) -> (WorkerLink, mpsc::Receiver<WorkerCommand>, mpsc::Sender<LinkReport>) {
+    fn link(commands: usize) -> (WorkerLink, mpsc::Receiver<ToLink>, mpsc::Sender<LinkReport>) {
         let (commands_in, heard) = mpsc::channel(commands);
         let (say, reports) = mpsc::channel(1);
         let offer = WorkerOffer { slots: 1, shuffle_address: None, name: "one".to_owned() };
@@ -197,7 +242,8 @@ mod tests {
         arrivals.send(one).await.unwrap();
         links.next().await;
         for _ in 0..2 {
-            links.tell(WorkerId(0), WorkerCommand { attempt: Attempt::default(), command: Command::Start });
+            let command = WorkerCommand { attempt: Attempt::default(), command: Command::Start };
+            links.tell(WorkerId(0), ToLink::Command(command));
         }
         let Event::WorkerLost { reason, .. } = links.next().await else { panic!("a loss") };
         assert!(reason.contains("takes no commands"), "{reason}");

@@ -23,7 +23,7 @@ use crate::log::{Log, problem};
 
 pub use config::job_config;
 use links::Links;
-pub use links::{LinkReport, WorkerLink};
+pub use links::{LinkReport, ToLink, WorkerLink};
 pub use process::{own_address, state_of};
 
 /// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
@@ -49,14 +49,17 @@ pub async fn run(
         store,
         answers: answers_in,
     };
-    let core = Core::new(config)?;
-    let runtime =
-        Runtime { core, calls, clock: Clock::start(), links: Links::new(workers), status, on_notice, outcome: None };
+    let core = Core::new(config.clone())?;
+    let clock = Clock::start();
+    let links = Links::new(workers);
+    let mut runtime = Runtime { core, config, calls, clock, links, status, on_notice, outcome: None };
     Ok(runtime.run(answers, shutdown).await)
 }
 
 struct Runtime<F> {
     core: Core,
+    /// For the next core, when this one has lost the job to another coordinator and stands by.
+    config: JobConfig,
     calls: StoreCalls,
     clock: Clock,
     links: Links,
@@ -66,11 +69,15 @@ struct Runtime<F> {
 }
 
 impl<F: FnMut(&Notice)> Runtime<F> {
-    async fn run(mut self, mut answers: mpsc::Receiver<Event>, mut shutdown: watch::Receiver<bool>) -> Outcome {
+    async fn run(&mut self, mut answers: mpsc::Receiver<Event>, mut shutdown: watch::Receiver<bool>) -> Outcome {
         self.take(Event::Begin);
         let mut may_stop = true;
         loop {
             if let Some(outcome) = self.outcome.take() {
+                if matches!(outcome, Outcome::Fenced { .. }) && self.config.standby && may_stop {
+                    self.stand_by();
+                    continue;
+                }
                 // What is queued for the workers still reaches them: a link is drained before it closes.
                 return outcome;
             }
@@ -90,6 +97,31 @@ impl<F: FnMut(&Notice)> Runtime<F> {
         }
     }
 
+    /// Another coordinator has the job now. Workers stay attached, for the case that it is gone one day.
+    fn stand_by(&mut self) {
+        // Two terms of one process draw different nonces.
+        self.config.seed = self.core.next_seed();
+        // A user names whom to take over from once.
+        self.config.restore.take_over = None;
+        self.core = Core::new(self.config.clone()).expect("the first core took the same settings");
+        self.take(Event::Begin);
+        for (worker, offer) in self.links.offers() {
+            self.take(Event::WorkerRegistered { worker, offer });
+        }
+    }
+
+    /// Asks another coordinator beside everything else.
+    fn probe(&self, address: String) {
+        let job = self.config.path.clone();
+        self.calls.answer(async move {
+            let rules = crate::transport::probe(&address, &job).await.unwrap_or_else(|error| {
+                tracing::debug!("{error}");
+                None
+            });
+            Event::LeaderProbed { rules }
+        });
+    }
+
     fn take(&mut self, event: Event) {
         let now = self.clock.now();
         for command in self.core.on_event(now, event) {
@@ -98,7 +130,9 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                 Command::Append(entry) => self.calls.append(*entry),
                 Command::Delete(paths) => self.calls.delete(paths),
                 Command::ListState => self.calls.list_state(),
-                Command::Tell { worker, command } => self.links.tell(worker, command),
+                Command::Probe { address } => self.probe(address),
+                Command::Tell { worker, command } => self.links.tell(worker, ToLink::Command(command)),
+                Command::Release { worker } => self.links.tell(worker, ToLink::Released),
                 Command::Notice(notice) => (self.on_notice)(&notice),
                 Command::End(outcome) => self.outcome = Some(outcome),
             }

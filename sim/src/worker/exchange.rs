@@ -52,7 +52,7 @@ impl Worker {
         }
         self.exchange.links.insert(peer, connection);
         if self.exchange.awaited.is_empty() {
-            self.report(Report::Deployed);
+            self.report_deployed(Report::Deployed);
         }
     }
 
@@ -62,7 +62,8 @@ impl Worker {
         self.exchange.links.remove(&peer);
         self.hits.push("connection between workers lost");
         let failure = transient(&format!("lost the connection to process {}", peer.0));
-        self.report(Report::CommandFailed { failure });
+        self.record.disconnected = true;
+        self.report_deployed(Report::CommandFailed { failure });
     }
 
     /// The connection to the worker of a count task; `None`: the task is here, or does not run.

@@ -3,13 +3,14 @@
 //! Owns: the conversation with coordinators, which attempt counts, what becomes of the tasks over it. Does not own: what
 //! takes time, in modules of their own (`transactions`, `restore`, `snapshot`), nor rows on their way (`exchange`).
 
+mod adopt;
 mod exchange;
 mod processing;
 mod restore;
 mod snapshot;
 mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use std::sync::Arc;
 use millstream_api::control::{
     Attempt, Command, Deployment, Failure, FailureKind, Report, WorkerCommand, WorkerReport,
 };
-use millstream_api::ids::{Epoch, TaskId};
+use millstream_api::ids::{Epoch, Generation, TaskId};
 use millstream_api::log::{Manifest, TableSnapshot};
-use millstream_coordinator::job::Random;
+use millstream_coordinator::job::{Millis, Random};
 use millstream_store::ObjectStore;
 
 use crate::broker::{BrokerError, BrokerRequest};
@@ -31,6 +32,7 @@ use crate::rules::Rules;
 use crate::store::SimStore;
 use crate::task::{CountTask, SourceTask};
 
+use adopt::Record;
 use exchange::Exchange;
 use restore::Restored;
 
@@ -78,6 +80,8 @@ pub struct Out {
     pub frames: Vec<(ConnectionId, Frame)>,
     pub wanted: Vec<(ProcessId, Attempt)>,
     pub closed: Vec<ConnectionId>,
+    /// Coordinators that are to hear that the process is about to stop.
+    pub leaves: Vec<ConnectionId>,
 }
 
 pub struct Worker {
@@ -91,10 +95,14 @@ pub struct Worker {
     job_path: String,
     /// The newest that a coordinator spoke in; older commands are dropped.
     attempt: Attempt,
-    /// Connections to coordinators.
-    sessions: BTreeSet<ConnectionId>,
-    /// The one on which the newest attempt was heard.
-    master: Option<ConnectionId>,
+    /// Something was ever deployed here, or asked of it.
+    spoken_to: bool,
+    /// Connections to coordinators, with the generation that the other end spoke in last, when it rules.
+    sessions: BTreeMap<ConnectionId, Option<Generation>>,
+    /// When the coordinator of the newest generation was heard last.
+    heard_at: Millis,
+    /// The process was asked to stop.
+    leaving: bool,
     run: Run,
     /// The attempt in which the tasks were deployed.
     deployed_in: Attempt,
@@ -102,11 +110,13 @@ pub struct Worker {
     sources: BTreeMap<u32, SourceTask>,
     counts: BTreeMap<u32, CountTask>,
     exchange: Exchange,
-    failed: BTreeMap<TaskId, Failure>,
+    record: Record,
     running: bool,
     /// `Suspend`: state stays, nothing moves.
     suspended: bool,
     paused: bool,
+    /// By itself: no coordinator was heard for long.
+    unheard: bool,
     /// The manifest that the newest snapshots build on: what a merge replaces.
     base: Option<Arc<Manifest>>,
     pub jobs: Vec<Job>,
@@ -128,18 +138,21 @@ impl Worker {
             random: Random::new(seed),
             job_path: job_path.to_owned(),
             attempt: Attempt::default(),
-            sessions: BTreeSet::new(),
-            master: None,
+            spoken_to: false,
+            sessions: BTreeMap::new(),
+            heard_at: 0,
+            leaving: false,
             run: Run::default(),
             deployed_in: Attempt::default(),
             deployment: None,
             sources: BTreeMap::new(),
             counts: BTreeMap::new(),
             exchange: Exchange::default(),
-            failed: BTreeMap::new(),
+            record: Record::default(),
             running: false,
             suspended: false,
             paused: false,
+            unheard: false,
             base: None,
             jobs: Vec::new(),
             out: Out::default(),
@@ -151,10 +164,17 @@ impl Worker {
 
     pub fn opened(&mut self, connection: ConnectionId, purpose: Purpose, peer: ProcessId) {
         match purpose {
-            Purpose::Control { .. } => {
-                self.sessions.insert(connection);
+            Purpose::Control { generation, .. } => {
+                self.sessions.insert(connection, generation);
                 if self.deployment.is_some() {
                     self.hits.push("a worker registers with tasks");
+                }
+                if self.spoken_to && generation == Some(self.attempt.generation) {
+                    // It had given this worker up, and the attempt with it.
+                    self.suspend();
+                }
+                if self.leaving {
+                    self.out.leaves.push(connection);
                 }
             }
             Purpose::Shuffle { of } => self.linked(connection, of, peer),
@@ -167,14 +187,63 @@ impl Worker {
         self.unlinked(connection);
     }
 
-    /// Where reports go.
+    /// Where reports of a generation go.
     #[must_use]
-    pub fn master(&self) -> Option<ConnectionId> {
-        self.master.filter(|master| self.sessions.contains(master))
+    pub fn session_of(&self, generation: Generation) -> Option<ConnectionId> {
+        self.sessions.iter().find(|(_, of)| **of == Some(generation)).map(|(session, _)| *session)
+    }
+
+    /// The coordinator that rules what is here, as far as this worker knows.
+    #[must_use]
+    pub fn ruler(&self) -> Option<ConnectionId> {
+        self.session_of(self.attempt.generation).filter(|_| self.spoken_to)
+    }
+
+    /// The ruling coordinator that was heard last, and how long ago.
+    #[must_use]
+    pub fn heard(&self, now: Millis) -> Option<(Generation, Millis)> {
+        self.spoken_to.then(|| (self.attempt.generation, now.saturating_sub(self.heard_at)))
+    }
+
+    pub fn sessions(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.sessions.keys().copied()
+    }
+
+    /// A heartbeat of the coordinator that rules.
+    pub fn hear(&mut self, now: Millis) {
+        self.heard_at = now;
+        self.unheard = false;
+    }
+
+    /// Stops reading when transactions get old and no coordinator is there to seal what they hold.
+    pub fn look(&mut self, now: Millis) {
+        let limit = self.plan.transaction_timeout_ms / 2;
+        if self.spoken_to && self.running && !self.unheard && now.saturating_sub(self.heard_at) >= limit {
+            self.hits.push("sources paused: no coordinator was heard");
+            self.unheard = true;
+        }
+    }
+
+    /// The process was asked to stop. True: it may at once.
+    pub fn leave(&mut self) -> bool {
+        self.leaving = true;
+        self.out.leaves.extend(self.sessions.keys().copied());
+        !self.spoken_to
+    }
+
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     fn report(&mut self, report: Report) {
         self.out.reports.push(WorkerReport { attempt: self.attempt, report });
+    }
+
+    /// What a task says: in the attempt of what is deployed. A newer one may be looking at it already.
+    fn report_deployed(&mut self, report: Report) {
+        self.record.note(&report);
+        self.out.reports.push(WorkerReport { attempt: self.record.attempt, report });
     }
 
     fn chance(&mut self, one_in: u64) -> bool {
@@ -185,23 +254,26 @@ impl Worker {
 
     /// Carries a command out; what takes time comes back as jobs.
     pub fn command(&mut self, session: ConnectionId, command: WorkerCommand) -> Vec<Job> {
-        if !self.sessions.contains(&session) {
-            return Vec::new();
-        }
-        if command.attempt < self.attempt {
+        let Some(generation) = self.sessions.get_mut(&session) else { return Vec::new() };
+        if self.spoken_to && command.attempt < self.attempt {
             self.hits.push("command of an earlier attempt dropped");
             return Vec::new();
         }
+        *generation = Some(command.attempt.generation);
         self.attempt = command.attempt;
-        self.master = Some(session);
+        self.spoken_to = true;
+        self.unheard = false;
         match command.command {
-            Command::Inspect | Command::Adopt { .. } => Vec::new(),
+            Command::Inspect => {
+                self.inspect();
+                Vec::new()
+            }
+            Command::Adopt { sealed, aborted } => self.adopt(&sealed, &aborted),
             Command::FinishTransactions { transactions, .. } => vec![self.finish(transactions)],
             Command::AbortTransactions { transactions, .. } => vec![self.abort(transactions)],
             Command::FenceTransactions { ids, .. } => vec![self.fence(ids.into_values().collect())],
             Command::Suspend => {
-                self.take_tasks();
-                self.suspended = true;
+                self.suspend();
                 Vec::new()
             }
             Command::Deploy(deployment) => {
@@ -211,6 +283,7 @@ impl Worker {
             Command::Start => {
                 self.running = true;
                 self.paused = false;
+                self.record.started = true;
                 self.pump()
             }
             Command::Trigger { epoch, stop } => self.trigger(epoch, stop),
@@ -247,11 +320,15 @@ impl Worker {
         self.drop_tasks();
     }
 
+    fn suspend(&mut self) {
+        self.take_tasks();
+        self.suspended = true;
+    }
+
     /// From here on, what the tasks said and nobody has heard yet is void. Their states stay.
     fn take_tasks(&mut self) {
         self.run.0 += 1;
         self.running = false;
-        self.failed.clear();
         self.out.closed.extend(std::mem::take(&mut self.exchange).connections());
     }
 
@@ -268,13 +345,13 @@ impl Worker {
     pub fn done(&mut self, done: Done) -> Vec<Job> {
         match done {
             Done::Report(attempt, report) if attempt == self.attempt => self.report(report),
-            Done::Broken(run, report) if run == self.run => self.report(report),
+            Done::Broken(run, report) if run == self.run => self.report_deployed(report),
             Done::Restored(run, restored) if run == self.run => self.restored(*restored),
             Done::Uploaded { run, index, epoch, result } if run == self.run => match result {
                 Ok(table) => self.uploaded(index, epoch, table),
                 Err(reason) => {
                     let task = TaskId { vertex: COUNT, index };
-                    self.report(Report::Declined { task, epoch, failure: transient(&reason) });
+                    self.report_deployed(Report::Declined { task, epoch, failure: transient(&reason) });
                 }
             },
             Done::Sent { run, index, result } if run == self.run => match result {
@@ -313,8 +390,8 @@ impl Worker {
 
     /// It stands still from now on.
     fn task_failed(&mut self, task: TaskId, failure: Failure) {
-        if self.failed.insert(task, failure.clone()).is_none() {
-            self.report(Report::TaskFailed { task, failure });
+        if !self.record.failed.contains_key(&task) {
+            self.report_deployed(Report::TaskFailed { task, failure });
         }
     }
 

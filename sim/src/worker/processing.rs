@@ -22,11 +22,11 @@ impl Worker {
             if of_counts { self.counts.keys().copied().collect() } else { self.sources.keys().copied().collect() };
         let at = (self.random.next_u64() % indexes.len().max(1) as u64) as usize;
         if let Some(index) = indexes.get(at).copied()
-            && !self.failed.contains_key(&TaskId { vertex, index })
+            && !self.record.failed.contains_key(&TaskId { vertex, index })
         {
             if of_counts {
                 self.count(index);
-            } else if self.running && !self.paused && self.has_room(index) {
+            } else if self.running && !self.paused && !self.unheard && self.has_room(index) {
                 // Barriers flow before `Start`; only sources wait for it.
                 self.read(index);
             }
@@ -45,7 +45,7 @@ impl Worker {
             self.route(index, to as u32, element);
         }
         if ends {
-            self.report(Report::EndOfInput { task: TaskId { vertex: SOURCE, index } });
+            self.report_deployed(Report::EndOfInput { task: TaskId { vertex: SOURCE, index } });
         }
     }
 
@@ -61,7 +61,7 @@ impl Worker {
             self.give_credit(channel as u32, index);
         }
         if ends {
-            self.report(Report::EndOfInput { task: TaskId { vertex: COUNT, index } });
+            self.report_deployed(Report::EndOfInput { task: TaskId { vertex: COUNT, index } });
         }
     }
 
@@ -71,7 +71,7 @@ impl Worker {
         if self.suspended {
             return jobs;
         }
-        let failed = &self.failed;
+        let failed = &self.record.failed;
         let live = |index: &u32| !failed.contains_key(&TaskId { vertex: COUNT, index: *index });
         let mut reports = Vec::new();
         let mut snapshots = Vec::new();
@@ -101,14 +101,14 @@ impl Worker {
             }
         }
         for report in reports {
-            self.report(report);
+            self.report_deployed(report);
         }
         for (index, change) in snapshots {
             jobs.push(self.upload(index, change));
         }
         for index in self.counts.keys().copied().collect::<Vec<_>>() {
             if let Some(report) = self.acknowledgement(index) {
-                self.report(report);
+                self.report_deployed(report);
             }
         }
         jobs

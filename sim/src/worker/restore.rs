@@ -13,6 +13,7 @@ use crate::job::{COUNT, COUNT_UID, SINK_UID, SOURCE, SOURCE_UID, group_of, uid};
 use crate::sink::Sink;
 use crate::task::{CountTask, Layer, Position, SourceTask, ended_inputs, owned};
 
+use super::adopt::Record;
 use super::transactions::initialise;
 use super::{Done, Job, TRIES_MAX, Worker, transient};
 
@@ -49,6 +50,7 @@ impl Worker {
         }
         self.drop_tasks();
         self.deployed_in = self.attempt;
+        self.record = Record::new(self.attempt, epoch);
         let job = self.restore(&deployment, own, kept);
         self.deployment = Some(deployment);
         job
@@ -122,7 +124,7 @@ impl Worker {
             .collect();
         self.base.clone_from(&deployment.restore);
         if self.connect() {
-            self.report(Report::Deployed);
+            self.report_deployed(Report::Deployed);
         }
     }
 }

@@ -24,6 +24,8 @@ impl Worker {
         }
         let Some(deployment) = &self.deployment else { return Vec::new() };
         let p = deployment.parallelism;
+        self.record.epoch_max = self.record.epoch_max.max(Some(epoch));
+        self.record.stopping |= stop;
         let live: Vec<u32> = self.sources.iter().filter(|(_, source)| !source.ended).map(|(index, _)| *index).collect();
         for (from, to) in live.into_iter().flat_map(|from| (0..p).map(move |to| (from, to))) {
             self.route(from, to, Element::Barrier(epoch));
@@ -45,7 +47,7 @@ impl Worker {
             });
         }
         for snapshot in snapshots {
-            self.report(Report::Acknowledged(Box::new(snapshot)));
+            self.report_deployed(Report::Acknowledged(Box::new(snapshot)));
         }
         for count in self.counts.values_mut() {
             count.triggered = Some(epoch);
@@ -54,7 +56,7 @@ impl Worker {
         if let Some(index) = self.counts.keys().next().copied().filter(|_| declines) {
             self.hits.push("declined");
             let task = TaskId { vertex: COUNT, index };
-            self.report(Report::Declined { task, epoch, failure: transient("simulated") });
+            self.report_deployed(Report::Declined { task, epoch, failure: transient("simulated") });
         }
         self.pump()
     }
@@ -63,11 +65,15 @@ impl Worker {
         if self.suspended {
             return Vec::new();
         }
+        self.record.note_sealed(manifest);
         self.base = Some(Arc::clone(manifest));
         self.sources.retain(|index, _| !manifest.finished_tasks.contains(&TaskId { vertex: SOURCE, index: *index }));
         let mut jobs = Vec::new();
         for (index, count) in &mut self.counts {
-            count.sealed(manifest.epoch);
+            // A task that has decided the epoch already takes no notice.
+            if !count.sealed(manifest.epoch) {
+                continue;
+            }
             for (producer, who) in count.sink.sealed(manifest) {
                 jobs.push(commit(self.client.clone(), self.run, *index, producer, who));
             }

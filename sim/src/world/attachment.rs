@@ -1,20 +1,23 @@
 //! Connections that come about, carry messages and end: sessions of workers with coordinators, and links between workers.
 
 use millstream_api::control::Attempt;
-use millstream_coordinator::job::Millis;
+use millstream_coordinator::job::{Event, Millis};
 
 use crate::calls::ProcessId;
 use crate::network::{ConnectionId, Message, Party, Purpose};
 use crate::plan::{CALM_AT_MS, SILENCE_MS};
 use crate::process::Input;
+use crate::worker::Worker;
 
-use super::{Item, World};
+use super::{HEARTBEAT_MS, Item, World};
 
 /// Pause of a process before it tries to connect again.
 const AGAIN_MS: Millis = 50;
 /// A message takes up to this long, on a slow connection up to the other.
 const DELAY_MS: Millis = 3;
 const SLOW_MS: Millis = 40;
+/// How long a standby waits for an answer.
+const PROBE_TIMEOUT_MS: Millis = 60;
 
 impl World {
     // --- sessions ---------------------------------------------------------------------------------------------------
@@ -59,12 +62,14 @@ impl World {
     /// The worker registers. An older session of it may not be known to be lost.
     pub(super) fn open_session(&mut self, coordinator: ProcessId, worker: ProcessId) -> Result<(), String> {
         let (mut number, slots) = (None, 0);
+        let mut generation = None;
         if let Some(c) = self.processes.get_mut(&coordinator).and_then(|p| p.coordinator.as_mut()) {
             number = Some(c.next_worker());
+            generation = c.rules();
         }
         let slots = self.processes.get(&worker).and_then(|p| p.worker.as_ref()).map_or(slots, |w| w.slots);
         let Some(number) = number else { return Ok(()) };
-        let purpose = Purpose::Control { worker: number };
+        let purpose = Purpose::Control { worker: number, generation };
         let delay_ms = self.draw_delay(coordinator == worker);
         let connection = self.network.open([coordinator, worker], purpose, delay_ms);
         if coordinator != worker {
@@ -79,6 +84,46 @@ impl World {
             self.coverage.hit("slow connection");
         }
         if slow { SLOW_MS } else { DELAY_MS }
+    }
+
+    /// A worker says which coordinator it heard last, and hears the one that is there.
+    pub(super) fn heartbeat(&mut self, id: ProcessId) {
+        let Some(process) = self.processes.get(&id) else { return };
+        let (stands_still, ruler) = (process.paused, process.worker.as_ref().and_then(Worker::ruler));
+        self.at(self.now + HEARTBEAT_MS, Item::Heartbeat { worker: id });
+        if stands_still {
+            return;
+        }
+        let ruling = ruler.and_then(|session| self.network.get(session)).filter(|c| c.open).map(|c| c.ends[0]);
+        let heard = ruling.is_some_and(|coordinator| self.reach(coordinator, id) == Some(true));
+        let now = self.now;
+        let Some(worker) = self.processes.get_mut(&id).and_then(|p| p.worker.as_mut()) else { return };
+        if heard {
+            worker.hear(now);
+        }
+        worker.look(now);
+        let Some((generation, age_ms)) = worker.heard(now) else { return };
+        let sessions: Vec<ConnectionId> = worker.sessions().collect();
+        for session in sessions {
+            self.send(id, session, Message::Heard { generation, age_ms });
+        }
+    }
+
+    /// The answer of a process that is asked whether it rules; of one that does not answer, none in time.
+    pub(super) fn probe(&mut self, by: ProcessId, of: ProcessId) {
+        let reached = self.reach(by, of) == Some(true);
+        let rules = self.processes.get(&of).filter(|_| reached).and_then(|p| p.coordinator.as_ref()?.rules());
+        let gone = !self.processes.contains_key(&of);
+        let after = if reached || gone { self.below(5) } else { PROBE_TIMEOUT_MS };
+        let input = Input::Core(Event::LeaderProbed { rules });
+        self.at(self.now + after, Item::Input { process: by, input });
+    }
+
+    /// A worker's process ends by itself.
+    pub(super) fn depart(&mut self, id: ProcessId) -> Result<(), String> {
+        self.processes.remove(&id);
+        self.leave_network(id, true);
+        if self.now >= CALM_AT_MS { self.staff() } else { Ok(()) }
     }
 
     // --- links between workers --------------------------------------------------------------------------------------
@@ -123,8 +168,8 @@ impl World {
         let soon = self.now + self.below(delay_ms);
         let Some(connection) = self.network.get_mut(id) else { return };
         let to = match message {
-            Message::Report(_) => 0,
-            Message::Command(_) => 1,
+            Message::Report(_) | Message::Heard { .. } | Message::Leave => 0,
+            Message::Command(_) | Message::Released => 1,
             Message::Frame(_) => usize::from(connection.ends[0] == from),
         };
         let arrival = soon.max(connection.last_arrival[to]);

@@ -7,8 +7,12 @@ use crate::names::crash_name;
 use crate::network::{ConnectionId, Party};
 use crate::plan::{Between, Fault, SILENCE_MS};
 use crate::process::{Input, Process};
+use crate::worker::Worker;
 
 use super::{Item, World};
+
+/// A worker that was asked to stop goes then, whatever is still there.
+const LEAVE_WITHIN_MS: Millis = 1_000;
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) -> Result<(), String> {
@@ -42,7 +46,7 @@ impl World {
                 let slots = 1 + self.below(2) as u32;
                 self.start_worker(slots)?;
             }
-            Fault::KillWorker { .. } | Fault::PauseWorker { .. } | Fault::TaskFails => {
+            Fault::KillWorker { .. } | Fault::WorkerLeaves | Fault::PauseWorker { .. } | Fault::TaskFails => {
                 if let Some(id) = self.any(|p| p.worker.is_some()) {
                     return self.worker_fault(id, fault);
                 }
@@ -79,7 +83,8 @@ impl World {
             Fault::Pause { for_ms, takeover_after_ms } => {
                 self.coverage.hit("process paused");
                 self.pause(id, for_ms);
-                if let Some(after) = takeover_after_ms {
+                let stands_by = self.plan.cluster.as_ref().is_some_and(|c| c.coordinators > 1);
+                if let Some(after) = takeover_after_ms.filter(|_| !stands_by) {
                     self.coverage.hit("taken over while paused");
                     self.at(now + after, Item::Start { take_over: true });
                 }
@@ -116,6 +121,21 @@ impl World {
                 if self.below(4) > 0 {
                     self.at(now + back_after_ms, Item::StartWorker { slots });
                 }
+            }
+            Fault::WorkerLeaves if alone => {
+                self.coverage.hit("worker is asked to stop");
+                let slots = process.worker.as_ref().map_or(1, |w| w.slots);
+                let at_once = process.worker.as_mut().is_some_and(Worker::leave);
+                self.at(now + LEAVE_WITHIN_MS, Item::Depart { worker: id });
+                // Mostly another one comes in its place, before it goes or after.
+                if self.below(3) > 0 {
+                    let after = self.below(LEAVE_WITHIN_MS);
+                    self.at(now + after, Item::StartWorker { slots });
+                }
+                if at_once {
+                    return self.depart(id);
+                }
+                self.deliver(id, Input::Step)?;
             }
             Fault::PauseWorker { for_ms } if alone => {
                 self.coverage.hit("worker's process paused");
@@ -170,6 +190,10 @@ impl World {
         let (name, a, b) = match between {
             Between::CoordinatorAndWorker => {
                 ("split of coordinator and worker", coordinator, worker.map(Party::Process))
+            }
+            Between::Coordinators => {
+                let other = self.any(|p| p.coordinator.is_some());
+                ("split of coordinators", coordinator, other.map(Party::Process))
             }
             Between::Workers => ("split of workers", worker, other.map(Party::Process)),
             Between::CoordinatorAndStore => ("split of coordinator and store", coordinator, Some(Party::Store)),

@@ -32,6 +32,8 @@ const JOB_PATH: &str = "default/sim";
 const OWNER: &str = "owner-of-the-simulation";
 /// Time between two steps of a worker.
 const STEP_MS: Millis = 3;
+/// Between two heartbeats of a worker.
+const HEARTBEAT_MS: Millis = 100;
 /// After the job finished, for what is still on its way.
 const AFTERMATH_MS: Millis = 2_500;
 /// How long the end of a process takes at most, from when nothing hinders it.
@@ -116,6 +118,19 @@ enum Item {
     },
     /// From now on there are enough workers.
     Staff,
+    /// A worker and its coordinators let each other hear that they are there.
+    Heartbeat {
+        worker: ProcessId,
+    },
+    /// A coordinator asks another process whether it rules.
+    Probe {
+        by: ProcessId,
+        of: ProcessId,
+    },
+    /// A worker that was asked to stop waits no longer.
+    Depart {
+        worker: ProcessId,
+    },
     Resume {
         process: ProcessId,
     },
@@ -238,6 +253,9 @@ impl World {
         self.say(|| format!("{:#?}", self.plan));
         self.at(0, Item::Start { take_over: false });
         if let Some(cluster) = self.plan.cluster.clone() {
+            for number in 1..cluster.coordinators {
+                self.at(Millis::from(number) * 7, Item::Start { take_over: false });
+            }
             for (at, slots) in cluster.workers {
                 self.at(at, Item::StartWorker { slots });
             }
@@ -314,6 +332,14 @@ impl World {
             Item::Start { take_over } => self.start(take_over)?,
             Item::StartWorker { slots } => self.start_worker(slots)?,
             Item::Staff => self.staff()?,
+            Item::Heartbeat { worker } => self.heartbeat(worker),
+            Item::Probe { by, of } => self.probe(by, of),
+            Item::Depart { worker } => {
+                if self.processes.contains_key(&worker) {
+                    self.coverage.hit("worker left unreleased");
+                    self.depart(worker)?;
+                }
+            }
             Item::Resume { process } => {
                 if let Some(p) = self.processes.get_mut(&process) {
                     p.paused = false;

@@ -9,15 +9,17 @@ use millstream_coordinator::job::{
 };
 
 use crate::calls::{Client, ProcessId};
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, address};
 use crate::job::graph;
 use crate::names::{brief, is_noise, notice_name};
-use crate::plan::CALM_AT_MS;
+use crate::plan::{CALM_AT_MS, SILENCE_MS};
 use crate::process::{Input, Output, Process};
 use crate::worker::Worker;
 
-use super::{Item, JOB_PATH, OWNER, STEP_MS, World};
+use super::{HEARTBEAT_MS, Item, JOB_PATH, OWNER, STEP_MS, World};
 
+/// What any coordinator may want.
+const PARALLELISM_MAX: u32 = 4;
 /// How long a job waits for slots before it begins smaller.
 const SLOT_TIMEOUT_MS: Millis = 400;
 
@@ -28,12 +30,15 @@ impl World {
         let holder = self.holder();
         let claims = |p: &Process| p.coordinator.as_ref().is_some_and(|c| c.core.status().generation.is_none());
         let there = self.processes.values().any(|p| claims(p) || Some(p.id) == holder);
+        // Where one may stand by, every process that ended is started again.
+        let there = there && self.plan.cluster.is_none();
         if self.finished_at.is_some() || (there && !take_over) {
             return Ok(());
         }
         let local = self.plan.cluster.is_none();
         self.coordinators_started += 1;
-        if self.coordinators_started > 1 && self.below(3) == 0 {
+        let changes = if local { 3 } else { 8 };
+        if self.coordinators_started > 1 && self.below(changes) == 0 {
             let parallelism = 1 + self.below(3) as u32;
             if parallelism != self.parallelism {
                 self.coverage.hit("restart at another parallelism");
@@ -93,6 +98,7 @@ impl World {
         let worker = self.worker(id, slots, &client, seed);
         self.processes.insert(id, Process::new(id, client, None, Some(worker)));
         self.at(self.now + STEP_MS, Item::Step { process: id });
+        self.at(self.now + HEARTBEAT_MS, Item::Heartbeat { worker: id });
         self.attach_to_all(id);
         Ok(())
     }
@@ -102,17 +108,23 @@ impl World {
         if self.plan.cluster.is_none() {
             return Ok(());
         }
-        let there: u32 = self.workers().filter_map(|p| p.worker.as_ref()).map(|w| w.slots).sum();
-        if there < self.parallelism {
-            self.start_worker(self.parallelism - there)?;
+        let stay = self.workers().filter_map(|p| p.worker.as_ref()).filter(|w| !w.is_leaving());
+        let there: u32 = stay.map(|w| w.slots).sum();
+        if there < PARALLELISM_MAX {
+            self.start_worker(PARALLELISM_MAX - there)?;
         }
         Ok(())
     }
 
     fn config(&self, id: ProcessId, seed: u64, take_over: bool) -> JobConfig {
         let begins_smaller = self.plan.cluster.as_ref().is_some_and(|c| c.begins_smaller);
-        let address =
-            Address { host: "sim".to_owned(), listen: None, process_id: id.0, process_start: u64::from(id.0) };
+        let standby = self.plan.cluster.is_some();
+        let address = Address {
+            host: "sim".to_owned(),
+            listen: standby.then(|| address(id)),
+            process_id: id.0,
+            process_start: u64::from(id.0),
+        };
         JobConfig {
             path: JOB_PATH.to_owned(),
             graph: graph(&self.plan),
@@ -120,6 +132,7 @@ impl World {
             max_parallelism: self.plan.max_parallelism,
             min_parallelism: if begins_smaller { 1 } else { self.parallelism },
             slot_timeout_ms: SLOT_TIMEOUT_MS,
+            standby,
             owner: Owner(OWNER.to_owned()),
             address,
             checkpoint: CheckpointConfig {
@@ -145,6 +158,9 @@ impl World {
                 stop_timeout_ms: 1_500,
                 store_patience_ms: 800,
                 first_run_patience_ms: 300,
+                inspect_timeout_ms: SILENCE_MS,
+                leader_silence_ms: SILENCE_MS,
+                probe_interval_ms: 50,
             },
             seed,
         }
@@ -196,7 +212,12 @@ impl World {
             Input::Core(Event::LogRead { tail, previous }) => {
                 let holder = tail.start.as_ref().map(|s| ProcessId(s.address.process_id));
                 let alive = holder.is_some_and(|holder| self.processes.contains_key(&holder));
-                *previous = if alive { ProcessState::Alive } else { ProcessState::Gone };
+                let knows = self.plan.cluster.as_ref().is_none_or(|c| c.one_host);
+                *previous = match alive {
+                    _ if !knows => ProcessState::Unknown,
+                    true => ProcessState::Alive,
+                    false => ProcessState::Gone,
+                };
             }
             Input::Core(Event::Appended { outcome, .. }) if !self.rules.losers_step_down => {
                 let core = self.processes.get(&id).and_then(|p| p.coordinator.as_ref()).map(|c| &c.core);
@@ -237,6 +258,14 @@ impl World {
         }
         for connection in output.closed {
             self.hang_up(id, connection);
+        }
+        for of in output.probes {
+            let soon = self.now + 1 + self.below(5);
+            self.at(soon, Item::Probe { by: id, of });
+        }
+        if output.released {
+            self.coverage.hit("worker released");
+            return self.depart(id);
         }
         if let (true, Some(generation)) = (output.started, generation) {
             self.check_complete(id)?;
@@ -297,6 +326,10 @@ impl World {
             }
             Outcome::Stopped { incomplete: Some(_), .. } => {
                 self.coverage.hit("stopped without one");
+                self.at(again, Item::Start { take_over: false });
+            }
+            Outcome::StoodBy { .. } => {
+                self.coverage.hit("stood by to the end");
                 self.at(again, Item::Start { take_over: false });
             }
             Outcome::Fenced { .. } => {

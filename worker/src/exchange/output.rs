@@ -5,9 +5,9 @@
 //! control element flushes first, so that it keeps its place.
 
 use arrow_array::RecordBatch;
-use arrow_schema::ArrowError;
 use arrow_select::concat::concat_batches;
 
+use super::ExchangeError;
 use super::channel::Sender;
 use super::scatter::Scatter;
 use crate::element::{Element, WatermarkMs};
@@ -83,39 +83,38 @@ impl Output {
     }
 
     /// Sends rows.
-    pub fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
+    pub fn push(&mut self, batch: RecordBatch) -> Result<(), ExchangeError> {
         match &mut self.spread {
-            Spread::Single => self.senders[0].push(batch.into()),
+            Spread::Single => self.senders[0].push(batch.into())?,
             Spread::Rebalance { next } => {
-                self.senders[*next].push(batch.into());
+                self.senders[*next].push(batch.into())?;
                 *next = (*next + 1) % self.senders.len();
             }
-            Spread::Broadcast => self.senders.iter().for_each(|s| s.push(batch.clone().into())),
+            Spread::Broadcast => self.senders.iter_mut().try_for_each(|s| s.push(batch.clone().into()))?,
             Spread::Hash { scatter, gathered } => {
-                let senders = &self.senders;
-                scatter.split(batch, |to, piece| gathered[to].take(piece, &senders[to]))?;
+                let senders = &mut self.senders;
+                scatter.split(batch, |to, piece| gathered[to].take(piece, &mut senders[to]))?;
             }
         }
         Ok(())
     }
 
     /// Sends a control element to every destination, after all rows before it.
-    pub fn control(&mut self, element: &Element) -> Result<(), ArrowError> {
+    pub fn control(&mut self, element: &Element) -> Result<(), ExchangeError> {
         if let (Element::Watermark(watermark), Spread::Hash { gathered, .. }) = (element, &mut self.spread) {
-            for (gathered, sender) in gathered.iter_mut().zip(&self.senders) {
+            for (gathered, sender) in gathered.iter_mut().zip(&mut self.senders) {
                 gathered.take_watermark(*watermark, sender)?;
             }
             return Ok(());
         }
         self.flush()?;
-        self.senders.iter().for_each(|s| s.push(element.clone()));
-        Ok(())
+        self.senders.iter_mut().try_for_each(|s| s.push(element.clone()))
     }
 
     /// Sends what waits to be gathered with more.
-    pub fn flush(&mut self) -> Result<(), ArrowError> {
+    pub fn flush(&mut self) -> Result<(), ExchangeError> {
         if let Spread::Hash { gathered, .. } = &mut self.spread {
-            for (gathered, sender) in gathered.iter_mut().zip(&self.senders) {
+            for (gathered, sender) in gathered.iter_mut().zip(&mut self.senders) {
                 gathered.push(sender)?;
             }
         }
@@ -124,32 +123,32 @@ impl Output {
 }
 
 impl Gathered {
-    fn take(&mut self, piece: RecordBatch, sender: &Sender) -> Result<(), ArrowError> {
+    fn take(&mut self, piece: RecordBatch, sender: &mut Sender) -> Result<(), ExchangeError> {
         self.rows += piece.num_rows();
         self.pieces.push(piece);
         self.taken += 1;
         self.push_if_worth_it(sender)
     }
 
-    fn take_watermark(&mut self, watermark: WatermarkMs, sender: &Sender) -> Result<(), ArrowError> {
+    fn take_watermark(&mut self, watermark: WatermarkMs, sender: &mut Sender) -> Result<(), ExchangeError> {
         self.watermark = Some(watermark);
         self.taken += 1;
         self.push_if_worth_it(sender)
     }
 
-    fn push_if_worth_it(&mut self, sender: &Sender) -> Result<(), ArrowError> {
+    fn push_if_worth_it(&mut self, sender: &mut Sender) -> Result<(), ExchangeError> {
         if self.rows >= GATHER_ROWS_MAX || self.taken >= GATHER_PIECES_MAX { self.push(sender) } else { Ok(()) }
     }
 
-    fn push(&mut self, sender: &Sender) -> Result<(), ArrowError> {
+    fn push(&mut self, sender: &mut Sender) -> Result<(), ExchangeError> {
         match &self.pieces[..] {
             [] => {}
-            [only] => sender.push(only.clone().into()),
-            [first, ..] => sender.push(concat_batches(&first.schema(), &self.pieces)?.into()),
+            [only] => sender.push(only.clone().into())?,
+            [first, ..] => sender.push(concat_batches(&first.schema(), &self.pieces)?.into())?,
         }
         self.pieces.clear();
         if let Some(watermark) = self.watermark.take() {
-            sender.push(Element::Watermark(watermark));
+            sender.push(Element::Watermark(watermark))?;
         }
         (self.rows, self.taken) = (0, 0);
         Ok(())
@@ -192,7 +191,7 @@ mod tests {
         output.push(numbers(0..100)).expect("plain numbers");
         output.control(&Element::Watermark(5)).expect("plain numbers");
         output.push(numbers(100..200)).expect("plain numbers");
-        assert!(receivers.iter().all(Receiver::is_empty));
+        assert!(receivers.iter_mut().all(|r| r.pop().is_none()));
         output.control(&Element::Barrier(Barrier::default())).expect("plain numbers");
         let seen: Vec<Vec<Element>> = receivers.iter_mut().map(drain).collect();
         assert_eq!(seen.iter().map(|s| row_count(s)).sum::<usize>(), 200);
@@ -209,7 +208,7 @@ mod tests {
         for watermark in 0..16 {
             output.control(&Element::Watermark(watermark)).expect("no rows");
         }
-        assert!(receivers.iter().all(|r| !r.is_empty()));
+        assert!(receivers.iter_mut().all(|r| r.pop().is_some()));
     }
 
     #[test]

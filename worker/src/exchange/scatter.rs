@@ -5,6 +5,7 @@ use arrow_schema::ArrowError;
 use arrow_select::take::take;
 use millstream_api::ids::owner_of;
 
+use super::ExchangeError;
 use crate::keys;
 
 /// Routes rows to the task that owns their key's group. Buffers are kept from batch to batch.
@@ -42,8 +43,8 @@ impl Scatter {
     pub(super) fn split(
         &mut self,
         batch: RecordBatch,
-        mut deliver: impl FnMut(usize, RecordBatch) -> Result<(), ArrowError>,
-    ) -> Result<(), ArrowError> {
+        mut deliver: impl FnMut(usize, RecordBatch) -> Result<(), ExchangeError>,
+    ) -> Result<(), ExchangeError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }

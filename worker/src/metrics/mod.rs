@@ -3,6 +3,8 @@
 //! Owns: the atomics per task and a snapshot of them. Does not own: names and formats of an exporter (the cli maps
 //! these to Flink-like names: `numRecordsIn`, `numRecordsOut`, `currentInputWatermark`, `busyTimeMsPerSecond`, ...).
 
+mod shuffle;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use millstream_api::ids::{TaskId, TransformUid};
 
 use crate::element::{WATERMARK_MIN, WatermarkMs};
+pub use shuffle::{ShuffleMetrics, ShuffleReadings};
 
 /// What one task counts. Written by its slot only, so every update is a relaxed load and store at most.
 #[derive(Debug)]
@@ -182,6 +185,8 @@ fn add(counter: &AtomicU64, n: u64) {
 /// The tasks of this worker. Counters go on over a reset or a new deployment of the same task.
 #[derive(Debug, Default)]
 pub struct JobMetrics {
+    /// Of the connections to other workers.
+    pub shuffle: Arc<ShuffleMetrics>,
     tasks: RwLock<BTreeMap<TaskId, Arc<TaskMetrics>>>,
 }
 

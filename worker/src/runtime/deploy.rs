@@ -37,6 +37,7 @@ const INLINE_BYTES_PER_MANIFEST: usize = 256 * 1024;
 /// Everything that the tasks of a deployment are made from.
 pub(super) struct Blueprint<'a> {
     pub(super) deployment: &'a Deployment,
+    pub(super) wiring: Wiring,
     pub(super) slots: &'a SlotMap,
     pub(super) config: &'a WorkerConfig,
     pub(super) segments: &'a Segments,
@@ -49,15 +50,14 @@ pub(super) struct Blueprint<'a> {
 
 impl Blueprint<'_> {
     /// Builds all tasks; on an error, the first one that failed.
-    pub(super) async fn build(self, mut survivors: Survivors) -> Result<Vec<Task>, (TaskId, TaskError)> {
+    pub(super) async fn build(mut self, mut survivors: Survivors) -> Result<Vec<Task>, (TaskId, TaskError)> {
         let deployment = self.deployment;
         let vertices = deployment.graph.vertices();
         let running: BTreeSet<TaskId> = deployment.own_tasks().collect();
-        let mut wiring = Wiring::new(&vertices, deployment, |index| self.wake(index));
         let mut building = JoinSet::new();
         let state_config = self.state_config(&vertices);
         for task in &running {
-            let (outputs, inputs) = wiring.take(*task);
+            let (outputs, inputs) = self.wiring.take(*task);
             let vertex = &vertices[task.vertex.0 as usize];
             let groups = key_group_range(task.index, deployment.parallelism, deployment.max_parallelism);
             let states = vertex.transforms.iter().filter_map(|id| {

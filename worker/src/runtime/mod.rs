@@ -3,7 +3,9 @@
 //! Owns: threads, deployment of tasks, the way of a snapshot's rows to the store. Does not own: what a task
 //! does (`task`), when a checkpoint happens or what follows from a failure (the coordinator).
 
+mod adopt;
 mod deploy;
+mod links;
 mod restore;
 mod slot_map;
 mod transactions;
@@ -20,12 +22,16 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::element::{Barrier, Mutation};
+use crate::exchange::remote::{LinkNews, Shuffle, ShuffleConfig};
 use crate::metrics::JobMetrics;
-use crate::slot::{SlotCommand, SlotHandle};
+use crate::slot::{SlotCommand, SlotHandle, Wake};
 use crate::snapshot::Segments;
-use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskEvent, TaskEventKind, WriteRequest};
+use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskError, TaskEvent, TaskEventKind, WriteRequest};
+use adopt::Record;
+use links::DeployedLinks;
 use restore::Survivors;
 use slot_map::SlotMap;
+use wiring::Wirer;
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
 const MESSAGES_MAX: usize = 1_024;
@@ -49,6 +55,7 @@ pub struct WorkerConfig {
     pub undo_bytes_max: u64,
     /// Threads for network and store.
     pub io_threads: usize,
+    pub shuffle: ShuffleConfig,
 }
 
 /// Where keyed state lives.
@@ -94,7 +101,9 @@ impl Worker {
         let (commands, commands_in) = mpsc::channel(MESSAGES_MAX);
         let (reports_out, reports) = mpsc::channel(MESSAGES_MAX);
         let (events_out, events) = mpsc::unbounded_channel();
+        let (news_out, news) = mpsc::unbounded_channel();
         let metrics = Arc::new(JobMetrics::default());
+        let shuffle = Shuffle::start(&config.shuffle, Arc::clone(&metrics.shuffle), io.handle())?;
         let mut runtime = Runtime {
             segments: Segments::new(Arc::clone(&config.store), config.job_path.clone()),
             config,
@@ -103,12 +112,15 @@ impl Worker {
             metrics: Arc::clone(&metrics),
             reports: reports_out,
             events: events_out,
+            shuffle,
+            news: news_out,
+            links: DeployedLinks::default(),
             attempt: Attempt::default(),
             number: 0,
             deployed: None,
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            io.block_on(runtime.run(commands_in, events));
+            io.block_on(runtime.run(commands_in, events, news));
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
@@ -140,6 +152,10 @@ struct Runtime {
     metrics: Arc<JobMetrics>,
     reports: mpsc::Sender<WorkerReport>,
     events: mpsc::UnboundedSender<TaskEvent>,
+    shuffle: Shuffle,
+    news: links::NewsSender,
+    /// Of what is deployed.
+    links: DeployedLinks,
     /// The newest that the coordinator spoke in; older commands are dropped.
     attempt: Attempt,
     /// Counts sets of tasks, so that what an earlier set still says is recognised.
@@ -153,6 +169,7 @@ struct Deployed {
     slots: SlotMap,
     /// States of suspended tasks.
     survivors: Survivors,
+    record: Record,
 }
 
 impl Runtime {
@@ -160,6 +177,7 @@ impl Runtime {
         &mut self,
         mut commands: mpsc::Receiver<WorkerCommand>,
         mut events: mpsc::UnboundedReceiver<TaskEvent>,
+        mut news: mpsc::UnboundedReceiver<(u64, LinkNews)>,
     ) {
         loop {
             tokio::select! {
@@ -168,6 +186,7 @@ impl Runtime {
                     None => break,
                 },
                 Some(event) = events.recv() => self.on_event(event).await,
+                Some((number, news)) = news.recv() => self.on_news(number, news).await,
             }
         }
         self.cancel().await;
@@ -192,17 +211,23 @@ impl Runtime {
             }
             Command::Suspend => self.suspend().await,
             Command::Deploy(deployment) => self.deploy(*deployment).await,
-            Command::Start => self.broadcast(|| SlotCommand::Start),
+            Command::Start => {
+                self.note(Record::note_started);
+                self.broadcast(|| SlotCommand::Start);
+            }
             Command::Trigger { epoch, stop } => {
+                self.note(|record| record.note_triggered(epoch, stop));
                 let mutation = if stop { Mutation::Stop } else { Mutation::None };
                 self.broadcast(|| SlotCommand::Trigger(Barrier { epoch, mutation }));
             }
             Command::Sealed { epoch: _, manifest } => {
+                self.note(|record| record.note_sealed(&manifest));
                 self.broadcast(|| SlotCommand::Sealed(Arc::clone(&manifest)));
             }
             Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
-            Command::Inspect | Command::Adopt { .. } => {}
+            Command::Inspect => self.report(self.inspect()).await,
+            Command::Adopt { sealed, aborted } => self.adopt(sealed, aborted).await,
             Command::Cancel => self.cancel().await,
             Command::Abandon { sealed } => self.abandon(sealed).await,
         }
@@ -213,6 +238,7 @@ impl Runtime {
         if deployment != self.number {
             return;
         }
+        self.note(|record| record.note_event(task, &kind));
         let report = match kind {
             TaskEventKind::Acknowledged(snapshot) => Report::Acknowledged(snapshot),
             TaskEventKind::Declined { epoch, failure } => Report::Declined { task, epoch, failure },
@@ -222,7 +248,30 @@ impl Runtime {
             TaskEventKind::Write(request) => return self.write(task, request),
             TaskEventKind::Merge(request) => return self.merge(task, *request),
         };
-        self.report(report).await;
+        self.report_deployed(report).await;
+    }
+
+    /// In the attempt of what is deployed: a newer one may be looking at it already.
+    async fn report_deployed(&self, report: Report) {
+        let attempt = self.deployed.as_ref().map_or(self.attempt, |deployed| deployed.record.attempt);
+        self.report_in(attempt, report).await;
+    }
+
+    fn note(&mut self, note: impl FnOnce(&mut Record)) {
+        if let Some(deployed) = &mut self.deployed {
+            note(&mut deployed.record);
+        }
+    }
+
+    async fn on_news(&mut self, number: u64, news: LinkNews) {
+        if number == self.number
+            && let Some(report) = self.links.on_news(news)
+        {
+            if matches!(report, Report::CommandFailed { .. }) {
+                self.note(Record::note_disconnected);
+            }
+            self.report_deployed(report).await;
+        }
     }
 
     /// Writes a segment beside everything else, and tells the task.
@@ -253,18 +302,38 @@ impl Runtime {
     async fn deploy(&mut self, deployment: Deployment) {
         self.suspend().await;
         let survivors = self.deployed.take().map(|d| d.survivors).unwrap_or_default();
-        self.build(deployment, survivors).await;
+        match Self::check_graph(&deployment) {
+            Ok(()) => self.build(deployment, survivors).await,
+            Err(failure) => self.report(Report::CommandFailed { failure }).await,
+        }
     }
 
     /// Builds this worker's tasks from the manifest and what survived, and puts them on their slots.
     async fn build(&mut self, deployment: Deployment, survivors: Survivors) {
         let deployed = self.deployed.insert(Deployed {
             slots: SlotMap::new(&deployment, self.slots.len()),
+            record: Record::new(self.attempt, &deployment),
             deployment,
             survivors: Survivors::default(),
         });
+        let wakes: Vec<Wake> = self.slots.iter().map(|s| s.wake().clone()).collect();
+        let wirer = Wirer {
+            deployment: &deployed.deployment,
+            wake: |index| wakes[deployed.slots.of(index)].clone(),
+            link: || self.shuffle.ends(),
+        };
+        let mut wiring = match wirer.wire(&deployed.deployment.graph.vertices()) {
+            Ok(wiring) => wiring,
+            Err(error) => {
+                let failure = TaskError::from(error).failure();
+                return self.report(Report::CommandFailed { failure }).await;
+            }
+        };
+        let news = (self.number, &self.news);
+        self.links = DeployedLinks::begin(&self.shuffle, &deployed.deployment, self.attempt, &mut wiring, news);
         let blueprint = deploy::Blueprint {
             deployment: &deployed.deployment,
+            wiring,
             slots: &deployed.slots,
             config: &self.config,
             segments: &self.segments,
@@ -272,15 +341,21 @@ impl Runtime {
             metrics: &self.metrics,
             events: Events::new(self.number, self.events.clone()),
             generation: self.attempt.generation,
-            wakes: self.slots.iter().map(|s| s.wake().clone()).collect(),
+            wakes,
         };
         match blueprint.build(survivors).await {
             Ok(tasks) => {
                 self.metrics.retain(&deployed.deployment.own_tasks().collect::<Vec<_>>());
                 self.install(tasks);
-                self.report(Report::Deployed).await;
+                if let Some(report) = self.links.built() {
+                    self.report(report).await;
+                }
             }
-            Err((task, error)) => self.report(Report::TaskFailed { task, failure: error.failure() }).await,
+            Err((task, error)) => {
+                let failure = error.failure();
+                self.note(|record| record.note_failed(task, failure.clone()));
+                self.report(Report::TaskFailed { task, failure }).await;
+            }
         }
     }
 
@@ -296,6 +371,7 @@ impl Runtime {
 
     /// Takes the tasks from their slots, keeps their states, and lets go of everything else.
     async fn suspend(&mut self) {
+        self.note(Record::note_suspended);
         let tasks = self.take_tasks().await;
         let states = tokio::task::spawn_blocking(move || restore::dismantle(tasks)).await;
         if let (Some(deployed), Ok(states)) = (&mut self.deployed, states) {
@@ -321,6 +397,7 @@ impl Runtime {
     async fn take_tasks(&mut self) -> Vec<Task> {
         // From here on, what these tasks said and nobody has heard yet is void.
         self.number += 1;
+        self.links.close();
         let mut tasks = Vec::new();
         for slot in &self.slots {
             tasks.extend(slot.take_all().await);
@@ -336,9 +413,13 @@ impl Runtime {
         }
     }
 
-    /// Once the coordinator is gone, nobody hears it; the commands end then, too.
     async fn report(&self, report: Report) {
-        let _ = self.reports.send(WorkerReport { attempt: self.attempt, report }).await;
+        self.report_in(self.attempt, report).await;
+    }
+
+    /// Once the coordinator is gone, nobody hears it; the commands end then, too.
+    async fn report_in(&self, attempt: Attempt, report: Report) {
+        let _ = self.reports.send(WorkerReport { attempt, report }).await;
     }
 
     fn broadcast(&self, command: impl Fn() -> SlotCommand) {

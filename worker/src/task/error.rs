@@ -4,6 +4,7 @@ use millstream_api::control::{Failure, FailureKind};
 use millstream_store::{StoreError, StoreErrorKind};
 use thiserror::Error;
 
+use crate::exchange::ExchangeError;
 use crate::expr::{EvalError, ExprError};
 use crate::sink::SinkError;
 use crate::snapshot::SnapshotError;
@@ -43,6 +44,9 @@ pub enum TaskError {
     /// Batches that do not fit each other: a defect.
     #[error("failed to route rows: {0} (a defect of Millstream)")]
     Arrow(#[from] arrow_schema::ArrowError),
+    /// The same row would not fit again.
+    #[error("failed to send rows to another worker: {0}")]
+    RowTooLarge(ExchangeError),
     #[error("{reason} (a defect of Millstream)")]
     Bug { reason: String },
 }
@@ -63,7 +67,7 @@ impl TaskError {
             },
             Self::Expression { .. } | Self::Build(BuildError::Unsupported { .. }) => FailureKind::User,
             Self::Build(BuildError::State(e)) => state_kind(e),
-            Self::NullEventTime { .. } | Self::NullInSink { .. } => FailureKind::UserData,
+            Self::NullEventTime { .. } | Self::NullInSink { .. } | Self::RowTooLarge(_) => FailureKind::UserData,
             Self::Transform(TransformError::State(e)) | Self::State(e) => state_kind(e),
             Self::Source { source, .. } => match source {
                 SourceError::Decode { .. } => FailureKind::UserData,
@@ -78,6 +82,15 @@ impl TaskError {
             },
             Self::Restore(e) => restore_kind(e),
             Self::Transform(TransformError::Bug { .. }) | Self::Arrow(_) | Self::Bug { .. } => FailureKind::Bug,
+        }
+    }
+}
+
+impl From<ExchangeError> for TaskError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Arrow(error) => Self::Arrow(error),
+            ExchangeError::RowTooLarge { .. } => Self::RowTooLarge(error),
         }
     }
 }

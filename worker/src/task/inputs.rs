@@ -210,41 +210,41 @@ mod tests {
 
     #[test]
     fn a_channel_is_not_read_past_its_barrier_until_all_have_delivered() {
-        let (tx, mut inputs) = inputs(2);
-        tx[0].push(Element::Watermark(5));
-        tx[1].push(Element::Watermark(5));
-        tx[0].push(barrier(1));
-        tx[0].push(Element::Watermark(9));
+        let (mut tx, mut inputs) = inputs(2);
+        tx[0].push(Element::Watermark(5)).unwrap();
+        tx[1].push(Element::Watermark(5)).unwrap();
+        tx[0].push(barrier(1)).unwrap();
+        tx[0].push(Element::Watermark(9)).unwrap();
         assert_eq!(all(&mut inputs), ["watermark 5"]);
-        tx[1].push(Element::Watermark(8));
+        tx[1].push(Element::Watermark(8)).unwrap();
         assert_eq!(all(&mut inputs), Vec::<String>::new());
-        tx[1].push(barrier(1));
+        tx[1].push(barrier(1)).unwrap();
         assert_eq!(all(&mut inputs), ["barrier 1", "watermark 8"]);
     }
 
     #[test]
     fn an_abandoned_epoch_unblocks_and_its_late_barriers_are_dropped() {
-        let (tx, mut inputs) = inputs(2);
-        tx[0].push(barrier(1));
+        let (mut tx, mut inputs) = inputs(2);
+        tx[0].push(barrier(1)).unwrap();
         assert!(all(&mut inputs).is_empty());
         inputs.abandon(Epoch(1));
-        tx[1].push(barrier(1));
-        tx[0].push(barrier(2));
-        tx[1].push(barrier(2));
+        tx[1].push(barrier(1)).unwrap();
+        tx[0].push(barrier(2)).unwrap();
+        tx[1].push(barrier(2)).unwrap();
         assert_eq!(all(&mut inputs), ["barrier 2"]);
     }
 
     #[test]
     fn a_newer_barrier_overtakes_the_news_that_the_older_was_given_up() {
-        let (tx, mut inputs) = inputs(2);
-        tx[0].push(barrier(1));
-        tx[0].push(barrier(2));
+        let (mut tx, mut inputs) = inputs(2);
+        tx[0].push(barrier(1)).unwrap();
+        tx[0].push(barrier(2)).unwrap();
         assert!(all(&mut inputs).is_empty());
-        tx[1].push(barrier(2));
+        tx[1].push(barrier(2)).unwrap();
         assert_eq!(all(&mut inputs), ["barrier 2"]);
         inputs.abandon(Epoch(1));
-        tx[0].push(barrier(3));
-        tx[1].push(barrier(3));
+        tx[0].push(barrier(3)).unwrap();
+        tx[1].push(barrier(3)).unwrap();
         assert_eq!(all(&mut inputs), ["barrier 3"]);
     }
 
@@ -257,13 +257,13 @@ mod tests {
 
     #[test]
     fn ended_channels_still_bring_barriers_and_the_end_comes_once() {
-        let (tx, mut inputs) = inputs(2);
-        for sender in &tx {
-            sender.push(Element::Watermark(WATERMARK_MAX));
-            sender.push(Element::EndOfInput);
+        let (mut tx, mut inputs) = inputs(2);
+        for sender in &mut tx {
+            sender.push(Element::Watermark(WATERMARK_MAX)).unwrap();
+            sender.push(Element::EndOfInput).unwrap();
         }
         assert_eq!(all(&mut inputs), [format!("watermark {WATERMARK_MAX}"), "EndOfInput".to_owned()]);
-        tx.iter().for_each(|s| s.push(barrier(4)));
+        tx.iter_mut().for_each(|s| s.push(barrier(4)).unwrap());
         assert_eq!(all(&mut inputs), ["barrier 4"]);
     }
 }

@@ -57,8 +57,8 @@ impl Bench {
         Self { task, input, events }
     }
 
-    fn barrier(&self, epoch: u64) {
-        self.input.push(Element::Barrier(Barrier { epoch: Epoch(epoch), mutation: Mutation::None }));
+    fn barrier(&mut self, epoch: u64) {
+        self.input.push(Element::Barrier(Barrier { epoch: Epoch(epoch), mutation: Mutation::None })).unwrap();
     }
 
     /// Steps until nothing moves; the epochs that were acknowledged.

@@ -1,25 +1,33 @@
 //! A coordinator without a log: it does what a test's script says, and keeps the last manifest in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use millstream_api::control::{Attempt, Command, Deployment, Placement, Report, WorkerCommand, WorkerReport};
+use millstream_api::control::{
+    Attempt, Command, Deployment, FailureKind, Placement, Report, WorkerCommand, WorkerReport,
+};
 use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use millstream_api::log::{Manifest, OperatorState, TableManifest, TaskSnapshot};
 use millstream_store::{LocalStore, ObjectStore};
-use millstream_worker::metrics::TaskReadings;
+use millstream_worker::exchange::remote::{Compression, ShuffleConfig};
+use millstream_worker::metrics::{ShuffleReadings, TaskReadings};
 use millstream_worker::runtime::{StateBackend, Worker, WorkerConfig};
 
 /// No step of a script takes longer, also on a loaded machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(60);
 const MAX_PARALLELISM: u32 = 720;
 
-/// One job on one worker.
+/// One job on one worker, or on several.
 pub struct Coordinator {
-    worker: Worker,
+    workers: Vec<Worker>,
+    /// Where the others reach each worker; none for one alone.
+    pub addresses: BTreeMap<WorkerId, String>,
+    compression: Compression,
     graph: Arc<JobGraph>,
     parallelism: u32,
     attempt: Attempt,
@@ -46,9 +54,34 @@ impl Coordinator {
         disk: bool,
         store: Arc<dyn ObjectStore>,
     ) -> Self {
+        let mut coordinator = Self::without_workers(graph, parallelism);
+        coordinator.add_worker(dir, disk, store, None);
+        coordinator
+    }
+
+    /// Several workers, which have the indexes of the tasks in turn.
+    pub fn with_workers(
+        graph: &Arc<JobGraph>,
+        parallelism: u32,
+        workers: u32,
+        dir: &Path,
+        compression: Compression,
+    ) -> Self {
+        let mut coordinator = Self::without_workers(graph, parallelism);
+        coordinator.compression = compression;
+        for id in 0..workers {
+            let store = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            coordinator.addresses.insert(WorkerId(id), listener.local_addr().unwrap().to_string());
+            coordinator.add_worker(&dir.join(id.to_string()), false, store, Some(listener));
+        }
+        coordinator
+    }
+
+    fn add_worker(&mut self, dir: &Path, disk: bool, store: Arc<dyn ObjectStore>, listener: Option<TcpListener>) {
         let backend = if disk { StateBackend::Disk { dir: dir.join("scratch") } } else { StateBackend::Memory };
         let worker = Worker::spawn(WorkerConfig {
-            slots: parallelism,
+            slots: self.parallelism,
             store,
             job_path: "job".to_owned(),
             job_name: None,
@@ -56,9 +89,16 @@ impl Coordinator {
             state_bytes_max: 256 << 20,
             undo_bytes_max: 256 << 20,
             io_threads: 2,
+            shuffle: ShuffleConfig { listener: listener.map(Arc::new), compression: self.compression },
         });
+        self.workers.push(worker.unwrap());
+    }
+
+    fn without_workers(graph: &Arc<JobGraph>, parallelism: u32) -> Self {
         Self {
-            worker: worker.unwrap(),
+            workers: Vec::new(),
+            addresses: BTreeMap::new(),
+            compression: Compression::None,
             graph: Arc::clone(graph),
             parallelism,
             attempt: Attempt { generation: Generation(1), number: 0 },
@@ -80,8 +120,7 @@ impl Coordinator {
         self.next_epoch = restore.as_ref().map_or(Epoch(0), |m| m.epoch.next());
         self.manifest = restore.clone();
         self.attempt.number += 1;
-        let deployment = self.deployment(restore);
-        self.send(Command::Deploy(deployment));
+        self.send_deployments(restore);
         self.wait_for_deployed();
         if self.manifest.is_none() {
             self.checkpoint();
@@ -89,16 +128,24 @@ impl Coordinator {
         self.send(Command::Start);
     }
 
-    fn deployment(&self, restore: Option<Arc<Manifest>>) -> Box<Deployment> {
-        let worker = WorkerId(0);
+    fn send_deployments(&self, restore: Option<Arc<Manifest>>) {
+        for (id, worker) in (0..).map(WorkerId).zip(&self.workers) {
+            self.send_to(worker, Command::Deploy(self.deployment(id, restore.clone())));
+        }
+    }
+
+    fn deployment(&self, worker: WorkerId, restore: Option<Arc<Manifest>>) -> Box<Deployment> {
+        let workers = u32::try_from(self.workers.len()).unwrap();
+        let by_index = (0..self.parallelism).map(|index| WorkerId(index % workers)).collect();
         Box::new(Deployment {
             job: "test".to_owned(),
             graph: Arc::clone(&self.graph),
+            graph_hash: self.graph.hash(),
             parallelism: self.parallelism,
             max_parallelism: MAX_PARALLELISM,
             tasks: self.running.clone(),
             worker,
-            placement: Placement::on_one(worker, self.parallelism),
+            placement: Placement { by_index, addresses: self.addresses.clone() },
             restore,
             job_uid: "test".to_owned(),
             transaction_pool: 3,
@@ -150,16 +197,25 @@ impl Coordinator {
 
     /// Back to the last manifest with the tasks that are there.
     pub fn reset(&mut self) {
+        self.redeploy();
+        self.wait_for_deployed();
+        self.send(Command::Start);
+    }
+
+    /// The same, and it fails.
+    pub fn failed_reset(&mut self) -> String {
+        self.redeploy();
+        self.wait_for_command_failure()
+    }
+
+    fn redeploy(&mut self) {
         self.attempt.number += 1;
         let manifest = Arc::clone(self.manifest.as_ref().unwrap());
         let finished = manifest.finished_at(self.parallelism, self.graph.hash());
         self.running.retain(|t| !finished.contains(t));
         self.ended.clear();
         self.send(Command::Suspend);
-        let deployment = self.deployment(Some(manifest));
-        self.send(Command::Deploy(deployment));
-        self.wait_for_deployed();
-        self.send(Command::Start);
+        self.send_deployments(Some(manifest));
     }
 
     /// Waits until every task has read all its input, then seals that.
@@ -171,12 +227,12 @@ impl Coordinator {
         }
         self.checkpoint();
         assert!(self.manifest.as_ref().unwrap().is_finished());
-        self.worker.close();
+        self.workers.into_iter().for_each(Worker::close);
     }
 
     /// The process is gone: nothing is flushed, sealed or told.
     pub fn kill(self) -> Option<Arc<Manifest>> {
-        self.worker.close();
+        self.workers.into_iter().for_each(Worker::close);
         self.manifest
     }
 
@@ -186,8 +242,8 @@ impl Coordinator {
         let read = |readings: &[TaskReadings]| -> u64 {
             readings.iter().filter(|r| r.role.has_source).map(|r| r.records_in).sum()
         };
-        while read(&self.worker.metrics.read()) < rows && self.ended != self.running {
-            assert!(Instant::now() < deadline, "the sources do not read: {:?}", self.worker.metrics.read());
+        while read(&self.readings()) < rows && self.ended != self.running {
+            assert!(Instant::now() < deadline, "the sources do not read: {:?}", self.readings());
             // Counters wake nobody: a report, or the next look.
             if let Some(report) = self.report_within(Duration::from_millis(1)) {
                 self.note(&report);
@@ -309,7 +365,39 @@ impl Coordinator {
 
     fn wait_for_deployed(&mut self) {
         let deadline = Instant::now() + STEP_TIME_MAX;
-        while self.next_report(deadline) != Report::Deployed {}
+        let mut missing = self.workers.len();
+        while missing > 0 {
+            if self.next_report(deadline) == Report::Deployed {
+                missing -= 1;
+            }
+        }
+    }
+
+    /// Waits until a worker says that it cannot go on, and why.
+    pub fn wait_for_command_failure(&mut self) -> String {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "nothing failed: {:#?}", self.readings());
+            match self.any_report_within(left) {
+                Some(Report::CommandFailed { failure }) => {
+                    assert_eq!(failure.kind, FailureKind::Transient);
+                    return failure.message;
+                }
+                Some(report) => self.note(&report),
+                None => {}
+            }
+        }
+    }
+
+    /// Of all workers' tasks.
+    pub fn readings(&self) -> Vec<TaskReadings> {
+        self.workers.iter().flat_map(|worker| worker.metrics.read()).collect()
+    }
+
+    /// Of all workers' connections.
+    pub fn shuffle_readings(&self) -> Vec<ShuffleReadings> {
+        self.workers.iter().map(|worker| worker.metrics.shuffle.read()).collect()
     }
 
     fn note(&mut self, report: &Report) {
@@ -322,7 +410,7 @@ impl Coordinator {
     fn next_report(&mut self, deadline: Instant) -> Report {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no report in time: {:#?}", self.worker.metrics.read());
+            assert!(!left.is_zero(), "no report in time: {:#?}", self.readings());
             if let Some(report) = self.report_within(left) {
                 return report;
             }
@@ -331,19 +419,31 @@ impl Coordinator {
 
     /// A failure ends the test.
     fn report_within(&mut self, time: Duration) -> Option<Report> {
-        let reports = &mut self.worker.reports;
-        let received = self.clock.block_on(async { tokio::time::timeout(time, reports.recv()).await }).ok()?;
-        let WorkerReport { attempt, report } = received.expect("the worker is gone");
-        match report {
-            _ if attempt != self.attempt => None,
+        match self.any_report_within(time)? {
             Report::TaskFailed { task, failure } => panic!("task {task} failed: {}", failure.message),
             Report::CommandFailed { failure } => panic!("{}", failure.message),
             report => Some(report),
         }
     }
 
+    /// A report of the present attempt.
+    fn any_report_within(&mut self, time: Duration) -> Option<Report> {
+        let workers = &mut self.workers;
+        let next = std::future::poll_fn(|cx| {
+            let polled = workers.iter_mut().map(|worker| worker.reports.poll_recv(cx));
+            polled.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        let received = self.clock.block_on(async { tokio::time::timeout(time, next).await }).ok()?;
+        let WorkerReport { attempt, report } = received.expect("a worker is gone");
+        (attempt == self.attempt).then_some(report)
+    }
+
     fn send(&self, command: Command) {
-        self.worker.commands.blocking_send(WorkerCommand { attempt: self.attempt, command }).unwrap();
+        self.workers.iter().for_each(|worker| self.send_to(worker, command.clone()));
+    }
+
+    fn send_to(&self, worker: &Worker, command: Command) {
+        worker.commands.blocking_send(WorkerCommand { attempt: self.attempt, command }).unwrap();
     }
 }
 

@@ -37,8 +37,27 @@ impl Job {
 
     /// Likewise, with this form of the log.
     pub fn run_with_log(&self, format: &str) -> Run {
+        let mut run = self.command("run", format);
+        run.command.arg(&self.manifest);
+        run
+    }
+
+    /// The job's master, taking workers on this address.
+    pub fn coordinator(&self, listen: &str) -> Run {
+        let mut run = self.command("coordinator", "text");
+        run.command.arg(&self.manifest).args(["--listen", listen]);
+        run
+    }
+
+    /// A worker of whatever job these coordinators have.
+    pub fn worker(&self, coordinators: &str, slots: u32) -> Run {
+        let slots = slots.to_string();
+        self.command("worker", "text").arg("--coordinator").arg(coordinators).arg("--slots").arg(&slots)
+    }
+
+    fn command(&self, role: &str, format: &str) -> Run {
         let mut command = binary();
-        command.arg("run").arg(&self.manifest).args(["--log-format", format]);
+        command.arg(role).args(["--log-format", format]);
         command.env("MILLSTREAM_STATE_DIR", self.folder.path().join("state"));
         command.env("MILLSTREAM_FAULT_HITS", self.hits_file());
         Run { command, folder: self.folder.path().to_owned() }

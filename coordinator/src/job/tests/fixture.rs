@@ -123,6 +123,7 @@ pub fn config() -> JobConfig {
         max_parallelism: 8,
         min_parallelism: 1,
         slot_timeout_ms: 30_000,
+        standby: false,
         owner: Owner("me".to_owned()),
         address: Address { host: "here".to_owned(), listen: None, process_id: 7, process_start: 1 },
         checkpoint: CheckpointConfig {
@@ -154,13 +155,15 @@ pub struct Bench {
     pub log: Vec<LogEntry>,
     put: Option<LogEntry>,
     attempt: control::Attempt,
+    /// The newest deployment, and the attempt that it was told in.
+    pub deployed: Option<(control::Attempt, control::Deployment)>,
     pub outcome: Option<Outcome>,
 }
 
 impl Bench {
     pub fn new(config: JobConfig) -> Self {
         let core = Core::new(config).unwrap();
-        Self { core, now: 0, log: Vec::new(), put: None, attempt: Default::default(), outcome: None }
+        Self { core, now: 0, log: Vec::new(), put: None, attempt: Default::default(), deployed: None, outcome: None }
     }
 
     /// A core that begins on this log. The commands up to the claim.
@@ -168,14 +171,19 @@ impl Bench {
         let mut bench = Self::new(config);
         bench.log = log;
         bench.event(Event::Begin);
-        let start = bench.log.iter().rev().find_map(|e| match &e.kind {
+        let commands = bench.read_log(previous);
+        (bench, commands)
+    }
+
+    /// Answers a question for the log.
+    pub fn read_log(&mut self, previous: ProcessState) -> Vec<String> {
+        let start = self.log.iter().rev().find_map(|e| match &e.kind {
             EntryKind::Start(start) => Some(start.clone()),
             _ => None,
         });
-        let stored = bench.log.iter().map(|e| e.seq).collect();
-        let tail = Box::new(LogTail { entries: bench.log.clone(), start, stored });
-        let commands = bench.event(Event::LogRead { tail, previous });
-        (bench, commands)
+        let stored = self.log.iter().map(|e| e.seq).collect();
+        let tail = Box::new(LogTail { entries: self.log.clone(), start, stored });
+        self.event(Event::LogRead { tail, previous })
     }
 
     /// A new job up to `Running`, with one worker.
@@ -226,8 +234,13 @@ impl Bench {
             }
             Command::Delete(paths) => format!("delete {}", paths.join(" ")),
             Command::ListState => return None,
+            Command::Probe { address } => format!("probe {address}"),
+            Command::Release { worker } => format!("release {worker}"),
             Command::Tell { command, .. } => {
                 self.attempt = command.attempt;
+                if let control::Command::Deploy(deployment) = &command.command {
+                    self.deployed = Some((command.attempt, deployment.as_ref().clone()));
+                }
                 describe_told(&command.command)
             }
             Command::Notice(_) => return None,
@@ -238,6 +251,7 @@ impl Bench {
                     Outcome::Stopped { .. } => "stopped",
                     Outcome::Failed { .. } => "failed",
                     Outcome::Fenced { .. } => "fenced",
+                    Outcome::StoodBy { .. } => "stood by",
                 };
                 format!("end: {kind}")
             }
@@ -258,8 +272,12 @@ impl Bench {
     }
 
     pub fn report(&mut self, report: Report) -> Vec<String> {
+        self.report_of(0, report)
+    }
+
+    pub fn report_of(&mut self, worker: u32, report: Report) -> Vec<String> {
         let report = WorkerReport { attempt: self.attempt, report };
-        self.event(Event::Worker { worker: WorkerId(0), report })
+        self.event(Event::Worker { worker: WorkerId(worker), report })
     }
 
     pub fn tick(&mut self, at: Millis) -> Vec<String> {

@@ -6,4 +6,6 @@ mod epochs;
 pub(crate) mod fixture;
 mod restoring;
 mod retaining;
+mod standing_by;
+mod taking_over;
 mod workers;

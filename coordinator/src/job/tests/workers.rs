@@ -107,3 +107,31 @@ fn with_fewer_slots_a_job_begins_smaller_and_grows_at_the_next_checkpoint() {
     let commands = bench.report(Report::TransactionsFenced);
     assert_eq!(commands, ["deploy 4 tasks from Some(1)", "deploy 4 tasks from Some(1)"]);
 }
+
+#[test]
+fn a_worker_that_leaves_is_let_go_once_its_tasks_run_elsewhere() {
+    let mut bench = Bench::running();
+    bench.tick(1_000);
+    bench.acknowledge(1, vec![]);
+    bench.won();
+    assert!(bench.event(Event::WorkerLeaving { worker: WorkerId(0) }).is_empty(), "there is no other place");
+    bench.now = 1_100;
+    assert_eq!(bench.event(registered(1, 1)), ["trigger 2", "trigger 2"], "now there is one");
+    bench.acknowledge(2, vec![]);
+    let commands = bench.won();
+    assert!(commands.contains(&"suspend".to_owned()), "{commands:?}");
+    assert!(commands.contains(&"release 0".to_owned()), "{commands:?}");
+    assert_eq!(bench.core.status().restarts, 0, "it is no failure");
+    assert!(bench.event(lost(0)).is_empty(), "it runs nothing any more");
+    bench.won();
+    let commands = bench.report_of(1, Report::TransactionsFenced);
+    assert_eq!(commands, ["deploy 2 tasks from Some(2)"]);
+}
+
+#[test]
+fn a_worker_that_runs_nothing_may_leave_at_once() {
+    let mut bench = Bench::running();
+    bench.event(registered(1, 1));
+    assert_eq!(bench.event(Event::WorkerLeaving { worker: WorkerId(1) }), ["release 1"]);
+    assert!(bench.event(Event::WorkerLeaving { worker: WorkerId(1) }).is_empty(), "once");
+}

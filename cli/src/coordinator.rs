@@ -1,0 +1,112 @@
+//! `millstream coordinator`: the job's master in a process of its own; workers come over the network.
+//!
+//! Owns: setting up, and the last word to the workers. Does not own: any decision about the job.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use millstream_api::log::Owner;
+use millstream_coordinator::job::{Outcome, Status};
+use millstream_coordinator::runtime::own_address;
+use millstream_coordinator::transport::{Pace, TransportConfig, WorkerServer, own_version, ruling};
+use tokio::sync::{mpsc, watch};
+
+use crate::args::CoordinatorArguments;
+use crate::exit::Exit;
+use crate::logging::{self, Display};
+use crate::run::page::RunPage;
+use crate::run::words::{self, refuse};
+use crate::run::{Loaded, Prepared, http, on_event_loop, prepare, settings, signals};
+
+/// Workers that have registered and that the event loop has not taken yet.
+const ARRIVALS_MAX: usize = 16;
+
+/// Runs the job's master until the job ends.
+pub fn run(arguments: &CoordinatorArguments) -> Exit {
+    logging::install(arguments.run.log_format.without_live_line());
+    let mut loaded = match Loaded::load(&arguments.run) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let Some(storage) = &loaded.job.spec.checkpoint.storage else {
+        let message = "spec.checkpoint.storage is not set: a coordinator and its workers need a place that all of them reach, \
+                       such as s3://bucket/path, or a directory when they all run on this machine";
+        return refuse(Exit::InvalidJob, message);
+    };
+    match settings::absolute(storage) {
+        Ok(storage) => loaded.job.spec.checkpoint.storage = Some(storage),
+        Err(error) => return refuse(Exit::Environment, &format!("failed to resolve the path {storage}: {error}")),
+    }
+    on_event_loop(serve(arguments, loaded))
+}
+
+async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
+    // Bound first: the address goes into the log with the claim to the job.
+    let listener = match WorkerServer::bind(&arguments.listen).await {
+        Ok(listener) => listener,
+        Err(error) => return refuse(Exit::Environment, &format!("failed to listen on {}: {error}", arguments.listen)),
+    };
+    let Ok(bound) = listener.local_addr() else {
+        return refuse(Exit::Environment, "the address that is listened on cannot be told");
+    };
+    let advertised = arguments.advertise.clone().unwrap_or_else(|| advertised(bound));
+    let owner = arguments.owner.clone().map(Owner);
+    let prepared = match prepare(&loaded, owner, own_address(Some(advertised.clone()))).await {
+        Ok(prepared) => prepared,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let Prepared { config, store } = prepared;
+    let (status_in, status) = watch::channel(Status::default());
+    let (arrivals, workers) = mpsc::channel(ARRIVALS_MAX);
+    let transport = TransportConfig {
+        settings: settings::worker_settings(&loaded, &config),
+        version: own_version(),
+        pace: Pace::default(),
+    };
+    let server = WorkerServer::start(listener, transport, ruling(status.clone()), arrivals);
+    tracing::info!("listening for workers on {bound}, as {advertised}");
+    let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), status.clone());
+    if let Err(exit) = http::serve_if_asked(arguments.run.http, Arc::new(page), Display::LogOnly).await {
+        return exit;
+    }
+    let store_name = store.describe();
+    let stop = signals::stop_requests(signals::GOES_ON);
+    let outcome = millstream_coordinator::runtime::run(config, store, workers, stop, status_in, |notice| {
+        words::say(Display::LogOnly, &store_name, notice);
+    })
+    .await;
+    let ruled = status.borrow().generation.is_some();
+    server.close(outcome.as_ref().is_ok_and(|outcome| is_over(outcome, ruled))).await;
+    match outcome {
+        Err(error) => refuse(Exit::InvalidJob, &error.to_string()),
+        Ok(outcome) => words::conclude(&store_name, &outcome),
+    }
+}
+
+/// Whether workers have nothing to wait for. A coordinator that never ruled cannot tell: another one may.
+fn is_over(outcome: &Outcome, ruled: bool) -> bool {
+    match outcome {
+        Outcome::Finished { .. } => true,
+        Outcome::Stopped { .. } | Outcome::Failed { .. } => ruled,
+        Outcome::StoodBy { over } => over.is_some(),
+        Outcome::Fenced { .. } => false,
+    }
+}
+
+/// Where others reach what is bound here.
+fn advertised(bound: SocketAddr) -> String {
+    if bound.ip().is_unspecified() { format!("{}:{}", own_address(None).host, bound.port()) } else { bound.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advertised;
+
+    #[test]
+    fn what_is_bound_to_every_address_is_advertised_by_the_hosts_name() {
+        let advertised = |bound: &str| advertised(bound.parse().expect("an address"));
+        assert_eq!(advertised("127.0.0.1:7"), "127.0.0.1:7");
+        assert!(!advertised("0.0.0.0:7").contains("0.0.0.0"));
+        assert!(advertised("[::]:7").ends_with(":7"));
+    }
+}

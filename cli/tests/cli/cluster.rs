@@ -1,0 +1,276 @@
+//! A coordinator and workers in processes of their own, as a user starts them by hand.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::operation::get;
+use crate::support::kafka::{Broker, CommittedReader};
+use crate::support::process::{Job, Process};
+use crate::support::{CHECKPOINT_DONE, services, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const PARTITIONS: i32 = 3;
+
+/// Copies numbers, exactly once, with its checkpoints in a folder that all processes see.
+struct Copying {
+    broker: Broker,
+    input: String,
+    output: String,
+    job: Job,
+}
+
+impl Copying {
+    fn new(test: &str, bounded: bool) -> Option<Self> {
+        let broker = services::broker(test)?;
+        let (input, output) = (broker.create_topic("in", PARTITIONS, &[]), broker.create_topic("out", 2, &[]));
+        let job = Job::new("");
+        let copying = Self { broker, input, output, job };
+        copying.job.rewrite(&copying.manifest(bounded, ""));
+        Some(copying)
+    }
+
+    /// `more`: further lines of the spec.
+    fn manifest(&self, bounded: bool, more: &str) -> String {
+        let Self { broker, input, output, job } = self;
+        let (bootstrap, storage) = (&broker.bootstrap, job.folder.path().join("checkpoints"));
+        let end = if bounded { ", 'scan.bounded.mode' = 'latest-offset'" } else { "" };
+        format!(
+            "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: copy
+spec:
+  parallelism: 2
+  checkpoint:
+    interval: 200 ms
+    storage: {}
+{more}  sql: |
+    CREATE TABLE source (id BIGINT) WITH ('connector' = 'kafka', 'topic' = '{input}', 'format' = 'json',
+      'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset'{end});
+    CREATE TABLE target (id BIGINT) WITH ('connector' = 'kafka', 'topic' = '{output}', 'format' = 'json',
+      'properties.bootstrap.servers' = '{bootstrap}', 'sink.delivery-guarantee' = 'exactly-once',
+      'sink.transactional-id-prefix' = '{output}');
+    INSERT INTO target SELECT id FROM source;
+",
+            storage.display()
+        )
+    }
+
+    fn produce(&self, ids: std::ops::Range<u64>) {
+        self.broker.produce(&self.input, PARTITIONS, ids.map(|id| format!("{{\"id\":{id}}}")));
+    }
+
+    fn reader(&self) -> CommittedReader {
+        self.broker.reader(&self.output)
+    }
+
+    /// A coordinator that takes workers, and where.
+    fn coordinator(&self) -> (Process, String) {
+        let process = self.job.coordinator("127.0.0.1:0").start();
+        process.wait_for_log("listening for workers on ", LIMIT);
+        let log = process.stderr();
+        let after = log.split("listening for workers on ").nth(1).expect("it is in the log");
+        let address = after.split(',').next().expect("the address comes first").to_owned();
+        (process, address)
+    }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn wait_until_seen(reader: &mut CommittedReader, count: usize) {
+    wait_for("output", LIMIT, || {
+        reader.poll();
+        (reader.seen.len() >= count).then_some(())
+    });
+}
+
+/// Every number below `count`, each once.
+fn assert_exact(reader: &CommittedReader, count: u64) {
+    let mut ids: Vec<u64> = reader.values().iter().map(|row| row["id"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..count), "each number once");
+}
+
+#[test]
+fn a_bounded_job_finishes_and_every_process_ends_with_success() {
+    let Some(copying) = Copying::new("cluster finishes", true) else { return };
+    copying.produce(0..1_000);
+    let (coordinator, address) = copying.coordinator();
+    let worker = copying.job.worker(&address, 2).start();
+    let finished = coordinator.wait(LIMIT);
+    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+    let ended = worker.wait(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let mut reader = copying.reader();
+    reader.read_exactly(1_000, LIMIT);
+    assert_exact(&reader, 1_000);
+}
+
+#[test]
+fn a_killed_worker_is_replaced_by_another_one_and_the_output_stays_exact() {
+    let Some(copying) = Copying::new("cluster loses a worker", false) else { return };
+    let (coordinator, address) = copying.coordinator();
+    let mut reader = copying.reader();
+    let mut worker = copying.job.worker(&address, 2).start();
+    for round in 0..4u64 {
+        copying.produce(round * 1_000..(round + 1) * 1_000);
+        wait_until_seen(&mut reader, usize::try_from(round * 1_000 + 1).unwrap());
+        worker.kill();
+        worker = copying.job.worker(&address, 2).start();
+    }
+    reader.read_exactly(4_000, LIMIT);
+    assert_exact(&reader, 4_000);
+    let log = coordinator.stderr();
+    assert!(log.contains("lost worker"), "the reason of each restart is told: {log}");
+    let stopped = coordinator.stop(LIMIT);
+    assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+    assert_eq!(worker.wait(LIMIT).code(), 0);
+}
+
+#[test]
+fn a_killed_coordinator_is_started_again_and_its_worker_comes_back_to_it() {
+    let Some(copying) = Copying::new("cluster loses its coordinator", false) else { return };
+    let address = free_address();
+    let start = || copying.job.coordinator(&address).start();
+    let coordinator = start();
+    let worker = copying.job.worker(&address, 2).start();
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 1);
+    coordinator.kill();
+    copying.produce(1_000..2_000);
+    let coordinator = start();
+    reader.read_exactly(2_000, LIMIT);
+    assert_exact(&reader, 2_000);
+    assert_eq!(coordinator.stop(LIMIT).code(), 0);
+    let ended = worker.wait(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+}
+
+#[test]
+fn a_worker_may_be_started_before_its_coordinator() {
+    let Some(copying) = Copying::new("cluster in the wrong order", true) else { return };
+    copying.produce(0..100);
+    let address = free_address();
+    let worker = copying.job.worker(&address, 2).arg("--job").arg("default/copy").start();
+    worker.wait_for_log("is not reached", LIMIT);
+    let coordinator = copying.job.coordinator(&address).start();
+    assert_eq!(coordinator.wait(LIMIT).code(), 0);
+    let ended = worker.wait(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let tries = ended.stderr.matches("is not reached").count();
+    assert_eq!(tries, 1, "tries without end are one line: {}", ended.stderr);
+    copying.reader().read_exactly(100, LIMIT);
+}
+
+#[test]
+fn a_job_with_too_few_slots_says_how_many_are_missing_and_goes_on_when_they_come() {
+    let Some(copying) = Copying::new("cluster waits for slots", true) else { return };
+    copying.produce(0..100);
+    let (coordinator, address) = copying.coordinator();
+    coordinator.wait_for_log("2 slots are needed, 0 are there, 2 are missing", LIMIT);
+    let small = copying.job.worker(&address, 1).start();
+    small.wait_for_log("registered", LIMIT);
+    // It cannot take part alone, and is told about the end all the same.
+    let large = copying.job.worker(&address, 2).start();
+    assert_eq!(coordinator.wait(LIMIT).code(), 0);
+    for worker in [small, large] {
+        let ended = worker.wait(LIMIT);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    }
+    copying.reader().read_exactly(100, LIMIT);
+}
+
+#[test]
+fn a_job_that_may_be_smaller_starts_with_the_slots_that_are_there() {
+    let Some(copying) = Copying::new("cluster starts smaller", true) else { return };
+    copying.produce(0..100);
+    copying.job.rewrite(&copying.manifest(true, "  minParallelism: 1\n  slotTimeout: 300 ms\n"));
+    let (coordinator, address) = copying.coordinator();
+    let worker = copying.job.worker(&address, 1).start();
+    coordinator.wait_for_log("starting with parallelism 1", LIMIT);
+    assert_eq!(coordinator.wait(LIMIT).code(), 0);
+    assert_eq!(worker.wait(LIMIT).code(), 0);
+    copying.reader().read_exactly(100, LIMIT);
+}
+
+#[test]
+fn sigterm_of_the_coordinator_takes_a_last_checkpoint_and_ends_its_workers() {
+    let Some(copying) = Copying::new("cluster stops", false) else { return };
+    copying.produce(0..1_000);
+    let (coordinator, address) = copying.coordinator();
+    let worker = copying.job.worker(&address, 2).start();
+    let mut reader = copying.reader();
+    wait_until_seen(&mut reader, 1_000);
+    let stopped = coordinator.stop(LIMIT);
+    assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("stopped at checkpoint"), "{}", stopped.stderr);
+    let ended = worker.wait(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    copying.produce(1_000..2_000);
+    let (coordinator, address) = copying.coordinator();
+    let _worker = copying.job.worker(&address, 2).start();
+    reader.read_exactly(2_000, LIMIT);
+    assert_exact(&reader, 2_000);
+    coordinator.stop(LIMIT);
+}
+
+#[test]
+fn a_worker_of_another_job_is_turned_away() {
+    let Some(copying) = Copying::new("cluster with a stranger", false) else { return };
+    let (_coordinator, address) = copying.coordinator();
+    let refused = copying.job.worker(&address, 1).arg("--job").arg("shop/orders").finish(LIMIT);
+    assert_eq!(refused.code(), 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("shop/orders") && refused.stderr.contains("default/copy"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_coordinator_needs_storage_that_workers_reach_and_an_address_that_it_can_have() {
+    let manifest = "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: generated
+spec:
+  sql: |
+    CREATE TABLE source (id BIGINT) WITH ('connector' = 'datagen');
+    CREATE TABLE target (id BIGINT) WITH ('connector' = 'blackhole');
+    INSERT INTO target SELECT id FROM source;
+";
+    let job = Job::new(manifest);
+    let refused = job.coordinator("127.0.0.1:0").finish(LIMIT);
+    assert_eq!(refused.code(), 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("spec.checkpoint.storage is not set"), "{}", refused.stderr);
+    let storage = format!("spec:\n  checkpoint:\n    storage: {}\n", job.folder.path().join("checkpoints").display());
+    job.rewrite(&manifest.replace("spec:\n", &storage));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = job.coordinator(&address).finish(LIMIT);
+    assert_eq!(refused.code(), 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains(&address), "{}", refused.stderr);
+}
+
+#[test]
+fn each_process_has_metrics_and_health_of_its_own() {
+    let Some(copying) = Copying::new("cluster pages", false) else { return };
+    copying.produce(0..100);
+    let address = free_address();
+    let coordinator = copying.job.coordinator(&address).arg("--http").arg("127.0.0.1:0").start();
+    let worker = copying.job.worker(&address, 2).arg("--http").arg("127.0.0.1:0").start();
+    coordinator.wait_for_log(CHECKPOINT_DONE, LIMIT);
+    let page_of = |process: &Process| {
+        let log = process.stderr();
+        log.split("status on http://").nth(1).and_then(|r| r.split('/').next()).expect("it is in the log").to_owned()
+    };
+    let (job, tasks) = (page_of(&coordinator), page_of(&worker));
+    wait_for("rows in the worker's metrics", LIMIT, || get(&tasks, "/metrics").contains("numRecordsIn").then_some(()));
+    assert!(!get(&tasks, "/metrics").contains("numberOfCompletedCheckpoints"), "the job's are its coordinator's");
+    assert!(get(&job, "/metrics").contains("numberOfCompletedCheckpoints"));
+    assert!(get(&job, "/metrics").contains("millstream_coordinator_refused_registrations_total"));
+    for page in [&job, &tasks] {
+        assert!(get(page, "/healthz").starts_with("HTTP/1.1 200"));
+    }
+    assert!(get(&job, "/status").contains("\"slots\":2"));
+}

@@ -1,0 +1,123 @@
+//! Standing by while another coordinator of the same owner rules, and when its place is free (protocol section 7).
+//!
+//! One claims only when the leader's address is dead, no worker within reach has heard the leader within the limit, and the
+//! log has not moved for that time. No wait is needed when the leader's process is provably gone, or when it ended the job.
+
+use std::collections::BTreeMap;
+
+use millstream_api::ids::{Generation, Seq, WorkerId};
+use millstream_api::log::Start;
+
+use super::message::{Command, Millis, Notice, Outcome, ProcessState};
+use super::{Core, Phase};
+
+/// What a standby knows of the one that rules.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Watch {
+    generation: Generation,
+    /// Where it listens.
+    address: String,
+    /// When it answered last, or the watch began.
+    answered_at: Millis,
+    /// The log's last entry, and since when it is that.
+    last: Seq,
+    last_since: Millis,
+    /// When it is asked again; `None`: an answer is awaited.
+    probe_at: Option<Millis>,
+    /// The log is being read.
+    pub reading: bool,
+}
+
+impl Watch {
+    /// The term that is watched.
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// When the leader is asked again.
+    pub(super) fn probe_at(&self) -> Option<Millis> {
+        self.probe_at
+    }
+}
+
+/// What the log says to a standby.
+pub(super) enum Sight {
+    /// The place is free.
+    Claim,
+    /// Somebody rules.
+    Stay,
+}
+
+impl Core {
+    /// Another process of the owner rules, or did a moment ago.
+    pub(super) fn stand_by(&mut self, now: Millis, leader: &Start, address: String) {
+        let (Some(generation), Some((last, _))) = (self.view.generation(), self.view.last().cloned()) else { return };
+        // Reading | StandingBy => StandingBy: on this leader.
+        let watch =
+            Watch { generation, address, answered_at: now, last, last_since: now, probe_at: Some(now), reading: false };
+        self.phase = Phase::StandingBy(watch);
+        self.out.push(Command::Notice(Notice::StandingBy { leader: Box::new(leader.clone()) }));
+    }
+
+    pub(super) fn advance_standby(&mut self, now: Millis) {
+        let Phase::StandingBy(watch) = &mut self.phase else { return };
+        if watch.probe_at.is_some_and(|at| at <= now) {
+            watch.probe_at = None;
+            self.out.push(Command::Probe { address: watch.address.clone() });
+        }
+    }
+
+    pub(super) fn on_leader_probed(&mut self, now: Millis, rules: Option<Generation>) {
+        let Phase::StandingBy(watch) = &mut self.phase else { return };
+        if watch.probe_at.is_some() {
+            return;
+        }
+        watch.probe_at = Some(now + self.config.limits.probe_interval_ms);
+        if rules == Some(watch.generation) {
+            watch.answered_at = now;
+        } else if !watch.reading {
+            // It may have ended the job, lost it to another one, or be gone: the log knows.
+            watch.reading = true;
+            self.out.push(Command::ReadLog);
+        }
+    }
+
+    pub(super) fn on_worker_heard(&mut self, now: Millis, worker: WorkerId, generation: Generation, age_ms: Millis) {
+        if self.slots.contains(worker) {
+            self.heard.insert(worker, (generation, now.saturating_sub(age_ms)));
+        }
+    }
+
+    /// The log was read in doubt of the leader. `self.view` is what it says.
+    pub(super) fn look_at_the_log(&mut self, now: Millis, previous: ProcessState) -> Option<Sight> {
+        let silence_ms = self.config.limits.leader_silence_ms;
+        let Phase::StandingBy(watch) = &mut self.phase else { return None };
+        watch.reading = false;
+        if let Some(reason) = self.view.stopped() {
+            self.end(Outcome::StoodBy { over: Some(reason) });
+            return None;
+        }
+        let last = self.view.last().map(|(seq, _)| *seq);
+        if last != Some(watch.last) {
+            watch.last = last.unwrap_or_default();
+            watch.last_since = now;
+        }
+        if self.view.generation() != Some(watch.generation) {
+            return Some(Sight::Stay);
+        }
+        let silent = |since: Millis| now.saturating_sub(since) >= silence_ms;
+        let alone = silent(watch.answered_at) && silent(watch.last_since);
+        let generation = watch.generation;
+        let unheard = heard_by_nobody(&self.heard, generation, silent);
+        let free = previous == ProcessState::Gone || (alone && unheard);
+        Some(if free { Sight::Claim } else { Sight::Stay })
+    }
+}
+
+fn heard_by_nobody(
+    heard: &BTreeMap<WorkerId, (Generation, Millis)>,
+    generation: Generation,
+    silent: impl Fn(Millis) -> bool,
+) -> bool {
+    heard.values().filter(|(of, _)| *of == generation).all(|(_, at)| silent(*at))
+}

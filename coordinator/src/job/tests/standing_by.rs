@@ -1,0 +1,133 @@
+//! Coordinators that wait, and when they no longer do.
+
+use millstream_api::ids::{Generation, WorkerId};
+use millstream_api::log::{EntryKind, LogEntry, Owner, Start, StopReason};
+
+use super::fixture::{Bench, config, entry_after, registered};
+use crate::job::{AppendOutcome, Event, JobConfig, JobState, Outcome, ProcessState};
+
+fn standby() -> JobConfig {
+    let mut config = config();
+    config.standby = true;
+    config.address.listen = Some("second:1".to_owned());
+    config
+}
+
+fn start(listen: Option<&str>) -> EntryKind {
+    let mut address = config().address;
+    (address.listen, address.process_id) = (listen.map(str::to_owned), 5);
+    EntryKind::Start(Start { owner: Owner("me".to_owned()), address, restores: None, job_uid: "a".repeat(16) })
+}
+
+fn led() -> Vec<LogEntry> {
+    vec![entry_after(&[], start(Some("first:1")))]
+}
+
+/// A standby that has asked its leader once.
+fn standing_by() -> Bench {
+    let (bench, commands) = Bench::on_log(standby(), led(), ProcessState::Unknown);
+    assert_eq!(commands, ["probe first:1"]);
+    assert_eq!(bench.core.status().state, JobState::StandingBy);
+    bench
+}
+
+fn silent(bench: &mut Bench) -> Vec<String> {
+    bench.event(Event::LeaderProbed { rules: None })
+}
+
+/// The log as it stands, once more.
+fn read(bench: &mut Bench, previous: ProcessState) -> Vec<String> {
+    bench.read_log(previous)
+}
+
+#[test]
+fn a_leader_that_answers_is_left_alone() {
+    let mut bench = standing_by();
+    for at in [500, 1_000, 60_000] {
+        assert!(bench.event(Event::LeaderProbed { rules: Some(Generation(0)) }).is_empty());
+        assert_eq!(bench.tick(at), ["probe first:1"]);
+    }
+}
+
+#[test]
+fn one_that_is_dead_is_replaced_once_nobody_has_heard_it_and_the_log_rests() {
+    let mut bench = standing_by();
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert!(read(&mut bench, ProcessState::Unknown).is_empty());
+    assert_eq!(bench.tick(500), ["probe first:1"]);
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "too early");
+    bench.tick(3_000);
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert_eq!(read(&mut bench, ProcessState::Unknown), ["put 1: start, restores None"]);
+}
+
+#[test]
+fn a_worker_that_hears_it_or_a_log_that_moves_keeps_it_in_its_place() {
+    let mut bench = standing_by();
+    bench.event(registered(0, 1));
+    bench.now = 3_000;
+    bench.event(Event::WorkerHeard { worker: WorkerId(0), generation: Generation(0), age_ms: 100 });
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "a worker hears it");
+    bench.tick(6_000);
+    let settled = millstream_api::log::Settled { epoch: None, transactional_ids: Default::default(), fenced: false };
+    let entry = entry_after(&bench.log, EntryKind::Settled(settled));
+    bench.log.push(entry);
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "the log moved");
+    bench.tick(9_000);
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert_eq!(read(&mut bench, ProcessState::Unknown), ["put 2: start, restores None"]);
+}
+
+#[test]
+fn a_process_that_is_provably_gone_needs_no_wait() {
+    let mut bench = standing_by();
+    silent(&mut bench);
+    assert_eq!(read(&mut bench, ProcessState::Gone), ["put 1: start, restores None"]);
+}
+
+#[test]
+fn a_lost_race_means_standing_by_for_the_winner() {
+    let mut bench = standing_by();
+    silent(&mut bench);
+    read(&mut bench, ProcessState::Gone);
+    let winner = entry_after(&bench.log, start(Some("third:1")));
+    bench.log.push(LogEntry { generation: Generation(1), ..winner });
+    bench.put_ends(AppendOutcome::Lost { by: None, stands: false });
+    let again = bench.core.deadline().unwrap();
+    assert_eq!(bench.tick(again), ["read log"]);
+    assert_eq!(read(&mut bench, ProcessState::Alive), ["probe third:1"]);
+}
+
+#[test]
+fn the_end_of_the_job_is_the_end_of_a_standby() {
+    let mut bench = standing_by();
+    let stopped = EntryKind::Stopped { reason: StopReason::Finished, epoch: None, committed_through: None };
+    let stopped = entry_after(&bench.log, stopped);
+    bench.log.push(stopped);
+    silent(&mut bench);
+    assert_eq!(read(&mut bench, ProcessState::Gone), ["end: stood by"]);
+    assert!(matches!(bench.outcome, Some(Outcome::StoodBy { over: Some(StopReason::Finished) })));
+    let mut bench = standing_by();
+    assert_eq!(bench.event(Event::StopRequested), ["end: stood by"]);
+}
+
+#[test]
+fn what_cannot_be_asked_is_not_replaced() {
+    let log = vec![entry_after(&[], start(None))];
+    let (_, commands) = Bench::on_log(standby(), log, ProcessState::Unknown);
+    assert_eq!(commands, ["end: failed"]);
+}
+
+#[test]
+fn a_store_that_is_away_keeps_it_waiting() {
+    let mut bench = standing_by();
+    silent(&mut bench);
+    let problem =
+        crate::job::StoreProblem { message: "away".to_owned(), kind: crate::job::StoreProblemKind::Transient };
+    assert!(bench.event(Event::LogUnreadable { problem }).is_empty());
+    bench.tick(5_000);
+    assert_eq!(silent(&mut bench), ["read log"]);
+}

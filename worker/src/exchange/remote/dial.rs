@@ -1,0 +1,76 @@
+//! Connecting to another worker.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use millstream_api::ids::WorkerId;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use super::hello::{HELLO, Hello, Party};
+use super::link::LinkError;
+use super::outbound::OutboundBody;
+use super::server::{
+    CONNECTION_WINDOW_BYTES, HTTP_FRAME_BYTES_MAX, METHOD, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES,
+};
+
+/// A host that does not answer a connection attempt is taken for dead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connects, and says who calls. `outgoing` is what will be sent; returned is what arrives.
+pub(super) async fn dial(
+    address: &str,
+    party: &Party,
+    to: WorkerId,
+    outgoing: OutboundBody,
+) -> Result<(Channel, Body), LinkError> {
+    let failed = |reason: String| LinkError::Connect { address: address.to_owned(), reason };
+    let hello = Hello::new(party, to).to_header().ok_or_else(|| failed("the job's name is no text".to_owned()))?;
+    let mut client = connect(address).await.map_err(|e| failed(chain(&e)))?;
+    let request = Request::post(METHOD)
+        .version(http::Version::HTTP_2)
+        .header(http::header::CONTENT_TYPE, "application/grpc")
+        .header(http::header::TE, "trailers")
+        .header(HELLO, hello)
+        .body(Body::new(outgoing))
+        .map_err(|e| failed(e.to_string()))?;
+    std::future::poll_fn(|cx| client.poll_ready(cx)).await.map_err(|e| failed(chain(&e)))?;
+    let response: Response<Body> = client.call(request).await.map_err(|e| failed(chain(&e)))?;
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok => {
+            Err(LinkError::Refused { address: address.to_owned(), reason: status.message().to_owned() })
+        }
+        _ if response.status() != http::StatusCode::OK => {
+            Err(LinkError::Refused { address: address.to_owned(), reason: response.status().to_string() })
+        }
+        _ => Ok((client, response.into_body())),
+    }
+}
+
+/// The one place that opens a connection.
+async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP_FRAME_BYTES_MAX)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect()
+        .await
+}
+
+/// An error with its causes: tonic's own text says "transport error" only.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
