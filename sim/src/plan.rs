@@ -1,5 +1,4 @@
-//! What a seed decides before its run: the job's size, the faults and when they come; and the rules that a test switches
-//! off to see that the oracle notices.
+//! What a seed decides before its run: the job's size, the processes, the faults and when they come.
 
 use millstream_api::flinkjob::ExpiredTransactions;
 use millstream_coordinator::job::{Millis, Random};
@@ -11,51 +10,42 @@ const FAULTS_BEGIN_WITHIN_MS: Millis = 2_200;
 /// A job that is not finished by then is stuck.
 pub const STUCK_AT_MS: Millis = 60_000;
 
-/// Rules of the protocol that the simulated worker and the world keep. All true: the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// A sink commits only what a sealed manifest names.
-    pub commit_after_seal: bool,
-    /// A restart initialises every transactional id ever used.
-    pub fence: bool,
-    /// An acknowledgement lists what earlier, aborted epochs prepared.
-    pub list_uncovered: bool,
-    /// A producer that the newest manifest names begins nothing.
-    pub rest_producers: bool,
-    /// A put to the log goes through only if the key is free.
-    pub put_if_absent: bool,
-    /// A dirty key stays dirty until a manifest covers it.
-    pub merge_aborted: bool,
-    /// A restart finishes what the last manifest left open.
-    pub finish: bool,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            commit_after_seal: true,
-            fence: true,
-            list_uncovered: true,
-            rest_producers: true,
-            put_if_absent: true,
-            merge_aborted: true,
-            finish: true,
-        }
-    }
-}
+/// How long a process hears nothing before it takes the other end of a connection for lost; a tenth of the product's, as
+/// all limits here are.
+pub const SILENCE_MS: Millis = 300;
+/// Task indexes that a worker can run.
+const SLOTS_MAX: u64 = 3;
+const WORKERS_MAX: u64 = 4;
+/// Later workers come within.
+const WORKERS_COME_WITHIN_MS: Millis = 1_500;
 
 /// A fault of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// kill -9.
+    /// kill -9 of a coordinator; in the one-process form the worker goes with it.
     Crash,
-    /// The process stands still; a second one may take over meanwhile.
+    /// A coordinator's process stands still; a second one may take over meanwhile.
     Pause {
         for_ms: Millis,
         takeover_after_ms: Option<Millis>,
     },
-    /// The worker's threads stand still, the coordinator does not.
+    /// A worker's threads stand still, the coordinator does not.
     PauseWorker {
+        for_ms: Millis,
+    },
+    /// kill -9 of a worker.
+    KillWorker {
+        back_after_ms: Millis,
+    },
+    /// One more than there were.
+    WorkerComes,
+    /// SIGTERM to a worker: its tasks are to move first.
+    WorkerLeaves,
+    /// A connection is cut; what is on its way is lost.
+    Cut,
+    /// Two cannot reach each other.
+    Split {
+        between: Between,
         for_ms: Millis,
     },
     StoreAway {
@@ -73,12 +63,38 @@ pub enum Fault {
     Stop,
 }
 
+/// Who cannot reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    Coordinators,
+    CoordinatorAndWorker,
+    Workers,
+    CoordinatorAndStore,
+    WorkerAndStore,
+    WorkerAndBroker,
+}
+
+/// Coordinator and workers in processes of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// When a worker comes, and its slots.
+    pub workers: Vec<(Millis, u32)>,
+    /// The job may begin with one slot.
+    pub begins_smaller: bool,
+    /// One rules, the others stand by.
+    pub coordinators: u32,
+    /// Of a coordinator that is gone the others know that it is.
+    pub one_host: bool,
+}
+
 /// Everything about a run that does not depend on what happens in it.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub splits: u32,
     pub records_per_split: u64,
     pub keys: u32,
+    /// `None`: all in one process, as `millstream run` has it.
+    pub cluster: Option<Cluster>,
     pub parallelism: u32,
     pub max_parallelism: u32,
     pub retained: u32,
@@ -96,7 +112,8 @@ impl Plan {
     #[must_use]
     pub fn draw(random: &mut Random) -> Self {
         let mut below = |n: u64| random.next_u64() % n;
-        let parallelism = 1 + below(3) as u32;
+        let cluster = (below(2) == 0).then(|| draw_cluster(&mut below));
+        let parallelism = 1 + below(if cluster.is_some() { 4 } else { 3 }) as u32;
         let rough = below(3);
         let (unknown_rate, unavailable_rate, late_rate) = (rough * below(60), rough * below(40), rough * below(40));
         let expired_transactions = match below(4) {
@@ -108,6 +125,7 @@ impl Plan {
             splits: 1 + below(5) as u32,
             records_per_split: 10 + below(60),
             keys: 1 + below(12) as u32,
+            cluster,
             parallelism,
             max_parallelism: 8,
             retained: 1 + below(3) as u32,
@@ -122,21 +140,62 @@ impl Plan {
         let count = below(9);
         for _ in 0..count {
             let at = random.next_u64() % FAULTS_BEGIN_WITHIN_MS;
-            let fault = draw_fault(random, plan.transaction_timeout_ms);
+            let of_the_cluster = plan.cluster.is_some() && random.next_u64().is_multiple_of(2);
+            let draw = if of_the_cluster { draw_cluster_fault } else { draw_fault };
+            let fault = draw(random, plan.transaction_timeout_ms);
             plan.faults.push((at, fault));
         }
         plan
     }
 }
 
+fn draw_cluster(below: &mut impl FnMut(u64) -> u64) -> Cluster {
+    let count = 1 + below(WORKERS_MAX);
+    // Some are there from the beginning, some come later.
+    let worker = |_| (below(2) * below(WORKERS_COME_WITHIN_MS), 1 + below(SLOTS_MAX) as u32);
+    Cluster {
+        workers: (0..count).map(worker).collect(),
+        begins_smaller: below(3) == 0,
+        coordinators: 1 + below(2) as u32,
+        one_host: below(3) == 0,
+    }
+}
+
+/// Mostly short; now and then longer than the broker keeps a transaction.
+fn span(below: &mut impl FnMut(u64) -> u64, transaction_timeout_ms: Millis) -> Millis {
+    match below(5) {
+        0 => transaction_timeout_ms / 2 + below(transaction_timeout_ms),
+        _ => 20 + below(2 * SILENCE_MS),
+    }
+}
+
+fn draw_cluster_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
+    let mut below = |n: u64| random.next_u64() % n;
+    let for_ms = span(&mut below, transaction_timeout_ms);
+    match below(10) {
+        0..=2 => Fault::KillWorker { back_after_ms: 10 + below(800) },
+        3 | 4 => Fault::PauseWorker { for_ms },
+        5 if below(2) == 0 => Fault::WorkerComes,
+        5 => Fault::WorkerLeaves,
+        6 | 7 => Fault::Cut,
+        _ => {
+            let between = match below(6) {
+                5 => Between::Coordinators,
+                0 => Between::CoordinatorAndWorker,
+                1 => Between::Workers,
+                2 => Between::CoordinatorAndStore,
+                3 => Between::WorkerAndStore,
+                _ => Between::WorkerAndBroker,
+            };
+            Fault::Split { between, for_ms }
+        }
+    }
+}
+
 fn draw_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
     let mut below = |n: u64| random.next_u64() % n;
-    // Mostly short; now and then longer than the broker keeps a transaction.
-    let mut span = || match below(5) {
-        0 => transaction_timeout_ms / 2 + below(transaction_timeout_ms),
-        _ => 20 + below(400),
-    };
-    let (for_ms, other) = (span(), span());
+    let for_ms = span(&mut below, transaction_timeout_ms);
+    let other = span(&mut below, transaction_timeout_ms);
     match below(10) {
         0..=2 => Fault::Crash,
         3 | 4 => {

@@ -1,26 +1,36 @@
-//! A process of the job: the real core and log code, the simulated worker, and what is on its way inside.
+//! A process of the job: a coordinator, a worker, or both as `millstream run` has them, and its calls to the outside.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use millstream_api::control::{self, WorkerCommand};
-use millstream_api::ids::WorkerId;
-use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
-use millstream_coordinator::job::{Command, Core, Event, Millis, Notice, Outcome, ProcessState, StoredObject};
-use millstream_coordinator::log::{Log, problem};
-use millstream_store::ObjectStore;
+use millstream_api::control::{self, WorkerCommand, WorkerReport};
+use millstream_coordinator::job::{Command, Event, Millis, Notice, Outcome};
 
-use crate::net::{Client, ProcessId, Reply};
-use crate::store::SimStore;
-use crate::worker::{Done, Job, Worker};
+use crate::calls::{Client, ProcessId, Reply};
+use crate::coordinator::{Coordinator, process_at};
+use crate::network::{ConnectionId, Message, Purpose};
+use crate::worker::{Done, Worker};
 
 /// Something that a process takes in.
 #[derive(Debug)]
 pub enum Input {
     Core(Event),
-    Worker(WorkerCommand),
+    Message {
+        connection: ConnectionId,
+        message: Message,
+    },
+    /// A connection is there.
+    Opened {
+        connection: ConnectionId,
+        purpose: Purpose,
+        peer: ProcessId,
+        /// The task slots of a worker, for its coordinator.
+        slots: u32,
+    },
+    /// A connection is gone. `control`: to a coordinator or of one.
+    Closed {
+        connection: ConnectionId,
+        control: bool,
+    },
     Done(Done),
     Answer {
         call: u64,
@@ -34,56 +44,60 @@ impl Input {
     /// What stands still with the worker's threads.
     #[must_use]
     pub fn is_workers(&self) -> bool {
-        matches!(self, Self::Worker(_) | Self::Done(_) | Self::Step)
+        let command = |m: &Message| matches!(m, Message::Command(_) | Message::Frame(_) | Message::Released);
+        match self {
+            Self::Done(_) | Self::Step => true,
+            Self::Message { message, .. } => command(message),
+            _ => false,
+        }
     }
 }
 
 /// What a process gives out after an input; the world decides when it arrives.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// In order.
+    /// To itself, in order.
     pub inputs: Vec<Input>,
+    /// To others, in order.
+    pub messages: Vec<(ConnectionId, Message)>,
+    /// Workers that this one wants to exchange rows with, for the tasks of an attempt.
+    pub wanted: Vec<(ProcessId, control::Attempt)>,
+    /// Connections that it has no use for any more.
+    pub closed: Vec<ConnectionId>,
     pub notices: Vec<Notice>,
     pub puts: Vec<(u64, &'static str)>,
+    pub started: bool,
+    /// Who is to be asked whether it rules.
+    pub probes: Vec<ProcessId>,
+    /// The worker may go.
+    pub released: bool,
     pub outcome: Option<Outcome>,
 }
-
-type LogCall = Pin<Box<dyn Future<Output = Event> + Send>>;
 
 /// One process.
 pub struct Process {
     pub id: ProcessId,
-    pub core: Core,
-    pub worker: Worker,
+    pub coordinator: Option<Coordinator>,
+    pub worker: Option<Worker>,
     pub client: Client,
-    store: Arc<dyn ObjectStore>,
-    log: Log,
-    job_path: String,
-    calls: Vec<LogCall>,
-    jobs: Vec<Job>,
     pub paused: bool,
+    /// The worker's threads alone stand still.
     pub worker_paused: bool,
     /// What arrived while it stood still.
     pub held: Vec<Input>,
     pub tick_at: Option<Millis>,
-    /// Commands and reports keep their order.
+    /// What it tells itself keeps its order.
     pub last_arrival: Millis,
 }
 
 impl Process {
     #[must_use]
-    pub fn new(id: ProcessId, core: Core, worker: Worker, client: Client, job_path: &str) -> Self {
-        let store: Arc<dyn ObjectStore> = Arc::new(SimStore(client.clone()));
+    pub fn new(id: ProcessId, client: Client, coordinator: Option<Coordinator>, worker: Option<Worker>) -> Self {
         Self {
             id,
-            core,
+            coordinator,
             worker,
-            log: Log::new(Arc::clone(&store), job_path.to_owned()),
-            store,
             client,
-            job_path: job_path.to_owned(),
-            calls: Vec::new(),
-            jobs: Vec::new(),
             paused: false,
             worker_paused: false,
             held: Vec::new(),
@@ -96,128 +110,155 @@ impl Process {
     pub fn take(&mut self, now: Millis, input: Input) -> Output {
         let mut output = Output::default();
         match input {
-            Input::Core(event) => {
-                let commands = self.core.on_event(now, event);
-                self.carry_out(commands, &mut output);
-            }
-            Input::Worker(command) => {
-                let jobs = self.worker.command(command);
-                self.jobs.extend(jobs);
-            }
-            Input::Done(done) => {
-                let jobs = self.worker.done(done);
-                self.jobs.extend(jobs);
-            }
+            Input::Core(event) => self.tell_core(now, event, &mut output),
             Input::Answer { call, reply } => self.client.answer(call, reply),
-            Input::Step => {
-                let jobs = self.worker.step();
-                self.jobs.extend(jobs);
+            Input::Message { connection, message } => self.take_message(now, connection, message, &mut output),
+            Input::Opened { connection, purpose, peer, slots } => {
+                let to_core = self.coordinator.as_mut().and_then(|c| c.opened(connection, purpose, peer, slots));
+                if let Some(event) = to_core {
+                    self.tell_core(now, event, &mut output);
+                }
+                if let Some(worker) = &mut self.worker {
+                    worker.opened(connection, purpose, peer);
+                }
             }
+            Input::Closed { connection, .. } => {
+                let to_core = self.coordinator.as_mut().and_then(|c| c.closed(connection));
+                if let Some(event) = to_core {
+                    self.tell_core(now, event, &mut output);
+                }
+                if let Some(worker) = &mut self.worker {
+                    worker.closed(connection);
+                }
+            }
+            Input::Done(done) => self.work(|worker| worker.done(done)),
+            Input::Step => self.work(Worker::step),
         }
         self.poll(&mut output);
-        let reports = std::mem::take(&mut self.worker.reports);
-        let event = |report| Input::Core(Event::Worker { worker: WorkerId(0), report });
-        output.inputs.extend(reports.into_iter().map(event));
+        self.collect(&mut output);
         output
     }
 
-    fn carry_out(&mut self, commands: Vec<Command>, output: &mut Output) {
-        for command in commands {
-            match command {
-                Command::ReadLog => self.read_log(),
-                Command::Append(entry) => {
-                    output.puts.push((entry.seq.0, kind_name(&entry)));
-                    self.append(*entry);
+    fn take_message(&mut self, now: Millis, connection: ConnectionId, message: Message, output: &mut Output) {
+        match message {
+            Message::Report(report) => {
+                let event = self.coordinator.as_ref().and_then(|c| c.reported(connection, report));
+                if let Some(event) = event {
+                    self.tell_core(now, event, output);
                 }
-                Command::Delete(paths) => self.delete(paths),
-                Command::ListState => self.list_state(),
-                // The last thing that a process does before it ends.
-                Command::Tell { command, .. } if matches!(command.command, control::Command::Abandon { .. }) => {
-                    let jobs = self.worker.command(command);
-                    self.jobs.extend(jobs);
+            }
+            Message::Command(command) => self.work(|worker| {
+                let jobs = worker.command(connection, command);
+                if worker.ruler() == Some(connection) {
+                    worker.hear(now);
                 }
-                // There is one coordinator at a time here, and its worker lives in its process.
-                Command::Probe { .. } | Command::Release { .. } => {}
-                Command::Tell { command, .. } => output.inputs.push(Input::Worker(command)),
-                Command::Notice(notice) => output.notices.push(notice),
-                Command::End(outcome) => output.outcome = Some(outcome),
+                jobs
+            }),
+            Message::Frame(frame) => self.work(|worker| worker.frame(connection, frame)),
+            Message::Heard { generation, age_ms } => {
+                let worker = self.coordinator.as_ref().and_then(|c| c.worker_of(connection));
+                if let Some(worker) = worker {
+                    self.tell_core(now, Event::WorkerHeard { worker, generation, age_ms }, output);
+                }
+            }
+            Message::Leave => {
+                let worker = self.coordinator.as_ref().and_then(|c| c.worker_of(connection));
+                if let Some(worker) = worker {
+                    self.tell_core(now, Event::WorkerLeaving { worker }, output);
+                }
+            }
+            Message::Released => {
+                let leaves = |w: &Worker| w.is_leaving() && w.ruler() == Some(connection);
+                output.released = self.worker.as_ref().is_some_and(leaves);
             }
         }
     }
 
-    fn read_log(&mut self) {
-        let log = self.log.clone();
-        self.calls.push(Box::pin(async move {
-            match log.read_tail().await {
-                // The world knows which processes live, and says so on the way.
-                Ok(tail) => Event::LogRead { tail: Box::new(tail), previous: ProcessState::Unknown },
-                Err(problem) => Event::LogUnreadable { problem },
+    fn work(&mut self, what: impl FnOnce(&mut Worker) -> Vec<crate::worker::Job>) {
+        if let Some(worker) = &mut self.worker {
+            let jobs = what(worker);
+            worker.jobs.extend(jobs);
+        }
+    }
+
+    fn tell_core(&mut self, now: Millis, event: Event, output: &mut Output) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let commands = coordinator.core.on_event(now, event);
+        for command in commands {
+            self.carry_out(command, output);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command, output: &mut Output) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        match command {
+            Command::Append(entry) => {
+                output.puts.push((entry.seq.0, crate::names::kind_name(&entry)));
+                coordinator.append(*entry);
             }
-        }));
+            Command::Tell { worker, command } => {
+                output.started |= command.command == control::Command::Start;
+                let Some(session) = coordinator.session_of(worker) else { return };
+                self.tell_worker(session, command, output);
+            }
+            Command::Probe { address } => output.probes.extend(process_at(&address)),
+            Command::Release { worker } => {
+                let session = coordinator.session_of(worker);
+                output.messages.extend(session.map(|session| (session, Message::Released)));
+            }
+            Command::Notice(notice) => output.notices.push(notice),
+            Command::End(outcome) => output.outcome = Some(outcome),
+            other => coordinator.call(other),
+        }
     }
 
-    fn append(&mut self, entry: LogEntry) {
-        let log = self.log.clone();
-        self.calls.push(Box::pin(async move {
-            let outcome = log.append(&entry).await;
-            Event::Appended { seq: entry.seq, outcome }
-        }));
-    }
-
-    fn delete(&mut self, paths: Vec<String>) {
-        let store = Arc::clone(&self.store);
-        self.calls.push(Box::pin(async move {
-            let problem = store.delete(&paths).await.err().map(|e| problem(&e));
-            Event::Deleted { paths, problem }
-        }));
-    }
-
-    fn list_state(&mut self) {
-        let (store, job_path) = (Arc::clone(&self.store), self.job_path.clone());
-        self.calls.push(Box::pin(async move {
-            let listed = store.list(&format!("{job_path}/{STATE_FOLDER}"), None).await.unwrap_or_default();
-            let object = |o: millstream_store::ObjectMeta| {
-                let path = o.path.strip_prefix(&job_path)?.strip_prefix('/')?.to_owned();
-                Some(StoredObject { path, modified_ms: o.modified_ms })
-            };
-            Event::StateListed { objects: listed.into_iter().filter_map(object).collect() }
-        }));
+    fn tell_worker(&mut self, session: ConnectionId, command: WorkerCommand, output: &mut Output) {
+        let last = matches!(command.command, control::Command::Abandon { .. });
+        if last && self.worker.is_some() {
+            // The last thing that a process does before it ends.
+            return self.work(|worker| worker.command(session, command));
+        }
+        output.messages.push((session, Message::Command(command)));
     }
 
     /// Polls every call: the world answers one at a time, so few are ready.
     fn poll(&mut self, output: &mut Output) {
         let mut context = Context::from_waker(Waker::noop());
-        let mut at = 0;
-        while at < self.calls.len() {
-            match self.calls[at].as_mut().poll(&mut context) {
-                Poll::Ready(event) => {
-                    drop(self.calls.remove(at));
-                    output.inputs.push(Input::Core(event));
-                }
-                Poll::Pending => at += 1,
-            }
+        if let Some(coordinator) = &mut self.coordinator {
+            output.inputs.extend(ready(&mut coordinator.calls, &mut context).map(Input::Core));
         }
-        at = 0;
-        while at < self.jobs.len() {
-            match self.jobs[at].as_mut().poll(&mut context) {
-                Poll::Ready(done) => {
-                    drop(self.jobs.remove(at));
-                    output.inputs.push(Input::Done(done));
-                }
-                Poll::Pending => at += 1,
-            }
+        if let Some(worker) = &mut self.worker {
+            output.inputs.extend(ready(&mut worker.jobs, &mut context).map(Input::Done));
         }
+    }
+
+    fn collect(&mut self, output: &mut Output) {
+        let Some(worker) = &mut self.worker else { return };
+        let out = std::mem::take(&mut worker.out);
+        let report = |report: WorkerReport| {
+            let session = worker.session_of(report.attempt.generation)?;
+            Some((session, Message::Report(report)))
+        };
+        output.messages.extend(out.reports.into_iter().filter_map(report));
+        output.messages.extend(out.frames.into_iter().map(|(link, frame)| (link, Message::Frame(frame))));
+        output.wanted.extend(out.wanted);
+        output.closed.extend(out.closed);
+        output.messages.extend(out.leaves.into_iter().map(|session| (session, Message::Leave)));
     }
 }
 
-/// The kind of an entry in a word.
-#[must_use]
-pub fn kind_name(entry: &LogEntry) -> &'static str {
-    match entry.kind {
-        EntryKind::Start(_) => "start",
-        EntryKind::Manifest(_) => "manifest",
-        EntryKind::Void { .. } => "void",
-        EntryKind::Settled(_) => "settled",
-        EntryKind::Stopped { .. } => "stopped",
-    }
+/// Takes out what is done.
+fn ready<T>(
+    calls: &mut Vec<std::pin::Pin<Box<dyn Future<Output = T> + Send>>>,
+    context: &mut Context<'_>,
+) -> impl Iterator<Item = T> + use<T> {
+    let mut done = Vec::new();
+    calls.retain_mut(|call| match call.as_mut().poll(context) {
+        std::task::Poll::Ready(value) => {
+            done.push(value);
+            false
+        }
+        std::task::Poll::Pending => true,
+    });
+    done.into_iter()
 }

@@ -4,7 +4,7 @@ use millstream_api::ids::{Epoch, TransformUid};
 use millstream_api::log::{Manifest, PreparedTransaction};
 
 use crate::broker::{Identity, Output};
-use crate::plan::Rules;
+use crate::rules::Rules;
 
 /// Records that wait to be sent; past it the sink refuses.
 const BUFFER_MAX: usize = 12;

@@ -10,7 +10,7 @@ use millstream_coordinator::job::Millis;
 use millstream_coordinator::log::{decode, seq_of};
 use millstream_store::{ObjectMeta, ObjectStore, PutOutcome, StoreError, StoreErrorKind};
 
-use crate::net::{Client, Reply, Request};
+use crate::calls::{Client, Reply, Request};
 
 #[derive(Clone, Debug)]
 pub enum StoreRequest {

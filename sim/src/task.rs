@@ -55,8 +55,6 @@ impl Position {
 #[derive(Debug)]
 pub struct SourceTask {
     pub positions: Vec<Position>,
-    /// As of each barrier since the last sealed epoch.
-    pub layers: BTreeMap<Epoch, Vec<Position>>,
     pub ended: bool,
     pub stopped: bool,
     watermark: i64,
@@ -65,12 +63,17 @@ pub struct SourceTask {
 impl SourceTask {
     #[must_use]
     pub fn new(positions: Vec<Position>) -> Self {
-        Self { positions, layers: BTreeMap::new(), ended: false, stopped: false, watermark: i64::MIN }
+        Self { positions, ended: false, stopped: false, watermark: i64::MIN }
     }
 
     #[must_use]
     pub fn watermark(&self) -> i64 {
         self.positions.iter().map(Position::watermark).min().unwrap_or(i64::MAX)
+    }
+
+    #[must_use]
+    pub fn owns(&self, split: u32) -> bool {
+        self.positions.iter().any(|p| p.split == split)
     }
 
     /// Reads a record, or finds that there is none any more. Elements for (count task, element).
@@ -145,11 +148,15 @@ pub struct CountTask {
     pub layers: BTreeMap<Epoch, Layer>,
     pub channels: Vec<Channel>,
     pub watermark: i64,
+    keep_watermark: bool,
     pub sink: Sink,
     /// The coordinator asked for it; needed when all inputs have ended.
     pub triggered: Option<Epoch>,
     /// Barriers up to here are of aborted epochs, or done.
     pub done_through: Option<Epoch>,
+    /// The last epoch that came through here is neither sealed nor given up, as far as this task knows. The next barrier
+    /// waits: it may come over another connection than the decision, and sooner.
+    undecided: Option<Epoch>,
     pub ended: bool,
     /// The uploads that are under way or done, by epoch, until acknowledged.
     pub uploading: BTreeMap<Epoch, Change>,
@@ -157,7 +164,7 @@ pub struct CountTask {
 
 impl CountTask {
     #[must_use]
-    pub fn new(groups: Range<u16>, layer: Layer, ended_inputs: &[bool], sink: Sink) -> Self {
+    pub fn new(groups: Range<u16>, layer: Layer, ended_inputs: &[bool], sink: Sink, keep_watermark: bool) -> Self {
         let channel = |ended: &bool| Channel {
             queue: VecDeque::new(),
             // After a restore a channel counts as minus infinity until its source has spoken.
@@ -172,25 +179,27 @@ impl CountTask {
             layers: BTreeMap::new(),
             channels: ended_inputs.iter().map(channel).collect(),
             watermark: layer.watermark,
+            keep_watermark,
             sink,
             triggered: None,
             done_through: None,
+            undecided: None,
             ended: false,
             uploading: BTreeMap::new(),
         }
     }
 
-    /// Takes one element. True when something happened.
-    pub fn step(&mut self, random: &mut Random, epoch_now: Epoch) -> bool {
+    /// Takes one element, if there is one, and says from which channel.
+    pub fn step(&mut self, random: &mut Random, epoch_now: Epoch) -> Option<(usize, Element)> {
         let open: Vec<usize> = (0..self.channels.len())
             .filter(|i| self.channels[*i].barrier.is_none() && !self.channels[*i].queue.is_empty())
             .collect();
         if open.is_empty() || !self.sink.ready() {
-            return false;
+            return None;
         }
         let at = open[(random.next_u64() % open.len() as u64) as usize];
         let channel = &mut self.channels[at];
-        let Some(element) = channel.queue.pop_front() else { return false };
+        let element = channel.queue.pop_front()?;
         match element {
             Element::Record { number, key } => {
                 let count = self.counts.entry(key).or_default();
@@ -211,17 +220,20 @@ impl CountTask {
             }
         }
         self.ended = self.channels.iter().all(|c| c.ended);
-        true
+        Some((at, element))
     }
 
     fn raise_watermark(&mut self) {
         let combined = self.channels.iter().map(|c| c.watermark).min().unwrap_or(i64::MAX);
-        self.watermark = self.watermark.max(combined);
+        self.watermark = if self.keep_watermark { self.watermark.max(combined) } else { combined };
     }
 
     /// The epoch whose barrier has come on every input, if there is one.
     #[must_use]
     pub fn aligned(&self) -> Option<Epoch> {
+        if self.undecided.is_some() {
+            return None;
+        }
         let newest = self.channels.iter().filter_map(|c| c.barrier).chain(self.triggered).max()?;
         let through = self.channels.iter().all(|c| (c.ended && c.queue.is_empty()) || c.barrier == Some(newest));
         (through && Some(newest) > self.done_through).then_some(newest)
@@ -233,6 +245,7 @@ impl CountTask {
             channel.barrier = None;
         }
         self.done_through = Some(epoch);
+        self.undecided = Some(epoch);
         self.triggered = None;
         let layer = Layer { counts: self.counts.clone(), watermark: self.watermark, ended: self.ended };
         self.layers.insert(epoch, layer);
@@ -243,21 +256,30 @@ impl CountTask {
         change
     }
 
-    pub fn sealed(&mut self, epoch: Epoch) {
+    /// False when it was known already.
+    pub fn sealed(&mut self, epoch: Epoch) -> bool {
+        if self.undecided.take_if(|undecided| *undecided == epoch).is_none() {
+            return false;
+        }
         self.layers.retain(|e, _| *e >= epoch);
         self.dirty.retain(|_, changed| *changed > epoch);
         self.uploading.retain(|e, _| *e > epoch);
+        true
     }
 
     pub fn aborted(&mut self, epoch: Epoch, keep_dirty: bool) {
-        self.sink.aborted(epoch);
         self.done_through = self.done_through.max(Some(epoch));
-        self.layers.remove(&epoch);
-        self.uploading.remove(&epoch);
         self.triggered = self.triggered.filter(|t| *t > epoch);
         for channel in &mut self.channels {
             channel.barrier = channel.barrier.filter(|b| *b > epoch);
         }
+        if self.undecided.take_if(|undecided| *undecided == epoch).is_none() {
+            // Its barrier never came through here.
+            return;
+        }
+        self.sink.aborted(epoch);
+        self.layers.remove(&epoch);
+        self.uploading.remove(&epoch);
         if !keep_dirty {
             self.dirty.retain(|_, changed| *changed > epoch);
         }

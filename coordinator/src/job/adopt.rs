@@ -50,12 +50,6 @@ impl Core {
         self.tell_all(&control::Command::Inspect);
     }
 
-    pub(super) fn inspect_newcomer(&mut self, worker: WorkerId) {
-        if matches!(self.phase, Phase::Inspecting { .. }) {
-            self.tell(worker, control::Command::Inspect);
-        }
-    }
-
     pub(super) fn on_inspected(&mut self, now: Millis, worker: WorkerId, running: Option<Running>) {
         let Phase::Inspecting { deadline } = &mut self.phase else { return };
         if running.is_some() {

@@ -387,6 +387,9 @@ impl Core {
         if report.attempt != self.attempt() || !self.slots.contains(worker) {
             return;
         }
+        if task_of(&report.report).is_some_and(|task| !self.slots.runs_index(worker, task.index)) {
+            return;
+        }
         match report.report {
             Report::TransactionsFinished { outcome } => self.on_finished(now, &outcome),
             Report::TransactionsAborted { outcome } => self.on_aborted(now, &outcome),
@@ -410,9 +413,16 @@ impl Core {
         }
     }
 
+    /// It may run what an earlier attempt deployed, and lost its coordinator, or only the connection. Whatever it is told
+    /// next, its tasks would take for meant for them, and answer in this attempt; so they stop first, and keep their states.
     fn on_worker_registered(&mut self, now: Millis, worker: WorkerId, offer: WorkerOffer) {
         self.slots.register(worker, offer);
-        self.inspect_newcomer(worker);
+        match self.phase {
+            Phase::Inspecting { .. } => self.tell(worker, control::Command::Inspect),
+            Phase::Ended => {}
+            _ if self.generation.is_some() => self.tell(worker, control::Command::Suspend),
+            _ => {}
+        }
         self.hasten(now);
     }
 
@@ -600,6 +610,23 @@ impl Core {
 
     fn graph(&self) -> Arc<millstream_api::graph::JobGraph> {
         Arc::clone(&self.config.graph)
+    }
+}
+
+/// The task that a report is about: its worker alone speaks for it.
+fn task_of(report: &Report) -> Option<TaskId> {
+    match report {
+        Report::Acknowledged(snapshot) => Some(snapshot.task),
+        Report::Declined { task, .. }
+        | Report::Committed { task, .. }
+        | Report::EndOfInput { task }
+        | Report::TaskFailed { task, .. } => Some(*task),
+        Report::TransactionsFinished { .. }
+        | Report::TransactionsAborted { .. }
+        | Report::TransactionsFenced
+        | Report::Inspected { .. }
+        | Report::Deployed
+        | Report::CommandFailed { .. } => None,
     }
 }
 

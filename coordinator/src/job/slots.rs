@@ -88,6 +88,11 @@ impl Slots {
         self.by_index.contains(&Some(worker))
     }
 
+    /// Whether it runs this task index.
+    pub(super) fn runs_index(&self, worker: WorkerId, index: u32) -> bool {
+        self.by_index.get(index as usize) == Some(&Some(worker))
+    }
+
     /// Slots of all workers that stay. Workers that cannot exchange rows with others count only if nobody else is needed.
     pub(super) fn total(&self) -> u32 {
         let slots =

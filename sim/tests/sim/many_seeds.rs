@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_sim::{Coverage, Rules, simulate};
+use millstream_sim::{Coverage, Rules, Watch, simulate};
 
 /// What the suite runs, within three minutes on two cores in the `ci` profile.
 const SEEDS: u64 = 10_000;
@@ -13,30 +13,44 @@ const SOAK_SEEDS: u64 = 100_000;
 
 /// What a full run must have seen.
 const MUST_SEE: &[&str] = &[
+    "a fenced process aborted what it had open",
+    "a worker registers with tasks",
     "aborted epoch goes on in its transaction",
     "aborted epoch's transaction listed again",
+    "adopted",
     "asked for a choice",
     "broker away",
     "broker's answer lost",
+    "command of an earlier attempt dropped",
     "commits finished on restore",
+    "connection between workers lost",
+    "connection cut",
     "crash between attempts",
     "crash between checkpoints",
     "crash while a manifest is put",
     "crash while barriers travel",
     "crash while ending",
     "crash while restoring",
+    "crash while slots are missing",
+    "crash while standing by",
     "crash while starting",
+    "crash while taking over",
     "crash with commits open",
     "declined",
     "epoch given up",
     "fenced",
-    "a fenced process aborted what it had open",
     "first run failed",
     "found finished",
+    "growing",
     "late request fenced",
     "live producer fenced",
+    "lost by a split",
+    "lost by silence",
     "merge",
+    "message late by a split",
+    "message lost",
     "no producer free",
+    "no room for the tasks of a worker that leaves",
     "not collected",
     "process paused",
     "put carried out late",
@@ -51,23 +65,50 @@ const MUST_SEE: &[&str] = &[
     "restart at another parallelism",
     "restart of a finished job",
     "sealed after aborted epochs in a row",
+    "slow connection",
     "sources paused",
+    "sources paused: no coordinator was heard",
     "sources resumed",
+    "split of coordinator and store",
+    "split of coordinator and worker",
+    "split of coordinators",
+    "split of worker and broker",
+    "split of worker and store",
+    "split of workers",
+    "standing by",
+    "starting smaller",
+    "stood by to the end",
     "stopped with a last checkpoint",
     "stopped without one",
     "stopped without one and nothing left open",
     "store away",
     "taken over while paused",
     "task failed",
+    "tasks adopted",
+    "tasks move away from a worker",
     "transaction expired",
     "uploads fail",
     "visible epoch given up by choice",
+    "waiting for slots",
+    "worker comes",
+    "worker is asked to stop",
+    "worker killed at the beginning or the end",
+    "worker killed between attempts",
+    "worker killed between epochs",
+    "worker killed while restoring",
+    "worker killed while slots are missing",
+    "worker killed within an epoch",
+    "worker killed without a coordinator",
+    "worker left unreleased",
     "worker paused",
+    "worker released",
+    "worker's process paused",
+    "workers connected",
 ];
 
 /// The verdict over one seed, a panic included.
-pub fn broken(seed: u64, rules: Rules, trace: bool) -> (Option<String>, Coverage) {
-    match catch_unwind(AssertUnwindSafe(|| simulate(seed, rules, trace))) {
+pub fn broken(seed: u64, rules: Rules, watch: Watch, trace: bool) -> (Option<String>, Coverage) {
+    match catch_unwind(AssertUnwindSafe(|| simulate(seed, rules, watch, trace))) {
         Ok(verdict) => (verdict.broken, verdict.coverage),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -81,7 +122,7 @@ pub fn broken(seed: u64, rules: Rules, trace: bool) -> (Option<String>, Coverage
 fn a_reader_sees_each_number_once() {
     if let Ok(seed) = std::env::var("MILLSTREAM_SIM_SEED") {
         let seed = seed.parse().expect("MILLSTREAM_SIM_SEED is a number");
-        let (broken, coverage) = broken(seed, Rules::default(), true);
+        let (broken, coverage) = broken(seed, Rules::default(), Watch::All, true);
         eprintln!("{coverage:#?}");
         assert_eq!(broken, None, "seed {seed}");
         return;
@@ -96,7 +137,7 @@ fn a_reader_sees_each_number_once() {
             if seed >= seeds || failed.lock().expect("no panic while held").len() >= 10 {
                 break;
             }
-            let (broken, seen) = broken(seed, Rules::default(), false);
+            let (broken, seen) = broken(seed, Rules::default(), Watch::All, false);
             own.add(&seen);
             if let Some(why) = broken {
                 failed.lock().expect("no panic while held").push((seed, why));
