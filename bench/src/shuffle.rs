@@ -179,7 +179,11 @@ fn connect(arguments: &ShuffleArguments) -> anyhow::Result<Pair> {
     let (to_io, from_io) = (io()?, io()?);
     let to = ShuffleConfig { listener: Some(Arc::new(listener)), compression, ..ShuffleConfig::default() };
     let to = Shuffle::start(&to, Arc::default(), to_io.handle())?;
-    let from = Shuffle::start(&ShuffleConfig { listener: None, compression, ..ShuffleConfig::default() }, Arc::default(), from_io.handle())?;
+    let from = Shuffle::start(
+        &ShuffleConfig { listener: None, compression, ..ShuffleConfig::default() },
+        Arc::default(),
+        from_io.handle(),
+    )?;
     let (mut to_ends, mut from_ends) = (to.ends(), from.ends());
     let schema = batch(0, 0).schema();
     let mut channels = Vec::new();
