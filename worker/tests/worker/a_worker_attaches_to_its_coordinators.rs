@@ -14,6 +14,7 @@ use millstream_coordinator::transport::{self, TransportConfig, WorkerServer};
 use millstream_net::Security;
 use millstream_store::LocalStore;
 use millstream_worker::attach::{self, AttachConfig, AttachError, Parting, ShuffleAddress};
+use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::runtime::{StateBackend, Worker, WorkerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -116,6 +117,7 @@ fn spawn(folder: &Path) -> Worker {
         state_bytes_max: 1 << 20,
         undo_bytes_max: 1 << 20,
         io_threads: 1,
+        shuffle: ShuffleConfig::default(),
     })
     .unwrap()
 }
