@@ -81,7 +81,8 @@ impl Refusal {
         };
         match (identity, cause) {
             (Some(identity), _) => Self::new(Reason::Identity, format!("its certificate {identity}")),
-            (None, CertificateError::UnknownIssuer) => {
+            // A bad signature: the authorities have one name and two keys, as one that was made anew.
+            (None, CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 Self::new(Reason::Certificate, "its certificate is not signed by the authority that is trusted here")
             }
             (None, cause) => Self::new(Reason::Certificate, format!("its certificate does not hold: {cause}")),
@@ -91,7 +92,9 @@ impl Refusal {
     fn of_alert(alert: AlertDescription) -> Self {
         let why = match alert {
             AlertDescription::CertificateRequired => "it asks for a certificate".to_owned(),
-            AlertDescription::UnknownCA => "another authority has signed it".to_owned(),
+            AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+                "another authority has signed it".to_owned()
+            }
             AlertDescription::CertificateExpired => "it has expired, or is not valid yet".to_owned(),
             AlertDescription::CertificateUnknown => "it is another job's or role's (its log says which)".to_owned(),
             other => format!("alert {other:?}"),

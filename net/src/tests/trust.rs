@@ -156,10 +156,8 @@ async fn broken_and_silent_handshakes_hold_nobody_up() {
     broken.write_all(b"\x16\x03\x01\x00\x05hello").await.unwrap();
     drop(TcpStream::connect(server.address).await.unwrap());
     server.connect(&authority.process(WORKER), Roles::COORDINATOR).await.unwrap();
-    let mut rest = Vec::new();
-    // The server says why in TLS, and closes.
-    broken.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rest.first(), Some(&0x15), "an alert: {rest:?}");
+    // The server closes.
+    tokio::time::timeout(DEADLINE, broken.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
     assert_eq!(refused_at_last(&server.security, 2).await, [(Reason::Silent, 1), (Reason::Handshake, 1)]);
 }
 
