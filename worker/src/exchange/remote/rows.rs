@@ -201,15 +201,10 @@ impl RowsDecoder {
                     node.null_count()
                 ));
             };
-            for least in buffer_bytes(field.data_type(), rows, nulls)? {
+            for layout in layouts(field.data_type(), rows, nulls)? {
                 let buffer = buffers.next().ok_or("too few buffers")?;
-                let (offset, length) = (usize::try_from(buffer.offset()), usize::try_from(buffer.length()));
-                let (Ok(offset), Ok(length)) = (offset, length) else { return Err("a negative length".to_owned()) };
-                if length < least || offset.checked_add(length).is_none_or(|end| end > body_bytes) {
-                    return Err(format!(
-                        "column {}: a buffer of {length} bytes at {offset} in a body of {body_bytes}, where {least} bytes are needed",
-                        field.name()
-                    ));
+                if !layout.fits(buffer, body_bytes) {
+                    return Err(format!("column {}: {layout:?} is not {buffer:?} of {body_bytes}", field.name()));
                 }
             }
         }
@@ -223,22 +218,47 @@ fn split(payload: &Buffer) -> Result<(&[u8], Buffer), String> {
     let (marker, rest) = bytes.split_first_chunk::<4>().ok_or("no Arrow message")?;
     let (length, rest) = rest.split_first_chunk::<4>().ok_or("no Arrow message")?;
     let length = usize::try_from(i32::from_le_bytes(*length)).map_err(|_| "a negative length")?;
-    if *marker != CONTINUATION_MARKER || length > rest.len() {
+    let aligned = (MESSAGE_PREFIX_BYTES + length).is_multiple_of(ALIGNMENT);
+    if *marker != CONTINUATION_MARKER || length > rest.len() || !aligned {
         return Err(format!("an Arrow message whose metadata have {length} bytes of {}", rest.len()));
     }
     Ok((&rest[..length], payload.slice(MESSAGE_PREFIX_BYTES + length)))
 }
 
-/// The least bytes of each buffer of a column.
-fn buffer_bytes(data_type: &DataType, rows: usize, nulls: usize) -> Result<Vec<usize>, String> {
-    let validity = if nulls > 0 { rows.div_ceil(8) } else { 0 };
+/// What a buffer of a column must be.
+#[derive(Debug)]
+struct Layout {
+    /// Bytes that it has at least.
+    least: usize,
+    /// Bytes of one of its values: it holds whole ones.
+    element: usize,
+}
+
+impl Layout {
+    /// Whether a buffer is like this, and lies within a body of so many bytes.
+    fn fits(&self, buffer: &arrow_ipc::Buffer, body_bytes: usize) -> bool {
+        let (Ok(offset), Ok(length)) = (usize::try_from(buffer.offset()), usize::try_from(buffer.length())) else {
+            return false;
+        };
+        let within = offset.checked_add(length).is_some_and(|end| end <= body_bytes);
+        within && offset.is_multiple_of(ALIGNMENT) && length >= self.least && length.is_multiple_of(self.element)
+    }
+}
+
+/// The buffers of a column.
+fn layouts(data_type: &DataType, rows: usize, nulls: usize) -> Result<Vec<Layout>, String> {
+    let layout = |least, element| Layout { least, element };
+    let validity = layout(if nulls > 0 { rows.div_ceil(8) } else { 0 }, 1);
     Ok(match data_type {
         DataType::Null => Vec::new(),
-        DataType::Boolean => vec![validity, rows.div_ceil(8)],
-        // Offsets of no rows may be left out.
-        DataType::Utf8 | DataType::Binary => vec![validity, if rows > 0 { 4 * (rows + 1) } else { 0 }, 0],
+        DataType::Boolean => vec![validity, layout(rows.div_ceil(8), 1)],
+        DataType::Utf8 | DataType::Binary => {
+            // Offsets of no rows may be left out.
+            let offsets = layout(if rows > 0 { 4 * (rows + 1) } else { 0 }, 4);
+            vec![validity, offsets, layout(0, 1)]
+        }
         other => match other.primitive_width() {
-            Some(width) => vec![validity, width * rows],
+            Some(width) => vec![validity, layout(width * rows, width)],
             None => return Err(format!("a column of type {other}, which does not travel")),
         },
     })

@@ -168,8 +168,8 @@ fn a_slow_receiver_bounds_what_is_in_flight() {
     while popped < 400 {
         assert_eq!(first_number(&pair.pop(0)), popped);
         popped += 1;
-        while pair.senders[0].has_room() {
-            pair.senders[0].push(batch(pushed, BATCH_ROWS).into()).unwrap();
+        while pair.senders[0].has_room() || pushed == popped {
+            pair.push(0, batch(pushed, BATCH_ROWS).into());
             pushed += 1;
         }
         let in_flight = usize::try_from(pushed - popped).unwrap() * BATCH_BYTES;
