@@ -35,7 +35,11 @@ impl Slots {
 
     /// The worker gets no more tasks. False when it is not known, or leaves already.
     pub(super) fn leave(&mut self, worker: WorkerId) -> bool {
-        self.offers.contains_key(&worker) && self.leaving.insert(worker, true).is_none()
+        let news = self.offers.contains_key(&worker) && !self.leaving.contains_key(&worker);
+        if news {
+            self.leaving.insert(worker, true);
+        }
+        news
     }
 
     /// Workers that leave, run nothing and have not been let go.
