@@ -11,8 +11,8 @@ use millstream_api::control::{
 use millstream_api::graph::Schema;
 use millstream_api::ids::{Epoch, TaskId, key_group_range, owner_of};
 use millstream_api::log::{
-    Manifest, ObjectName, ObjectRef, PreparedTransaction, Segment, SegmentContent, TableSnapshot, TaskSnapshot,
-    TransactionalIds, transactional_ids,
+    Manifest, ObjectName, ObjectRef, PreparedTransaction, Segment, SegmentContent, SnapshotTiming, TableSnapshot,
+    TaskSnapshot, TransactionalIds, transactional_ids,
 };
 use millstream_coordinator::job::Random;
 use millstream_store::{ObjectStore, StoreErrorKind};
@@ -363,6 +363,7 @@ impl Worker {
                 splits: [(uid(SOURCE_UID), source.positions.iter().map(Position::stored).collect())].into(),
                 transactions: Vec::new(),
                 transactional_ids: BTreeMap::new(),
+                timing: SnapshotTiming::default(),
             });
         }
         for snapshot in snapshots {
@@ -472,6 +473,7 @@ impl Worker {
             splits: BTreeMap::new(),
             transactions,
             transactional_ids: transactional_ids(&deployment.graph, &deployment.job_uid, p, pool),
+            timing: SnapshotTiming::default(),
         })))
     }
 
