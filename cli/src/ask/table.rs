@@ -203,6 +203,8 @@ fn state_text(state: JobState) -> &'static str {
         JobState::Stopped => "stopped",
         JobState::Failed => "failed",
         JobState::Fenced => "fenced",
+        JobState::StandingBy => "standing by",
+        JobState::TakingOver => "taking over",
     }
 }
 

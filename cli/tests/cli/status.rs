@@ -266,6 +266,37 @@ fn prepare_says_what_would_become_of_the_state() {
     listening.process.stop(LIMIT);
 }
 
+/// What a worker of another process counts comes over its connection.
+#[test]
+fn the_coordinator_of_a_cluster_shows_its_workers() {
+    let job = Job::new("");
+    let storage = format!("    interval: 200 ms\n    storage: {}\n", job.folder.path().join("checkpoints").display());
+    job.rewrite(&COUNTED.replace("    interval: 200 ms\n", &storage));
+    let coordinator = job.coordinator("127.0.0.1:0").start();
+    coordinator.wait_for_log("listening for workers on ", LIMIT);
+    let log = coordinator.stderr();
+    let after = log.split("listening for workers on ").nth(1).unwrap();
+    let address = after.split(',').next().unwrap().to_owned();
+    let waiting = wait_for("the wait for slots", LIMIT, || {
+        Some(status(&address)).filter(|status| status["state"] == "AWAITING_SLOTS")
+    });
+    assert_eq!((&waiting["slotsMissing"], &waiting["workersTotal"]), (&2.into(), &0.into()), "{waiting}");
+    let worker = job.worker(&address, 3).start();
+    let seen = wait_for("what the worker counts", LIMIT, || {
+        let status = status(&address);
+        let measured = |task: &Value| task["busyShare"].is_f64() && task["recordsIn"].as_u64() > Some(0);
+        let all = status["tasks"].as_array().is_some_and(|tasks| tasks.len() == 4 && tasks.iter().all(measured));
+        all.then_some(status)
+    });
+    let shown = &seen["workers"][0];
+    assert_eq!((&shown["slots"], &shown["slotsFree"]), (&3.into(), &1.into()), "{seen}");
+    assert!(shown["name"].as_str().unwrap().starts_with("process "), "{shown}");
+    assert!(seen["lagRecords"].as_u64() > Some(0), "{seen}");
+    let (code, _, errors) = stop(&address, "one");
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!((coordinator.wait(LIMIT).code(), worker.wait(LIMIT).code()), (0, 0));
+}
+
 #[test]
 fn nobody_there_and_a_wrong_address_are_told_apart() {
     for command in ["status", "stop"] {
