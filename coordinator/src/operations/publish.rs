@@ -42,9 +42,12 @@ pub(super) fn publish(
                 changed = core.changed() => lives = changed.is_ok(),
                 _ = looks.tick() => {}
             }
-            let status = put_together(&core.borrow_and_update().clone());
+            let mut status = put_together(&core.borrow_and_update().clone());
             shown_in.send_if_modified(|shown| {
-                let changed = !same(shown, &status);
+                // But for the time of day.
+                let now = std::mem::replace(&mut status.at_ms, shown.at_ms);
+                let changed = **shown != status;
+                status.at_ms = now;
                 if changed {
                     *shown = Arc::new(status);
                 }
@@ -56,9 +59,4 @@ pub(super) fn publish(
         }
     });
     shown
-}
-
-/// But for the time of day.
-fn same(shown: &v1::JobStatus, status: &v1::JobStatus) -> bool {
-    v1::JobStatus { at_ms: status.at_ms, ..shown.clone() } == *status
 }

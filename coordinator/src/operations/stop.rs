@@ -48,28 +48,44 @@ impl Operations {
         let generation = self.ruling_generation()?;
         self.wait_until_settled().await?;
         let accepted = Accepted { request: asked.clone(), accepted_at_ms: self.inner.clock.now(), generation };
-        self.begin(&id)?;
-        let record = match self.accept(&id, accepted).await {
-            Ok(record) => record,
-            Err(error) => {
-                self.forget(&id);
-                return Err(refused(error));
+        // Beside the call: a client that goes away must not leave half of it done.
+        let operations = self.clone();
+        let stopping = tokio::spawn(async move {
+            operations.begin(&id)?;
+            // It stays until the job has ended, which concludes it.
+            match operations.accept(&id, accepted, &asked).await {
+                Ok(Ok(accepted)) => {
+                    operations.inner.stop.send_replace(true);
+                    operations.forget_old().await;
+                    operations.answer(&id, &accepted).await
+                }
+                Ok(Err(ended)) => {
+                    operations.forget(&id);
+                    Ok(ended)
+                }
+                Err(refusal) => {
+                    operations.forget(&id);
+                    Err(refusal)
+                }
             }
-        };
+        });
+        stopping.await.unwrap_or_else(|_| Err(Refusal::defect("the operation panicked".to_owned())))
+    }
+
+    /// What is to be done now; or what it came to, when somebody else was first.
+    async fn accept(
+        &self,
+        id: &str,
+        accepted: Accepted,
+        asked: &serde_json::Value,
+    ) -> Result<Result<Accepted, Operation>, Refusal> {
+        let record = self.inner.results.accept(id, accepted).await.map_err(refused)?;
         let accepted = record.accepted.clone();
-        match ended(&id, Some(record), &asked) {
-            Ok(None) => {}
-            Ok(Some(operation)) => {
-                self.forget(&id);
-                return Ok(operation);
-            }
-            Err(refusal) => {
-                self.forget(&id);
-                return Err(refusal);
-            }
+        if let Some(ended) = ended(id, Some(record), asked)? {
+            return Ok(Err(ended));
         }
-        self.inner.stop.send_replace(true);
-        self.answer(&id, &accepted).await
+        millstream_fault::reach("after-operation-accepted");
+        Ok(Ok(accepted))
     }
 
     /// What the job came to, for those who asked for its end: in the store first, then to them.
@@ -131,15 +147,12 @@ impl Operations {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    async fn accept(&self, id: &str, accepted: Accepted) -> Result<Record, ResultsError> {
-        let record = self.inner.results.accept(id, accepted).await?;
-        millstream_fault::reach("after-operation-accepted");
+    async fn forget_old(&self) {
         let running: BTreeSet<String> = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Err(error) = self.inner.results.prune(&running).await {
             // Nothing depends on it, and the next operation tries again.
             tracing::warn!(%error, "old operations are not deleted");
         }
-        Ok(record)
     }
 
     async fn answer(&self, id: &str, accepted: &Accepted) -> Result<Operation, Refusal> {
