@@ -75,7 +75,8 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         version: own_version(),
         pace: Pace::default(),
     };
-    let Front { operations, board, stop } = Front::new(&loaded, &config, Arc::clone(&store), status.clone());
+    let Front { operations, board, stop } =
+        Front::new(&loaded, &config, Some(advertised.clone()), Arc::clone(&store), status.clone());
     let server = WorkerServer::start(listener, transport, ruling(status.clone()), arrivals, Some(operations.clone()));
     tracing::info!("listening for workers on {bound}, as {advertised}");
     let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), security.clone(), status.clone());

@@ -290,7 +290,7 @@ mod tests {
             "7      completed  5 seconds  250 ms    2.00 KiB  0 B          0.0 ms     1.2 ms  0/0 0 ms",
             "0/0   orders -> totals  running  3       12,345  -      25 %  -              -     -",
             "and 2 more tasks",
-            "in/1          active  5         9    4    -",
+            "in/1         active  5         9    4    -",
         ] {
             assert!(text.lines().any(|l| l == line), "`{line}` in\n{text}");
         }

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use millstream_api::log::Address;
 use millstream_coordinator::job::{JobConfig, Status};
 use millstream_coordinator::operations::server::Serving;
 use millstream_coordinator::operations::{Board, JobFacts, Operations, OperationsConfig, Prepared};
@@ -27,10 +28,11 @@ pub struct Front {
 }
 
 impl Front {
-    /// To be called within a runtime.
+    /// `listens_on`: where people reach this process. To be called within a runtime.
     pub fn new(
         loaded: &Loaded,
         config: &JobConfig,
+        listens_on: Option<String>,
         store: Arc<dyn ObjectStore>,
         status: watch::Receiver<Status>,
     ) -> Self {
@@ -40,7 +42,7 @@ impl Front {
             job: config.path.clone(),
             display_name: loaded.title(),
             graph: Arc::clone(&loaded.graph),
-            address: config.address.clone(),
+            address: Address { listen: listens_on, ..config.address.clone() },
         };
         let board = Board::default();
         let operations = Operations::start(OperationsConfig {

@@ -91,8 +91,8 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
         Ok(listener) => listener,
         Err(exit) => return exit,
     };
-    let address = own_address(listener.as_ref().and_then(|l| Some(l.local_addr().ok()?.to_string())));
-    let prepared = match prepare(&loaded, None, address).await {
+    // Not for other coordinators: nobody stands by for one process, and it stands by for nobody.
+    let prepared = match prepare(&loaded, None, own_address(None)).await {
         Ok(prepared) => prepared,
         Err((exit, message)) => return refuse(exit, &message),
     };
@@ -110,7 +110,9 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
     };
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
-    let Front { operations, board, stop } = Front::new(&loaded, &config, Arc::clone(&store), status.clone());
+    let listens_on = listener.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
+    let Front { operations, board, stop } =
+        Front::new(&loaded, &config, listens_on, Arc::clone(&store), status.clone());
     let page = Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone()));
     let http = match http::serve_if_asked(arguments.run.http, page, Some(operations.clone()), display).await {
         Ok(http) => http,

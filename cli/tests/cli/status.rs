@@ -266,17 +266,46 @@ fn prepare_says_what_would_become_of_the_state() {
     listening.process.stop(LIMIT);
 }
 
-/// What a worker of another process counts comes over its connection.
-#[test]
-fn the_coordinator_of_a_cluster_shows_its_workers() {
+/// The job with its checkpoints in a folder that all processes see.
+fn clustered() -> Job {
     let job = Job::new("");
     let storage = format!("    interval: 200 ms\n    storage: {}\n", job.folder.path().join("checkpoints").display());
     job.rewrite(&COUNTED.replace("    interval: 200 ms\n", &storage));
+    job
+}
+
+fn coordinator(job: &Job) -> (Process, String) {
     let coordinator = job.coordinator("127.0.0.1:0").start();
     coordinator.wait_for_log("listening for workers on ", LIMIT);
     let log = coordinator.stderr();
     let after = log.split("listening for workers on ").nth(1).unwrap();
     let address = after.split(',').next().unwrap().to_owned();
+    (coordinator, address)
+}
+
+#[test]
+fn one_that_stands_by_names_the_ruling_one_and_the_command_asks_that() {
+    let job = clustered();
+    let (first, first_address) = coordinator(&job);
+    wait_for("the first rules", LIMIT, || status(&first_address)["generation"].is_u64().then_some(()));
+    let (second, second_address) = coordinator(&job);
+    let followed = wait_for("the second stands by", LIMIT, || {
+        let shown = status(&second_address);
+        let ruling = shown["coordinators"][0]["address"].as_str() == Some(first_address.as_str());
+        ruling.then_some(shown)
+    });
+    assert_eq!(followed["coordinators"][0]["ruling"], true, "{followed}");
+    let (code, _, errors) = stop(&second_address, "one");
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(first.wait(LIMIT).code(), 0);
+    second.stop(LIMIT);
+}
+
+/// What a worker of another process counts comes over its connection.
+#[test]
+fn the_coordinator_of_a_cluster_shows_its_workers() {
+    let job = clustered();
+    let (coordinator, address) = coordinator(&job);
     let waiting = wait_for("the wait for slots", LIMIT, || {
         Some(status(&address)).filter(|status| status["state"] == "AWAITING_SLOTS")
     });

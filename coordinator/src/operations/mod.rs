@@ -75,8 +75,8 @@ struct Inner {
     preparing: Arc<Semaphore>,
     /// Ids of operations that were accepted in this process and have not ended.
     running: Mutex<BTreeSet<String>>,
-    /// What operations of earlier terms came to is in the store.
-    settled: watch::Receiver<bool>,
+    /// The term of which it is certain that what operations of earlier ones came to is in the store.
+    settled: watch::Receiver<Option<u64>>,
     concluded: watch::Sender<Concluded>,
 }
 
@@ -88,7 +88,7 @@ impl Operations {
         let (clock, job) = (Clock::start(), facts.job.clone());
         let results = Results::new(store, &job);
         let shown = publish::publish(facts, status.clone(), board, clock);
-        let (settled_in, settled) = watch::channel(false);
+        let (settled_in, settled) = watch::channel(None);
         tokio::spawn(stop::settle_earlier(results.clone(), status.clone(), clock, settled_in));
         let inner = Inner {
             job,
@@ -113,7 +113,7 @@ impl Operations {
     /// Another job is meant, or another coordinator rules.
     pub fn status(&self, job: &str) -> Result<Arc<v1::JobStatus>, Refusal> {
         self.check_job(job)?;
-        self.check_not_fenced()?;
+        self.check_ruling()?;
         Ok(Arc::clone(&self.inner.shown.borrow()))
     }
 
@@ -123,7 +123,7 @@ impl Operations {
     /// As for `status`, and when too many follow it already.
     pub fn watch(&self, job: &str) -> Result<ReceiverStream<Arc<v1::JobStatus>>, Refusal> {
         self.check_job(job)?;
-        self.check_not_fenced()?;
+        self.check_ruling()?;
         let place = Arc::clone(&self.inner.watchers).try_acquire_owned();
         let place = place.map_err(|_| Refusal::busy(format!("{WATCHERS_MAX} clients follow the status already")))?;
         let (changes, follower) = mpsc::channel(1);
@@ -137,7 +137,7 @@ impl Operations {
     /// Another job or coordinator is meant, a text is too long, or too many are compiled already.
     pub async fn prepare(&self, request: v1::PrepareRequest) -> Result<v1::PrepareResponse, Refusal> {
         self.check_job(&request.job)?;
-        self.check_not_fenced()?;
+        self.check_ruling()?;
         for (field, text) in [("manifest", &request.manifest), ("sql", &request.sql)] {
             if text.len() > TEXT_BYTES_MAX {
                 let message = format!("{field} has {} bytes, {TEXT_BYTES_MAX} are allowed", text.len());
@@ -165,9 +165,13 @@ impl Operations {
         Err(Refusal::other_job(format!("this coordinator's job is {}", self.inner.job)))
     }
 
-    fn check_not_fenced(&self) -> Result<(), Refusal> {
+    /// One that is about to rule answers, too.
+    fn check_ruling(&self) -> Result<(), Refusal> {
         let core = self.inner.core.borrow();
-        if core.state == JobState::Fenced { Err(Refusal::not_ruling(core.holder.as_deref())) } else { Ok(()) }
+        match core.state {
+            JobState::Fenced | JobState::StandingBy => Err(Refusal::not_ruling(core.holder.as_deref())),
+            _ => Ok(()),
+        }
     }
 }
 

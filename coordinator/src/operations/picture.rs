@@ -155,7 +155,8 @@ impl Parts<'_> {
             ruling,
             answering,
         };
-        let holder = self.status.holder.as_deref().filter(|holder| *holder != own && !rules);
+        let process = |address: &Address| (address.host.clone(), address.process_id, address.process_start);
+        let holder = self.status.holder.as_deref().filter(|holder| process(holder) != process(own) && !rules);
         let holder = holder.map(|holder| coordinator(holder, true, false));
         std::iter::once(coordinator(own, rules, true)).chain(holder).collect()
     }
@@ -286,6 +287,8 @@ fn state(state: JobState) -> v1::JobState {
         JobState::Stopped => v1::JobState::Stopped,
         JobState::Failed => v1::JobState::Failed,
         JobState::Fenced => v1::JobState::Fenced,
+        JobState::StandingBy => v1::JobState::StandingBy,
+        JobState::TakingOver => v1::JobState::TakingOver,
     }
 }
 

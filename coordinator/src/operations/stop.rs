@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::results::{Accepted, Record, Results, ResultsError, check_id, running};
 use super::{Operations, Refusal};
-use crate::job::{JobState, Millis, Outcome, Status};
+use crate::job::{Millis, Outcome, Status};
 use crate::runtime::Clock;
 
 /// Stops that are waited for at a time, each with an id of its own.
@@ -46,7 +46,7 @@ impl Operations {
             return Ok(ended);
         }
         let generation = self.ruling_generation()?;
-        self.wait_until_settled().await?;
+        self.wait_until_settled(generation).await?;
         let accepted = Accepted { request: asked.clone(), accepted_at_ms: self.inner.clock.now(), generation };
         // Beside the call: a client that goes away must not leave half of it done.
         let operations = self.clone();
@@ -57,7 +57,7 @@ impl Operations {
                 Ok(Ok(accepted)) => {
                     operations.inner.stop.send_replace(true);
                     operations.forget_old().await;
-                    operations.answer(&id, &accepted).await
+                    operations.answer(&id, &accepted, generation).await
                 }
                 Ok(Err(ended)) => {
                     operations.forget(&id);
@@ -103,8 +103,11 @@ impl Operations {
     }
 
     async fn conclude_one(&self, id: &str, outcome: &Outcome) -> Result<Operation, Refusal> {
-        if let Outcome::Fenced { by } = outcome {
-            return Err(Refusal::not_ruling(by.as_ref().map(|start| &start.address)));
+        // Not this one's to say.
+        match outcome {
+            Outcome::Fenced { by } => return Err(Refusal::not_ruling(by.as_ref().map(|start| &start.address))),
+            Outcome::StoodBy { .. } => return Err(Refusal::not_ruling(self.inner.core.borrow().holder.as_deref())),
+            Outcome::Finished { .. } | Outcome::Stopped { .. } | Outcome::Failed { .. } => {}
         }
         let record = self.inner.results.find(id).await.map_err(refused)?;
         let Some(record) = record else {
@@ -119,15 +122,15 @@ impl Operations {
 
     /// The term in which this coordinator rules.
     fn ruling_generation(&self) -> Result<u64, Refusal> {
-        self.check_not_fenced()?;
+        self.check_ruling()?;
         let core = self.inner.core.borrow();
         let not_yet = || Refusal::unavailable("the coordinator does not rule the job yet; ask again".to_owned());
         core.generation.ok_or_else(not_yet)
     }
 
-    async fn wait_until_settled(&self) -> Result<(), Refusal> {
+    async fn wait_until_settled(&self, generation: u64) -> Result<(), Refusal> {
         let mut settled = self.inner.settled.clone();
-        let wait = tokio::time::timeout(SETTLE_LIMIT, settled.wait_for(|settled| *settled));
+        let wait = tokio::time::timeout(SETTLE_LIMIT, settled.wait_for(|settled| *settled == Some(generation)));
         if wait.await.is_ok_and(|settled| settled.is_ok()) {
             return Ok(());
         }
@@ -155,9 +158,15 @@ impl Operations {
         }
     }
 
-    async fn answer(&self, id: &str, accepted: &Accepted) -> Result<Operation, Refusal> {
+    async fn answer(&self, id: &str, accepted: &Accepted, generation: u64) -> Result<Operation, Refusal> {
         let mut concluded = self.inner.concluded.subscribe();
-        let ended = tokio::time::timeout(ANSWER_AFTER, concluded.wait_for(Option::is_some)).await;
+        let mut core = self.inner.core.clone();
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(ANSWER_AFTER, concluded.wait_for(Option::is_some)) => ended,
+            Ok(status) = core.wait_for(|status| status.generation != Some(generation)) => {
+                return Err(Refusal::not_ruling(status.holder.as_deref()));
+            }
+        };
         match ended {
             Err(_) => Ok(running(id, accepted)),
             Ok(Ok(concluded)) => match concluded.as_ref().and_then(|all| all.get(id)) {
@@ -200,7 +209,9 @@ fn result(id: &str, accepted: &Accepted, now: Millis, outcome: &Outcome) -> Oper
         Outcome::Failed { failure, checkpoint, .. } => {
             (false, format!("the job failed: {}", failure.message), checkpoint)
         }
-        Outcome::Fenced { .. } => (false, "another coordinator rules the job".to_owned(), &None),
+        Outcome::Fenced { .. } | Outcome::StoodBy { .. } => {
+            (false, "another coordinator rules the job".to_owned(), &None)
+        }
     };
     let state = if done { OperationState::Done } else { OperationState::Failed };
     Operation {
@@ -212,25 +223,29 @@ fn result(id: &str, accepted: &Accepted, now: Millis, outcome: &Outcome) -> Oper
     }
 }
 
-/// Writes the results of operations that an earlier term accepted and did not live to conclude, where the log says how that
-/// term ended. Where it does not, the term was cut short and they go on when they are asked for again.
+/// In each term of this coordinator, writes the results of operations that an earlier term accepted and did not live to
+/// conclude, where the log says how that term ended. Where it does not, the term was cut short and they go on when they are
+/// asked for again. `settled`: the term for which that is done.
 pub(super) async fn settle_earlier(
     results: Results,
     mut core: watch::Receiver<Status>,
     clock: Clock,
-    settled: watch::Sender<bool>,
+    settled: watch::Sender<Option<u64>>,
 ) {
-    let began = core.wait_for(|status| status.generation.is_some() || status.state == JobState::Fenced).await;
-    let Some((generation, before)) = began.ok().and_then(|status| Some((status.generation?, status.before))) else {
-        return;
-    };
-    if let Some(before) = before {
-        while let Err(error) = settle_all(&results, generation, before, clock.now()).await {
+    loop {
+        let known = *settled.borrow();
+        let won = core.wait_for(|status| status.generation.is_some() && status.generation != known).await;
+        let won = won.map(|status| (status.generation, status.before));
+        let Ok((Some(generation), before)) = won else { return };
+        while let Some(before) = before
+            && let Err(error) = settle_all(&results, generation, before, clock.now()).await
+            && core.borrow().generation == Some(generation)
+        {
             tracing::warn!(%error, "earlier operations are not settled yet");
             tokio::time::sleep(SETTLE_PAUSE).await;
         }
+        settled.send_replace(Some(generation));
     }
-    settled.send_replace(true);
 }
 
 async fn settle_all(results: &Results, generation: u64, before: StopReason, now: Millis) -> Result<(), ResultsError> {
