@@ -48,8 +48,18 @@ pub struct TaskReadings {
     pub checkpoints: u64,
     /// Counters that transforms keep themselves, e.g. late records, by transform.
     pub transforms: BTreeMap<TransformUid, Vec<(String, u64)>>,
+    /// Tables of keyed state, by transform, as of the last checkpoint.
+    pub tables: BTreeMap<TransformUid, Vec<TableSize>>,
     /// Of a source.
     pub source: Option<SourceReadings>,
+}
+
+/// What a table holds. Entries that have expired count until they are cleaned up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSize {
+    pub table: String,
+    pub rows: u64,
+    pub bytes: u64,
 }
 
 /// Where a task stands in the job: its rows are the job's input, or its sinks' rows the job's output, or neither.

@@ -169,6 +169,8 @@ pub struct AskedArguments {
     /// Where it listens: the address of its `--listen`. Of several, any one.
     #[arg(long, value_name = "HOST:PORT", env = "MILLSTREAM_COORDINATOR")]
     pub coordinator: String,
+    #[command(flatten)]
+    pub tls: TlsArguments,
 }
 
 #[derive(Debug, Args)]

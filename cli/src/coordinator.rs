@@ -77,7 +77,14 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
     };
     let Front { operations, board, stop } =
         Front::new(&loaded, &config, Some(advertised.clone()), Arc::clone(&store), status.clone());
-    let server = WorkerServer::start(listener, transport, ruling(status.clone()), arrivals, Some(operations.clone()));
+    let server = WorkerServer::start(
+        listener,
+        transport,
+        ruling(status.clone()),
+        arrivals,
+        Some(operations.clone()),
+        security.clone(),
+    );
     tracing::info!("listening for workers on {bound}, as {advertised}");
     let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), security.clone(), status.clone());
     // Nobody is asked who he is on this port, so where certificates are, it shows and does nothing of the job.

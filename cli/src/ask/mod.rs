@@ -8,22 +8,28 @@ use std::io::{self, IsTerminal, Write};
 
 use millstream_api::proto::operations::v1::{JobStatus, Operation, OperationState};
 use millstream_coordinator::operations::client::{CallError, Client};
+use millstream_net::Security;
 
 use crate::args::{StatusArguments, StatusFormat, StopArguments};
 use crate::exit::Exit;
-use crate::owner;
+use crate::{owner, tls};
 
 /// Prints the status, once or at every change.
 pub fn status(arguments: &StatusArguments) -> Exit {
     let mut screen = Screen { format: arguments.output, redraws: arguments.watch && io::stdout().is_terminal() };
-    let address = &arguments.asked.coordinator;
+    let asked = &arguments.asked;
+    let security = match tls::security(&asked.tls) {
+        Ok(security) => security,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let address = &asked.coordinator;
     run(async {
         if !arguments.watch {
-            let status = at_the_ruling_one(address, async |client| client.status().await).await?;
+            let status = at_the_ruling_one(address, &security, async |client| client.status().await).await?;
             screen.show(&status);
             return Ok(Exit::Success);
         }
-        let mut statuses = at_the_ruling_one(address, async |client| client.watch().await).await?;
+        let mut statuses = at_the_ruling_one(address, &security, async |client| client.watch().await).await?;
         while let Some(status) = statuses.next().await? {
             if !screen.show(&status) {
                 // Whoever read it has seen enough.
@@ -44,9 +50,14 @@ pub fn stop(arguments: &StopArguments) -> Exit {
             Err(error) => return refuse(Exit::Environment, &format!("failed to draw an operation id: {error}")),
         },
     };
-    let address = &arguments.asked.coordinator;
+    let asked = &arguments.asked;
+    let security = match tls::security(&asked.tls) {
+        Ok(security) => security,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let address = &asked.coordinator;
     run(async {
-        let stopped = at_the_ruling_one(address, async |client| client.stop(&id).await).await;
+        let stopped = at_the_ruling_one(address, &security, async |client| client.stop(&id).await).await;
         match stopped {
             Err(error @ CallError::Lost { .. }) => {
                 eprintln!("the job may be stopping; to hear what came of it, ask again with --operation-id {id}");
@@ -73,12 +84,13 @@ fn concluded(operation: &Operation) -> Exit {
 /// would go on for ever.
 async fn at_the_ruling_one<T>(
     address: &str,
+    security: &Security,
     ask: impl AsyncFn(&mut Client) -> Result<T, CallError>,
 ) -> Result<T, CallError> {
-    let mut client = Client::connect(address).await?;
+    let mut client = Client::connect(address, security).await?;
     match ask(&mut client).await {
         Err(CallError::NotRuling { coordinator: Some(ruling), .. }) if ruling != address => {
-            ask(&mut Client::connect(&ruling).await?).await
+            ask(&mut Client::connect(&ruling, security).await?).await
         }
         answer => answer,
     }

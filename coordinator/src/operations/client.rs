@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use millstream_api::proto::operations::v1;
+use millstream_net::{ConnectError, Roles, Security};
 use thiserror::Error;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::server::calls::operations_client::OperationsClient;
@@ -27,6 +28,9 @@ pub enum CallError {
     Address { address: String },
     #[error("no coordinator answers on {address}: {reason}")]
     Unreachable { address: String, reason: String },
+    /// One of the two does not trust the other.
+    #[error("{reason}")]
+    Untrusted { reason: String },
     /// `coordinator`: where the ruling one listens, if that is known.
     #[error("{message}")]
     NotRuling { message: String, coordinator: Option<String> },
@@ -57,19 +61,19 @@ impl Client {
     ///
     /// # Errors
     /// The address is none, or nobody is there.
-    pub async fn connect(address: &str) -> Result<Self, CallError> {
-        let is_address =
-            address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        let endpoint = Some(format!("http://{address}")).filter(|_| is_address).and_then(|uri| Endpoint::new(uri).ok());
-        let endpoint = endpoint.ok_or_else(|| CallError::Address { address: address.to_owned() })?;
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| CallError::Unreachable { address: address.to_owned(), reason: chain(&error) })?;
+    pub async fn connect(address: &str, security: &Security) -> Result<Self, CallError> {
+        let (told, wrong) = (address.to_owned(), CallError::Address { address: address.to_owned() });
+        if !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+            return Err(wrong);
+        }
+        let channel = millstream_net::connect(address, security, Roles::COORDINATOR, CONNECT_TIMEOUT, |endpoint| {
+            endpoint.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        });
+        let channel = channel.await.map_err(|error| match error {
+            ConnectError::Address { .. } => wrong,
+            ConnectError::Away { reason, .. } => CallError::Unreachable { address: told, reason },
+            ConnectError::Refused { .. } => CallError::Untrusted { reason: error.to_string() },
+        })?;
         let calls = OperationsClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
         Ok(Self { address: address.to_owned(), calls })
     }

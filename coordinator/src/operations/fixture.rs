@@ -55,6 +55,7 @@ pub(super) fn readings(vertex: u32, index: u32) -> TaskReadings {
         alignment_ms: 0,
         checkpoints: 0,
         transforms: BTreeMap::new(),
+        tables: BTreeMap::new(),
         source: None,
     }
 }

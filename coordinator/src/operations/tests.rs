@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millstream_api::log::StopReason;
 use millstream_api::proto::operations::v1::{JobState as Shown, OperationState, PrepareRequest, StopRequest};
+use millstream_net::Security;
 use millstream_store::LocalStore;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
@@ -184,7 +185,7 @@ async fn a_client_asks_follows_and_stops_over_a_connection() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(folder.path(), Some(1), None);
     let (server, address) = served(&bench).await;
-    let mut client = Client::connect(&address).await.unwrap();
+    let mut client = Client::connect(&address, &Security::plain()).await.unwrap();
     let status = client.status().await.unwrap();
     assert_eq!((status.job.as_str(), status.state()), ("default/job", Shown::Running));
     let mut statuses = client.watch().await.unwrap();
@@ -212,16 +213,19 @@ async fn one_that_does_not_rule_names_the_one_that_does() {
         status.holder = Some(Arc::new(ruler));
     });
     let (_server, address) = served(&bench).await;
-    let mut client = Client::connect(&address).await.unwrap();
+    let mut client = Client::connect(&address, &Security::plain()).await.unwrap();
     let error = client.status().await.unwrap_err();
     assert!(
         matches!(&error, CallError::NotRuling { coordinator: Some(at), .. } if at == "there:1"),
         "{error:?}: {error}"
     );
-    let nobody = Client::connect("127.0.0.1:1").await.unwrap_err();
+    let nobody = Client::connect("127.0.0.1:1", &Security::plain()).await.unwrap_err();
     assert!(matches!(nobody, CallError::Unreachable { .. }), "{nobody:?}");
     for wrong in ["here", "here:x", ":1", "a b:1"] {
-        assert!(matches!(Client::connect(wrong).await.unwrap_err(), CallError::Address { .. }), "{wrong}");
+        assert!(
+            matches!(Client::connect(wrong, &Security::plain()).await.unwrap_err(), CallError::Address { .. }),
+            "{wrong}"
+        );
     }
 }
 

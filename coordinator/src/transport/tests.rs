@@ -50,7 +50,7 @@ impl Scene {
         let (arrivals, workers) = mpsc::channel(4);
         let (rules, ruling) = watch::channel(None);
         let config = TransportConfig { settings, version: "1.2.3".to_owned(), pace };
-        let server = WorkerServer::start(listener, config, ruling, arrivals, None);
+        let server = WorkerServer::start(listener, config, ruling, arrivals, None, Security::plain());
         Self { address, server, workers, rules }
     }
 
