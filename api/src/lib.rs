@@ -10,3 +10,4 @@ pub mod graph;
 pub mod ids;
 pub mod log;
 pub mod proto;
+pub mod readings;

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_api::flinkjob::Duration;
 
 use crate::exit::Exit;
-use crate::{coordinator, explain, run, worker};
+use crate::{ask, coordinator, explain, run, worker};
 
 /// Flink-style stream processing.
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a job in this process until it ends or is stopped; run again, it goes on from its last checkpoint.
-    Run(RunArguments),
+    Run(OneProcessArguments),
     /// Run a job's master in this process; workers that run its tasks come over the network.
     Coordinator(CoordinatorArguments),
     /// Run tasks of a job whose coordinator is another process.
@@ -29,6 +29,10 @@ enum Command {
     Validate(JobArguments),
     /// Print the dataflow graph of a job.
     Explain(ExplainArguments),
+    /// Show what a running job does: tasks, checkpoints, splits and their lag, restarts.
+    Status(StatusArguments),
+    /// Stop a running job with a last checkpoint, from which it can go on.
+    Stop(StopArguments),
 }
 
 /// Which job.
@@ -42,7 +46,7 @@ pub struct JobArguments {
 pub struct RunArguments {
     #[command(flatten)]
     pub job: JobArguments,
-    /// Serve /metrics, /healthz and /status on this address, such as 127.0.0.1:9180.
+    /// Serve /metrics, /healthz and the operations API as JSON on this address, such as 127.0.0.1:9180.
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
     /// Structure of the log on standard error. On a terminal, `auto` shows a live line and only warnings.
@@ -57,10 +61,19 @@ pub struct RunArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct OneProcessArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Serve the operations API for `millstream status` and `millstream stop` on this address, such as 127.0.0.1:9182.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
 pub struct CoordinatorArguments {
     #[command(flatten)]
     pub run: RunArguments,
-    /// Take workers on this address, such as 0.0.0.0:6123.
+    /// Take workers, and serve the operations API, on this address, such as 0.0.0.0:6123.
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: String,
     /// Where other processes reach that address, if it is not what is listened on. Default: this host's name where every
@@ -94,7 +107,7 @@ pub struct WorkerArguments {
     /// How long tasks may take to move to other workers when this process is asked to stop.
     #[arg(long, value_name = "DURATION", default_value = "30 s")]
     pub drain_timeout: Duration,
-    /// Serve /metrics, /healthz and /status on this address, such as 127.0.0.1:9181.
+    /// Serve /metrics and /healthz on this address, such as 127.0.0.1:9181.
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
     /// Structure of the log on standard error.
@@ -150,6 +163,43 @@ pub enum ExplainFormat {
     Mermaid,
 }
 
+/// Which coordinator.
+#[derive(Debug, Args)]
+pub struct AskedArguments {
+    /// Where it listens: the address of its `--listen`. Of several, any one.
+    #[arg(long, value_name = "HOST:PORT", env = "MILLSTREAM_COORDINATOR")]
+    pub coordinator: String,
+    #[command(flatten)]
+    pub tls: TlsArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    pub asked: AskedArguments,
+    /// Go on, and print the status again whenever it changes.
+    #[arg(long, short)]
+    pub watch: bool,
+    /// Form of the status. As JSON it is the operations API's, one object per line.
+    #[arg(long, short, value_enum, default_value_t = StatusFormat::Table)]
+    pub output: StatusFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct StopArguments {
+    #[command(flatten)]
+    pub asked: AskedArguments,
+    /// Name of this stop, to ask again with when the answer was lost. Drawn when it is not given.
+    #[arg(long, value_name = "ID")]
+    pub operation_id: Option<String>,
+}
+
 impl Arguments {
     /// Runs the command. Its result is the process's exit code.
     pub fn execute(self) -> Exit {
@@ -159,6 +209,8 @@ impl Arguments {
             Command::Worker(arguments) => worker::run(&arguments),
             Command::Validate(arguments) => explain::validate(&arguments),
             Command::Explain(arguments) => explain::explain(&arguments),
+            Command::Status(arguments) => ask::status(&arguments),
+            Command::Stop(arguments) => ask::stop(&arguments),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_api::log::Owner;
-use millstream_coordinator::job::{Outcome, Status};
+use millstream_coordinator::job::{Notice, Outcome, Status};
 use millstream_coordinator::runtime::own_address;
 use millstream_coordinator::transport::{Pace, TransportConfig, WorkerServer, own_version, ruling};
 use millstream_net::Role;
@@ -14,10 +14,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::args::CoordinatorArguments;
 use crate::exit::Exit;
+use crate::http;
 use crate::logging::{self, Display};
+use crate::run::front::Front;
 use crate::run::page::RunPage;
 use crate::run::words::{self, refuse};
-use crate::run::{Loaded, Prepared, http, on_event_loop, prepare, settings, signals};
+use crate::run::{Loaded, Prepared, on_event_loop, prepare, settings};
 use crate::tls;
 
 /// Workers that have registered and that the event loop has not taken yet.
@@ -73,20 +75,36 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         version: own_version(),
         pace: Pace::default(),
     };
-    let server = WorkerServer::start(listener, transport, ruling(status.clone()), arrivals);
+    let Front { operations, board, stop } =
+        Front::new(&loaded, &config, Some(advertised.clone()), Arc::clone(&store), status.clone());
+    let server = WorkerServer::start(
+        listener,
+        transport,
+        ruling(status.clone()),
+        arrivals,
+        Some(operations.clone()),
+        security.clone(),
+    );
     tracing::info!("listening for workers on {bound}, as {advertised}");
     let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), security.clone(), status.clone());
-    if let Err(exit) = http::serve_if_asked(arguments.run.http, Arc::new(page), Display::LogOnly).await {
-        return exit;
-    }
+    // Nobody is asked who he is on this port, so where certificates are, it shows and does nothing of the job.
+    let open = Some(operations.clone()).filter(|_| security.identity().is_none());
+    let http = match http::serve_if_asked(arguments.run.http, Arc::new(page), open, Display::LogOnly).await {
+        Ok(http) => http,
+        Err(exit) => return exit,
+    };
     let store_name = store.describe();
-    let stop = signals::stop_requests(signals::GOES_ON);
-    let outcome = millstream_coordinator::runtime::run(config, store, workers, stop, status_in, security, |notice| {
-        words::say(Display::LogOnly, &store_name, notice);
-    })
-    .await;
+    let say = |notice: &Notice| words::say(Display::LogOnly, &store_name, notice);
+    let outcome =
+        millstream_coordinator::runtime::run(config, store, workers, stop, status_in, board, security, say).await;
+    if let Ok(outcome) = &outcome {
+        operations.conclude(outcome).await;
+    }
     let ruled = status.borrow().generation.is_some();
     server.close(outcome.as_ref().is_ok_and(|outcome| is_over(outcome, ruled))).await;
+    if let Some(http) = http {
+        http.close().await;
+    }
     match outcome {
         Err(error) => refuse(Exit::InvalidJob, &error.to_string()),
         Ok(outcome) => words::conclude(&store_name, &outcome),

@@ -23,15 +23,33 @@ pub struct JobFile {
 /// # Errors
 /// Lines for people, each with file, line and column where they are known.
 pub fn load(path: &Path) -> Result<JobFile, Vec<String>> {
-    let manifest = Manifest { path, text: read(path)? };
+    compile(&Manifest { path, text: read(path)? }, &SqlFile::OnDisk)
+}
+
+/// Compiles texts that came from elsewhere: no file is read. `sql`: the script, where the manifest names a file.
+///
+/// # Errors
+/// Likewise; the manifest is called `manifest` and the script by the name that the manifest gives it.
+pub fn load_texts(manifest: &str, sql: Option<&str>) -> Result<JobFile, Vec<String>> {
+    let manifest = Manifest { path: Path::new("manifest"), text: manifest.to_owned() };
+    compile(&manifest, &SqlFile::Given(sql))
+}
+
+/// Where the script of a manifest that names its file comes from.
+enum SqlFile<'a> {
+    OnDisk,
+    Given(Option<&'a str>),
+}
+
+fn compile(manifest: &Manifest<'_>, sql_file: &SqlFile<'_>) -> Result<JobFile, Vec<String>> {
     let mut job = flinkjob::parse(&manifest.text)
         .map_err(|errors| errors.iter().map(|e| manifest.line(e)).collect::<Vec<_>>())?;
-    let script = Script::of(&job, &manifest)?;
+    let script = Script::of(&job, manifest, sql_file)?;
     let options = CompileOptions { options: manifest.options(&job)? };
     let compiled = millstream_sql::compile(&script.text, &options)
         .map_err(|errors| errors.iter().map(|e| script.describe(e)).collect::<Vec<_>>())?;
     apply(&compiled.settings, &mut job);
-    let errors = WithOptions { manifest: &manifest, script: &script, job: &job, compiled: &compiled }.errors();
+    let errors = WithOptions { manifest, script: &script, job: &job, compiled: &compiled }.errors();
     if errors.is_empty() { Ok(JobFile { job, compiled }) } else { Err(errors) }
 }
 
@@ -108,10 +126,25 @@ struct Script {
 }
 
 impl Script {
-    fn of(job: &FlinkJob, manifest: &Manifest<'_>) -> Result<Self, Vec<String>> {
+    fn of(job: &FlinkJob, manifest: &Manifest<'_>, sql_file: &SqlFile<'_>) -> Result<Self, Vec<String>> {
         if let Some(file) = &job.spec.sql_file {
-            let file = manifest.path.parent().unwrap_or(Path::new(".")).join(file);
-            return Ok(Self { text: read(&file)?, file, offset: Some((0, 0)), key: (1, 1) });
+            let (file, text) = match sql_file {
+                SqlFile::OnDisk => {
+                    let file = manifest.path.parent().unwrap_or(Path::new(".")).join(file);
+                    let text = read(&file)?;
+                    (file, text)
+                }
+                SqlFile::Given(Some(text)) => (PathBuf::from(file), (*text).to_owned()),
+                SqlFile::Given(None) => {
+                    return Err(vec![format!(
+                        "spec.sqlFile is {file}, which is not read here: give the script's text, too"
+                    )]);
+                }
+            };
+            return Ok(Self { text, file, offset: Some((0, 0)), key: (1, 1) });
+        }
+        if let SqlFile::Given(Some(_)) = sql_file {
+            return Err(vec!["a script was given beside a manifest that has its own in spec.sql".to_owned()]);
         }
         let text = job.spec.sql.clone().unwrap_or_default();
         let offset = flinkjob::sql_offset(&manifest.text, &text);

@@ -1,13 +1,17 @@
 //! The `millstream` binary.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use std::process::ExitCode;
 
 use clap::Parser;
 
 mod args;
+mod ask;
 mod coordinator;
 mod exit;
 mod explain;
+mod http;
 mod job_file;
 mod logging;
 mod owner;

@@ -11,13 +11,15 @@ use millstream_store::StoreOptions;
 use millstream_worker::attach::{self, AttachConfig, AttachError, Pace, Parting, ShuffleAddress};
 use millstream_worker::exchange::remote::ShuffleConfig;
 use millstream_worker::runtime::Worker;
+use tokio::sync::watch;
 
 use crate::args::WorkerArguments;
 use crate::exit::Exit;
+use crate::http;
 use crate::logging::{self, Display};
 use crate::run::page::WorkerPage;
 use crate::run::words::refuse;
-use crate::run::{http, on_event_loop, settings, signals};
+use crate::run::{on_event_loop, settings, signals};
 use crate::tls;
 
 /// What the second signal comes to.
@@ -49,9 +51,14 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
         Err((exit, message)) => return refuse(exit, &message),
     };
     let page = Arc::new(WorkerPage::new(security.clone()));
-    if let Err(exit) = http::serve_if_asked(arguments.http, Arc::clone(&page) as _, Display::LogOnly).await {
-        return exit;
-    }
+    let served = http::serve_if_asked(arguments.http, Arc::clone(&page) as _, None, Display::LogOnly).await;
+    // Serves until it is dropped.
+    let _http = match served {
+        Ok(http) => http,
+        Err(exit) => return exit,
+    };
+    let (leave_in, leave) = watch::channel(false);
+    signals::forward(leave_in, GONE_AT_ONCE);
     let (listener, address) = match bind_shuffle(arguments) {
         Ok(bound) => bound,
         Err(error) => {
@@ -73,7 +80,7 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
     let slots = arguments.slots;
     let shuffle = ShuffleConfig { listener: Some(Arc::new(listener)), security, ..ShuffleConfig::default() };
     let start = async |told: WorkerSettings| start(told, slots, shuffle.clone(), &page).await;
-    match attach::run(config, signals::stop_requests(GONE_AT_ONCE), start).await {
+    match attach::run(config, leave, start).await {
         Ok(Parting::JobOver) => {
             eprintln!("the job is over");
             Exit::Success

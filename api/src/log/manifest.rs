@@ -224,6 +224,18 @@ pub struct TaskSnapshot {
     /// Every prepared transaction that no manifest covers yet, also of aborted epochs.
     pub transactions: Vec<PreparedTransaction>,
     pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// What the checkpoint cost the task; for people.
+    #[serde(default)]
+    pub timing: SnapshotTiming,
+}
+
+/// What a checkpoint cost a task, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotTiming {
+    /// From the first to the last barrier of its inputs.
+    pub alignment_us: u64,
+    /// Processing stood still between taking the barrier in and handing the snapshot to the background.
+    pub stall_us: u64,
 }
 
 /// Changes of one table since the last sealed epoch.

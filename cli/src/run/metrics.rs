@@ -91,9 +91,9 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
 fn transform_counters(page: &mut String, job: &str, tasks: &[TaskReadings]) {
     let all = || {
         tasks.iter().flat_map(|t| {
-            t.transforms
-                .iter()
-                .flat_map(move |(uid, counters)| counters.iter().map(move |(name, value)| (t, uid, *name, *value)))
+            t.transforms.iter().flat_map(move |(uid, counters)| {
+                counters.iter().map(move |(name, value)| (t, uid, name.as_str(), *value))
+            })
         })
     };
     let mut names: Vec<&str> = all().map(|(_, _, name, _)| name).collect();

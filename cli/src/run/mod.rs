@@ -4,7 +4,7 @@
 //! Owns: the order in which things are set up, what people are told, the exit code. Does not own: any decision about
 //! the job.
 
-pub mod http;
+pub mod front;
 mod live;
 mod metrics;
 pub mod page;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use millstream_api::flinkjob::FlinkJob;
 use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKind};
 use millstream_api::log::{Address, Owner};
-use millstream_coordinator::job::{JobConfig, Status};
+use millstream_coordinator::job::{JobConfig, Notice, Status};
 use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
 use millstream_net::Security;
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
@@ -26,18 +26,19 @@ use millstream_worker::metrics::JobMetrics;
 use millstream_worker::runtime::Worker;
 use tokio::sync::{mpsc, watch};
 
-use crate::args::RunArguments;
+use crate::args::{OneProcessArguments, RunArguments};
 use crate::exit::Exit;
 use crate::logging::{self, Display};
-use crate::{explain, owner};
+use crate::{explain, http, owner};
+use front::Front;
 use live::LiveLine;
 use page::RunPage;
 use words::refuse;
 
 /// Runs the job. Everything that people should know is on standard error when it returns.
-pub fn run(arguments: &RunArguments) -> Exit {
-    let display = logging::install(arguments.log_format);
-    let loaded = match Loaded::load(arguments) {
+pub fn run(arguments: &OneProcessArguments) -> Exit {
+    let display = logging::install(arguments.run.log_format);
+    let loaded = match Loaded::load(&arguments.run) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
@@ -84,8 +85,13 @@ impl Loaded {
     }
 }
 
-async fn run_job(arguments: &RunArguments, loaded: Loaded, display: Display) -> Exit {
+async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Display) -> Exit {
     let slots = loaded.job.spec.parallelism;
+    let listener = match front::listen(arguments.listen).await {
+        Ok(listener) => listener,
+        Err(exit) => return exit,
+    };
+    // Not for other coordinators: nobody stands by for one process, and it stands by for nobody.
     let prepared = match prepare(&loaded, None, own_address(None)).await {
         Ok(prepared) => prepared,
         Err((exit, message)) => return refuse(exit, &message),
@@ -104,25 +110,35 @@ async fn run_job(arguments: &RunArguments, loaded: Loaded, display: Display) -> 
     };
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
-    let page = RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone());
-    if let Err(exit) = http::serve_if_asked(arguments.http, Arc::new(page), display).await {
-        return exit;
-    }
-    let stop = signals::stop_requests(signals::GOES_ON);
+    let listens_on = listener.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
+    let Front { operations, board, stop } =
+        Front::new(&loaded, &config, listens_on, Arc::clone(&store), status.clone());
+    let page = Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone()));
+    let http = match http::serve_if_asked(arguments.run.http, page, Some(operations.clone()), display).await {
+        Ok(http) => http,
+        Err(exit) => return exit,
+    };
+    let grpc = listener.map(|listener| front::serve(listener, &operations, display));
     let line = (display == Display::LiveLine).then(|| LiveLine::new(is_bounded(&loaded.graph)));
     let drawing = line.map(|line| tokio::spawn(draw(line, status, Arc::clone(&worker.metrics))));
     // One worker, and no other will come: the sending end is gone with this line.
     let (arrivals, workers) = mpsc::channel(1);
-    let _ = arrivals.send(WorkerLink::local(slots, worker.commands, worker.reports)).await;
+    let link = WorkerLink::local(slots, worker.commands, worker.reports, worker.readings);
+    let _ = arrivals.send(link).await;
     drop(arrivals);
+    let say = |notice: &Notice| words::say(display, &store_name, notice);
+    let plain = Security::plain();
     let outcome =
-        millstream_coordinator::runtime::run(config, store, workers, stop, status_in, Security::plain(), |notice| {
-            words::say(display, &store_name, notice);
-        })
-        .await;
+        millstream_coordinator::runtime::run(config, store, workers, stop, status_in, board, plain, say).await;
     // The status channel is closed now, so the line ends by itself.
     if let Some(drawing) = drawing {
         let _ = drawing.await;
+    }
+    if let Ok(outcome) = &outcome {
+        operations.conclude(outcome).await;
+    }
+    for server in http.into_iter().chain(grpc) {
+        server.close().await;
     }
     let joined = tokio::task::spawn_blocking(move || worker.thread.join());
     let _ = joined.await;

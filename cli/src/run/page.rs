@@ -8,8 +8,8 @@ use millstream_net::Security;
 use millstream_worker::metrics::JobMetrics;
 use tokio::sync::watch;
 
-use super::http;
 use super::metrics::{Shown, render};
+use crate::http;
 
 /// Where the job's master runs. Reads the newest status and the counters at each request.
 pub struct RunPage {
@@ -54,14 +54,6 @@ impl http::Page for RunPage {
     fn healthy(&self) -> bool {
         !matches!(self.status.borrow().state, JobState::Failed | JobState::Fenced)
     }
-
-    fn status(&self) -> serde_json::Value {
-        let mut status = serde_json::to_value(&*self.status.borrow()).unwrap_or_default();
-        if let Some(fields) = status.as_object_mut() {
-            fields.insert("name".to_owned(), self.job.clone().into());
-        }
-        status
-    }
 }
 
 /// A worker's page. It has nothing to show until the worker has registered.
@@ -93,13 +85,5 @@ impl http::Page for WorkerPage {
     /// While the process serves, it is: a worker whose coordinator is away goes on.
     fn healthy(&self) -> bool {
         true
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let job = self.job.get();
-        serde_json::json!({
-            "job": job.map(|(name, _)| name),
-            "tasks": job.map_or(0, |(_, metrics)| metrics.read().len()),
-        })
     }
 }

@@ -10,9 +10,8 @@ const INTERRUPTED: i32 = 130;
 /// What a second signal comes to where the job's master runs.
 pub const GOES_ON: &str = "stopped at once: the next run goes on from the last sealed checkpoint";
 
-/// Turns true with the first signal. `at_once`: what people are told with the second.
-pub fn stop_requests(at_once: &'static str) -> watch::Receiver<bool> {
-    let (request, requests) = watch::channel(false);
+/// Turns `request` true with the first signal. `at_once`: what people are told with the second.
+pub fn forward(request: watch::Sender<bool>, at_once: &'static str) {
     tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         else {
@@ -34,5 +33,4 @@ pub fn stop_requests(at_once: &'static str) -> watch::Receiver<bool> {
             request.send_replace(true);
         }
     });
-    requests
 }

@@ -307,7 +307,7 @@ fn each_process_has_metrics_and_health_of_its_own() {
     coordinator.wait_for_log(CHECKPOINT_DONE, LIMIT);
     let page_of = |process: &Process| {
         let log = process.stderr();
-        log.split("status on http://").nth(1).and_then(|r| r.split('/').next()).expect("it is in the log").to_owned()
+        log.split(" on http://").nth(1).and_then(|r| r.split('/').next()).expect("it is in the log").to_owned()
     };
     let (job, tasks) = (page_of(&coordinator), page_of(&worker));
     wait_for("rows in the worker's metrics", LIMIT, || get(&tasks, "/metrics").contains("numRecordsIn").then_some(()));
@@ -317,5 +317,5 @@ fn each_process_has_metrics_and_health_of_its_own() {
     for page in [&job, &tasks] {
         assert!(get(page, "/healthz").starts_with("HTTP/1.1 200"));
     }
-    assert!(get(&job, "/status").contains("\"slots\":2"));
+    assert!(get(&job, "/v1/status").contains("\"slots\":2"));
 }

@@ -8,5 +8,6 @@ mod examples;
 mod golden;
 mod manifest;
 mod operation;
+mod status;
 mod support;
 mod tls;

@@ -102,7 +102,7 @@ fn the_http_page_has_metrics_health_and_status() {
         log.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("the address is in the log");
     wait_for("the records in the metrics", LIMIT, || get(address, "/metrics").contains("numRecordsIn").then_some(()));
     assert!(get(address, "/healthz").starts_with("HTTP/1.1 200"));
-    assert!(get(address, "/status").contains("\"epoch\""));
+    assert!(get(address, "/v1/status").contains("\"epoch\""));
     process.stop(LIMIT);
 }
 

@@ -12,6 +12,29 @@ use millstream_api::log::Manifest;
 /// Differences named in one message, the rest counted: a rewritten script differs everywhere.
 const DIFFERENCES_SHOWN_MAX: usize = 8;
 
+/// What becomes of the state of one transform of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Kept,
+    /// It has no home in the new graph.
+    Homeless,
+    /// The transform of that name reads other state. Says which.
+    Changed(String),
+}
+
+/// What becomes of each transform's state in `manifest` under `graph`.
+#[must_use]
+pub fn fates<'a>(manifest: &'a Manifest, graph: &JobGraph) -> BTreeMap<&'a TransformUid, Fate> {
+    let new: BTreeMap<&TransformUid, &Transform> = graph.transforms.iter().map(|t| (&t.uid, t)).collect();
+    let old: BTreeMap<&TransformUid, &Transform> = manifest.graph.transforms.iter().map(|t| (&t.uid, t)).collect();
+    let fate = |uid: &TransformUid| match (old.get(uid), new.get(uid)) {
+        (_, None) => Fate::Homeless,
+        (Some(old), Some(new)) => difference(old, new).map_or(Fate::Kept, Fate::Changed),
+        (None, Some(_)) => Fate::Kept,
+    };
+    stateful(manifest).into_iter().map(|uid| (uid, fate(uid))).collect()
+}
+
 /// Checks that the state in `manifest` has a home in `graph`.
 ///
 /// # Errors
@@ -32,15 +55,13 @@ pub fn check(
     if manifest.graph_hash == graph.hash() {
         return Ok(());
     }
-    let new: BTreeMap<&TransformUid, &Transform> = graph.transforms.iter().map(|t| (&t.uid, t)).collect();
-    let old: BTreeMap<&TransformUid, &Transform> = manifest.graph.transforms.iter().map(|t| (&t.uid, t)).collect();
     let mut lost = Vec::new();
     let mut changed = Vec::new();
-    for uid in stateful(manifest) {
-        match (old.get(uid), new.get(uid)) {
-            (_, None) => lost.push(format!("{uid} has state and is no longer in the job")),
-            (Some(old), Some(new)) => changed.extend(difference(old, new)),
-            (None, Some(_)) => {}
+    for (uid, fate) in fates(manifest, graph) {
+        match fate {
+            Fate::Kept => {}
+            Fate::Homeless => lost.push(format!("{uid} has state and is no longer in the job")),
+            Fate::Changed(difference) => changed.push(difference),
         }
     }
     let (differences, advice) = if !changed.is_empty() {

@@ -3,12 +3,13 @@
 //! Every end with a won term writes `stopped`, which frees the job for its next owner and records the last commits. A job
 //! that stops or fails for good first finishes the commits of its last sealed epoch, so that readers do not wait for them.
 
+use std::sync::Arc;
+
 use millstream_api::control::{self, Failure, FailureKind};
 use millstream_api::log::{EntryKind, LogEntry, Start, StopReason};
 
 use super::message::{Command, Millis, Notice, Outcome};
-use super::status::RESTARTS_SHOWN_MAX;
-use super::{Core, JobState, Phase, RestartStatus, transient};
+use super::{Core, JobState, Phase, transient};
 
 /// Failures kept for the final report.
 const FAILURES_KEPT_MAX: usize = 64;
@@ -206,10 +207,7 @@ impl Core {
             self.failures.remove(0);
         }
         self.failures.push(failure.message.clone());
-        if self.status.restart_reasons.len() == RESTARTS_SHOWN_MAX {
-            self.status.restart_reasons.pop_front();
-        }
-        self.status.restart_reasons.push_back(RestartStatus { at_ms: now, reason: failure.message.clone() });
+        self.status.note_failure(now, &failure.message);
     }
 
     /// After the last epoch is sealed: ends when its commits are done.
@@ -316,6 +314,9 @@ impl Core {
     pub(super) fn end_fenced(&mut self, by: Option<Box<Start>>, last: Option<&LogEntry>) {
         self.attempt += 1;
         self.run = None;
+        if let Some(by) = &by {
+            self.status.holder = Some(Arc::new(by.address.clone()));
+        }
         let found = last.and_then(|entry| match &entry.kind {
             EntryKind::Manifest(manifest) => Some(manifest.epoch),
             _ => None,

@@ -11,7 +11,7 @@ mod adopt;
 mod assemble;
 mod checkpoint;
 mod claim;
-mod compatible;
+pub(crate) mod compatible;
 mod config;
 mod ending;
 mod expired;
@@ -31,6 +31,8 @@ mod view;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,7 +51,11 @@ pub use message::{
     StoreProblemKind, StoredObject, WorkerOffer,
 };
 pub use random::Random;
-pub use status::{CheckpointStatus, JobState, RestartStatus, Status};
+pub(crate) use status::shortened;
+pub use status::{
+    CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, Status,
+    TaskCheckpoint,
+};
 pub use view::{LogView, Sealed};
 
 use ending::Ending;
@@ -96,6 +102,8 @@ pub struct Core {
     claims_lost: u32,
     append: Option<PendingAppend>,
     slots: Slots,
+    /// `Slots::changes` as of the status.
+    shown_slots: Option<u64>,
     /// Of the attempt: below the job's own while slots are missing.
     parallelism: u32,
     /// The worker that was asked last to do what any one can do.
@@ -256,6 +264,7 @@ impl Core {
             claims_lost: 0,
             append: None,
             slots: Slots::default(),
+            shown_slots: None,
             parallelism: config.parallelism,
             serving: None,
             run: None,
@@ -526,7 +535,8 @@ impl Core {
             AppendOutcome::Unknown { reason }
             | AppendOutcome::Rejected { problem: StoreProblem { message: reason, .. } } => {
                 if let EntryKind::Manifest(manifest) = &pending.entry.kind {
-                    self.status.last_checkpoint_failure = Some(format!("checkpoint {}: {reason}", manifest.epoch));
+                    self.status.last_checkpoint_failure =
+                        Some(shortened(&format!("checkpoint {}: {reason}", manifest.epoch), REASON_BYTES_MAX));
                 }
                 if let (EntryKind::Manifest(manifest), false) = (&pending.entry.kind, pending.unknown) {
                     self.out.push(Command::Notice(Notice::SealUnknown { epoch: manifest.epoch, reason }));
@@ -598,14 +608,32 @@ impl Core {
             _ => JobState::Restoring,
         };
         self.status.parallelism = self.parallelism;
+        self.status.parallelism_wanted = self.config.parallelism;
+        self.show_places();
         self.status.slots = self.slots.total();
         self.status.generation = self.generation.map(|g| g.0);
         self.status.attempt = self.attempt;
         self.status.epoch = self.checkpoint.as_ref().map(|c| c.epoch.0);
+        self.status.epoch_since_ms = self.checkpoint.as_ref().map(|c| c.triggered_at);
+        self.status.newest = self.view.tip().map(|tip| Newest(Arc::clone(&tip.manifest)));
         self.status.commits_open = self.uncommitted.values().map(Vec::len).sum();
         self.status.sources_paused = self.run.as_ref().is_some_and(|r| r.paused);
         self.status.tasks = self.run.as_ref().map_or(0, |r| r.tasks.len() + r.finished.len());
-        self.status.tasks_ended = self.run.as_ref().map_or(0, |r| r.ended.len());
+        // Tasks end, and only a new run takes that back.
+        let ended = self.run.as_ref().map_or(0, |run| run.ended.len());
+        if self.status.ended.len() != ended {
+            self.status.ended = self.run.as_ref().map(|run| Arc::new(run.ended.clone())).unwrap_or_default();
+        }
+    }
+
+    /// Copied only when it changed: it is as long as the job has workers and tasks.
+    fn show_places(&mut self) {
+        if self.shown_slots == Some(self.slots.changes()) {
+            return;
+        }
+        self.shown_slots = Some(self.slots.changes());
+        self.status.workers = Arc::new(self.slots.offers().map(|(id, offer)| (id, offer.clone())).collect());
+        self.status.placement = Arc::new(self.slots.by_index().to_vec());
     }
 
     fn graph(&self) -> Arc<millstream_api::graph::JobGraph> {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use millstream_api::control::{self, Failure, FailureKind};
 use millstream_api::ids::{Epoch, TaskId};
-use millstream_api::log::{EntryKind, Manifest, SegmentContent, TaskSnapshot};
+use millstream_api::log::{EntryKind, Manifest, TaskSnapshot};
 
 use super::assemble::{Basis, assemble};
+use super::checkpoint::bytes_added;
 use super::message::{Command, Millis, Notice, StoreProblem, StoreProblemKind, StoredObject};
 use super::retention::{orphans, superfluous};
+use super::status::{CheckpointEnd, REASON_BYTES_MAX, shortened};
 use super::term::state_bytes;
 use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, transient};
 
@@ -94,13 +96,14 @@ impl Core {
             phase: CheckpointPhase::Triggered,
             waiting: run.tasks.clone(),
             snapshots: Default::default(),
+            acknowledged_at: Default::default(),
         });
         self.tell_all(&control::Command::Trigger { epoch, stop: purpose == Purpose::Stop });
     }
 
     pub(super) fn on_acknowledged(&mut self, now: Millis, snapshot: TaskSnapshot) {
         let Some(checkpoint) = &mut self.checkpoint else { return };
-        if checkpoint.epoch == snapshot.epoch && checkpoint.acknowledge(snapshot) {
+        if checkpoint.epoch == snapshot.epoch && checkpoint.acknowledge(now, snapshot) {
             self.seal(now);
         }
     }
@@ -198,23 +201,21 @@ impl Core {
     }
 
     fn show_completed(&mut self, now: Millis, checkpoint: &Checkpoint, manifest: &Arc<Manifest>) {
-        let added = checkpoint.snapshots.values().flat_map(|s| &s.tables).flat_map(|t| &t.added);
-        let bytes = added.map(|segment| match &segment.content {
-            SegmentContent::Object(object) => object.bytes,
-            SegmentContent::Inline { data } => data.len() as u64,
-        });
-        let bytes = bytes.sum();
+        let bytes = checkpoint.snapshots.values().map(bytes_added).sum();
         let duration_ms = now.saturating_sub(checkpoint.triggered_at);
         let Some(reference) = self.tip_ref() else { return };
         self.status.checkpoints_completed += 1;
         self.status.checkpoints_failed_in_row = 0;
+        let (path, state_bytes) = (reference.path.clone(), state_bytes(manifest));
+        let end = CheckpointEnd::Completed { path: path.clone(), bytes, state_bytes };
+        self.status.note_checkpoint(checkpoint.record(now, end));
         self.status.last_checkpoint = Some(CheckpointStatus {
             epoch: manifest.epoch.0,
-            path: reference.path.clone(),
+            path,
             completed_at_ms: now,
             duration_ms,
             bytes,
-            state_bytes: state_bytes(manifest),
+            state_bytes,
         });
         self.out.push(Command::Notice(Notice::CheckpointCompleted { checkpoint: reference, duration_ms, bytes }));
     }
@@ -247,7 +248,10 @@ impl Core {
         self.out.push(Command::Notice(Notice::CheckpointAborted { epoch, reason: reason.to_owned() }));
         self.status.checkpoints_failed += 1;
         self.status.checkpoints_failed_in_row += 1;
-        self.status.last_checkpoint_failure = Some(format!("checkpoint {epoch}: {reason}"));
+        self.status.last_checkpoint_failure =
+            Some(shortened(&format!("checkpoint {epoch}: {reason}"), REASON_BYTES_MAX));
+        let end = CheckpointEnd::Aborted { reason: shortened(reason, REASON_BYTES_MAX) };
+        self.status.note_checkpoint(checkpoint.record(now, end));
         let tolerable = self.config.checkpoint.tolerable_failures;
         let config = &self.config.checkpoint;
         let Some(run) = &mut self.run else { return };

@@ -17,15 +17,19 @@ pub(super) struct Slots {
     by_index: Vec<Option<WorkerId>>,
     /// About to stop: they get no tasks. False once they were let go.
     leaving: BTreeMap<WorkerId, bool>,
+    /// Counts what was done to the offers and their places.
+    changes: u64,
 }
 
 impl Slots {
     pub(super) fn register(&mut self, worker: WorkerId, offer: WorkerOffer) {
+        self.changes += 1;
         self.offers.insert(worker, offer);
     }
 
     /// False when it was not known.
     pub(super) fn remove(&mut self, worker: WorkerId) -> bool {
+        self.changes += 1;
         for place in &mut self.by_index {
             place.take_if(|w| *w == worker);
         }
@@ -58,6 +62,7 @@ impl Slots {
 
     /// Takes up the places of tasks that run already.
     pub(super) fn place(&mut self, by_index: &[WorkerId]) {
+        self.changes += 1;
         self.by_index = by_index.iter().copied().map(Some).collect();
     }
 
@@ -67,7 +72,20 @@ impl Slots {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { changes: self.changes + 1, ..Self::default() };
+    }
+
+    /// Another number than before: something may have changed since.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(super) fn by_index(&self) -> &[Option<WorkerId>] {
+        &self.by_index
+    }
+
+    pub(super) fn offers(&self) -> impl Iterator<Item = (WorkerId, &WorkerOffer)> {
+        self.offers.iter().map(|(worker, offer)| (*worker, offer))
     }
 
     pub(super) fn contains(&self, worker: WorkerId) -> bool {
@@ -129,6 +147,7 @@ impl Slots {
             *place = Some(*worker);
         }
         self.by_index = by_index;
+        self.changes += 1;
         true
     }
 

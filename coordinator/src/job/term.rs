@@ -49,6 +49,8 @@ impl Core {
             return self.end_stopped_before_start();
         }
         self.view = LogView::of(tail);
+        self.status.holder = self.view.holder().map(|holder| Arc::new(holder.address.clone()));
+        self.status.before = self.view.stopped();
         let sight = if standing_by { self.look_at_the_log(now, previous) } else { None };
         match sight {
             Some(Sight::Stay) => return self.watch_the_leader(now),
@@ -161,6 +163,7 @@ impl Core {
 
     pub(super) fn on_term_won(&mut self, now: Millis, seq: Seq, start: Start) {
         self.generation = Some(Generation(seq.0));
+        self.status.holder = Some(Arc::new(start.address));
         self.job_uid = start.job_uid;
         self.attempt = 1;
         if let Some(from) = self.taken_from.take() {

@@ -8,9 +8,10 @@ use std::future::pending;
 
 use millstream_api::control::{WorkerCommand, WorkerReport};
 use millstream_api::ids::{Generation, WorkerId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::job::{Event, Millis, WorkerOffer};
+use crate::operations::{Board, Readings};
 
 /// Commands that wait for a worker of this process; its own queue holds as many again.
 const LOCAL_COMMANDS_MAX: usize = 1_024;
@@ -25,12 +26,19 @@ pub struct WorkerLink {
     pub commands: mpsc::Sender<ToLink>,
     /// Its end is the loss of the worker.
     pub reports: mpsc::Receiver<LinkReport>,
+    /// What its tasks count, told anew each second.
+    pub readings: watch::Receiver<Readings>,
 }
 
 impl WorkerLink {
     /// A worker whose threads are this process's own. To be called within the event loop's runtime.
     #[must_use]
-    pub fn local(slots: u32, commands: mpsc::Sender<WorkerCommand>, mut reports: mpsc::Receiver<WorkerReport>) -> Self {
+    pub fn local(
+        slots: u32,
+        commands: mpsc::Sender<WorkerCommand>,
+        mut reports: mpsc::Receiver<WorkerReport>,
+        readings: watch::Receiver<Readings>,
+    ) -> Self {
         let (commands_in, mut commanded) = mpsc::channel(LOCAL_COMMANDS_MAX);
         tokio::spawn(async move {
             while let Some(next) = commanded.recv().await {
@@ -53,7 +61,7 @@ impl WorkerLink {
             let _ = reports_in.send(LinkReport::Lost(reason)).await;
         });
         let offer = WorkerOffer { slots, shuffle_address: None, name: "of this process".to_owned() };
-        Self { offer, commands: commands_in, reports: linked }
+        Self { offer, commands: commands_in, reports: linked, readings }
     }
 }
 
@@ -89,6 +97,7 @@ pub(super) struct Links {
     commands: BTreeMap<WorkerId, mpsc::Sender<ToLink>>,
     offers: BTreeMap<WorkerId, WorkerOffer>,
     next: WorkerId,
+    board: Board,
     reports_in: mpsc::Sender<(WorkerId, LinkReport)>,
     reports: mpsc::Receiver<(WorkerId, LinkReport)>,
     /// Workers that let their commands fill up.
@@ -96,13 +105,14 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(arriving: mpsc::Receiver<WorkerLink>) -> Self {
+    pub(super) fn new(arriving: mpsc::Receiver<WorkerLink>, board: Board) -> Self {
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         Self {
             arriving: Some(arriving),
             commands: BTreeMap::new(),
             offers: BTreeMap::new(),
             next: WorkerId(0),
+            board,
             reports_in,
             reports,
             stuck: Vec::new(),
@@ -169,9 +179,10 @@ impl Links {
     fn register(&mut self, link: WorkerLink) -> Event {
         let worker = self.next;
         self.next = worker.next();
-        let WorkerLink { offer, commands, mut reports } = link;
+        let WorkerLink { offer, commands, mut reports, readings } = link;
         self.commands.insert(worker, commands);
         self.offers.insert(worker, offer.clone());
+        self.board.register(worker, readings);
         let reports_in = self.reports_in.clone();
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
@@ -190,6 +201,7 @@ impl Links {
     fn lost(&mut self, worker: WorkerId, reason: String) -> Option<Event> {
         self.commands.remove(&worker)?;
         self.offers.remove(&worker);
+        self.board.remove(worker);
         if self.arriving.is_none() && self.commands.is_empty() {
             return Some(Event::NoWorkerLeft { reason });
         }
@@ -208,13 +220,14 @@ mod tests {
         let (commands_in, heard) = mpsc::channel(commands);
         let (say, reports) = mpsc::channel(1);
         let offer = WorkerOffer { slots: 1, shuffle_address: None, name: "one".to_owned() };
-        (WorkerLink { offer, commands: commands_in, reports }, heard, say)
+        let (_, readings) = watch::channel(Readings::default());
+        (WorkerLink { offer, commands: commands_in, reports, readings }, heard, say)
     }
 
     #[tokio::test]
     async fn the_last_workers_end_is_told_once_and_another_ones_as_a_loss() {
         let (arrivals, arriving) = mpsc::channel(2);
-        let mut links = Links::new(arriving);
+        let mut links = Links::new(arriving, Board::default());
         let ((first, _heard, say_first), (second, _heard_too, say_second)) = (link(1), link(1));
         arrivals.send(first).await.unwrap();
         assert!(matches!(links.next().await, Event::WorkerRegistered { worker: WorkerId(0), .. }));
@@ -237,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_takes_no_commands_is_lost() {
         let (arrivals, arriving) = mpsc::channel(1);
-        let mut links = Links::new(arriving);
+        let mut links = Links::new(arriving, Board::default());
         let (one, _heard, _say) = link(1);
         arrivals.send(one).await.unwrap();
         links.next().await;

@@ -3,12 +3,12 @@
 //! Owns: time, running store calls beside the event loop, delivery of commands in order. Does not own: any decision, nor how
 //! a worker is reached (`links`).
 
+mod clock;
 mod config;
 mod links;
 mod process;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_api::log::{EntryKind, LogEntry, STATE_FOLDER};
 use millstream_net::Security;
@@ -17,11 +17,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::job::{
-    AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Millis, Notice, Outcome, ProcessState, Status,
-    StoredObject,
+    AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Notice, Outcome, ProcessState, Status, StoredObject,
 };
 use crate::log::{Log, problem};
+use crate::operations::Board;
 
+pub(crate) use clock::Clock;
 pub use config::job_config;
 use links::Links;
 pub use links::{LinkReport, ToLink, WorkerLink};
@@ -30,8 +31,8 @@ pub use process::{own_address, state_of};
 /// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
 const ANSWERS_MAX: usize = 64;
 /// Runs the job to its end. `workers` brings those that register, as long as there can be more; `shutdown` turns true when
-/// the user wants the job to stop with a last checkpoint; `status` gets every change; `on_notice` is called for everything
-/// that people may want to read.
+/// the user wants the job to stop with a last checkpoint; `status` gets every change; `board` has what the workers count;
+/// `on_notice` is called for everything that people may want to read.
 ///
 /// # Errors
 /// When the settings cannot work together; everything later is an [`Outcome`].
@@ -41,6 +42,7 @@ pub async fn run(
     workers: mpsc::Receiver<WorkerLink>,
     shutdown: watch::Receiver<bool>,
     status: watch::Sender<Status>,
+    board: Board,
     security: Security,
     on_notice: impl FnMut(&Notice),
 ) -> Result<Outcome, ConfigError> {
@@ -53,7 +55,7 @@ pub async fn run(
     };
     let core = Core::new(config.clone())?;
     let clock = Clock::start();
-    let links = Links::new(workers);
+    let links = Links::new(workers, board);
     let mut runtime = Runtime { core, config, calls, clock, links, status, security, on_notice, outcome: None };
     Ok(runtime.run(answers, shutdown).await)
 }
@@ -156,32 +158,6 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Wall-clock milliseconds that never fall: the wall clock once, then the monotonic one.
-#[derive(Debug)]
-struct Clock {
-    started: Instant,
-    started_at_ms: Millis,
-}
-
-impl Clock {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the runtime's one reading of the clocks; the core gets times as arguments"
-    )]
-    fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_at_ms: Millis::try_from(wall.as_millis()).unwrap_or_default() }
-    }
-
-    fn now(&self) -> Millis {
-        self.started_at_ms + Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 2)
-    }
-
-    fn instant(&self, at: Millis) -> Instant {
-        self.started + Duration::from_millis(at.saturating_sub(self.started_at_ms))
     }
 }
 

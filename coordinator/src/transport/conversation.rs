@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tonic::{Status, Streaming};
 
 use super::{Ending, FAREWELL_MAX, Pace, Refusals};
+use crate::operations::Readings;
 use crate::runtime::{LinkReport, ToLink};
 
 /// Commands to a worker that wait for its connection. A few per task and epoch are under way at most; with more the worker
@@ -28,6 +29,7 @@ pub(super) struct Conversation {
     pub(super) say: mpsc::Sender<Result<proto::ToWorker, Status>>,
     pub(super) commands: mpsc::Receiver<ToLink>,
     pub(super) reports: mpsc::Sender<LinkReport>,
+    pub(super) readings: watch::Sender<Readings>,
     pub(super) pace: Pace,
     pub(super) rules: watch::Receiver<Option<Generation>>,
     pub(super) endings: watch::Receiver<Option<Ending>>,
@@ -90,6 +92,12 @@ impl Conversation {
             Some(FromWorker::Heartbeat(proto::Heartbeat { heard: None })) => return Ok(()),
             Some(FromWorker::Heartbeat(proto::Heartbeat { heard: Some(heard) })) => {
                 LinkReport::Heard { generation: Generation(heard.generation), age_ms: heard.age_ms }
+            }
+            Some(FromWorker::Readings(readings)) => {
+                let readings = serde_json::from_slice(&readings.body);
+                let readings = readings.map_err(|e| format!("it sent readings that cannot be read: {e}"))?;
+                self.readings.send_replace(Arc::new(readings));
+                return Ok(());
             }
             Some(FromWorker::Register(_)) => return Err("it registered a second time".to_owned()),
             None => return Err("it sent a message of a kind that is not known".to_owned()),

@@ -18,9 +18,11 @@ use millstream_api::ids::Generation;
 use millstream_net::{Listener, Roles, Security};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::job::{JobState, Status};
+use crate::operations::{Operations, server};
 use crate::runtime::WorkerLink;
 pub use probe::{ProbeError, probe};
 use service::ControlService;
@@ -139,28 +141,31 @@ pub struct WorkerServer {
 }
 
 impl WorkerServer {
-    /// Binds `address` (`host:port`) for workers and coordinators of the job.
+    /// Binds `address` (`host:port`) for workers and coordinators of the job, and for people.
     ///
     /// # Errors
     /// The address cannot be listened on.
     pub async fn bind(address: &str, security: &Security) -> std::io::Result<Listener> {
-        Listener::bind(address, security, Roles::CONTROL).await
+        Listener::bind(address, security, Roles::ANY).await
     }
 
     /// Serves on what `bind` gave; each worker that registers comes out of `workers`. `rules`: the generation in which this
-    /// process rules. To be called within a runtime.
+    /// process rules. `operations`: served to people on the same address, where workers
+    /// may not be told apart from them but by `security`. To be called within a runtime.
     #[must_use]
     pub fn start(
         listener: Listener,
         config: TransportConfig,
         rules: watch::Receiver<Option<Generation>>,
         workers: mpsc::Sender<WorkerLink>,
+        operations: Option<Operations>,
+        security: Security,
     ) -> Self {
         let refusals = Arc::new(Refusals::default());
         let (ending, endings) = watch::channel(None);
         let service = ControlService::new(config, rules, workers, endings, Arc::clone(&refusals));
         let (end, ended) = oneshot::channel();
-        let serving = tokio::spawn(serve(listener, service, ended));
+        let serving = tokio::spawn(serve(listener, service, operations, security, ended));
         Self { refusals, ending, end, serving }
     }
 
@@ -175,11 +180,19 @@ impl WorkerServer {
 }
 
 /// The one place where connections are taken in.
-async fn serve(listener: Listener, service: ControlService, ended: oneshot::Receiver<()>) {
+async fn serve(
+    listener: Listener,
+    service: ControlService,
+    operations: Option<Operations>,
+    security: Security,
+    ended: oneshot::Receiver<()>,
+) {
     let service = calls::control_server::ControlServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let service = InterceptedService::new(service, security.only(Roles::CONTROL));
     let server = Server::builder().add_service(service);
+    let server = server.add_optional_service(operations.map(server::service));
     let served = server.serve_with_incoming_shutdown(listener.incoming(), async {
         // Dropped or told: both mean the end.
         let _ = ended.await;

@@ -17,6 +17,7 @@ use super::calls::control_server::Control;
 use super::conversation::{COMMANDS_MAX, Conversation, MESSAGES_MAX, message};
 use super::{Ending, Pace, Refusals, TransportConfig};
 use crate::job::WorkerOffer;
+use crate::operations::Readings;
 use crate::runtime::WorkerLink;
 
 /// For the first message of a worker.
@@ -115,13 +116,15 @@ impl Control for ControlService {
         let registered = proto::Registered { settings: self.settings.clone(), generation };
         // The channel is new and has room.
         let _ = say.send(Ok(message(ToWorker::Registered(registered)))).await;
-        let link = WorkerLink { offer, commands: commands_in, reports };
+        let (readings_in, readings) = watch::channel(Readings::default());
+        let link = WorkerLink { offer, commands: commands_in, reports, readings };
         self.workers.send(link).await.map_err(|_| Status::unavailable("the job is over"))?;
         let conversation = Conversation {
             said,
             say,
             commands,
             reports: reports_in,
+            readings: readings_in,
             pace: self.pace,
             rules: self.rules.clone(),
             endings: self.endings.clone(),

@@ -50,7 +50,7 @@ impl Scene {
         let (arrivals, workers) = mpsc::channel(4);
         let (rules, ruling) = watch::channel(None);
         let config = TransportConfig { settings, version: "1.2.3".to_owned(), pace };
-        let server = WorkerServer::start(listener, config, ruling, arrivals);
+        let server = WorkerServer::start(listener, config, ruling, arrivals, None, Security::plain());
         Self { address, server, workers, rules }
     }
 
@@ -113,9 +113,9 @@ fn worker() -> proto::Register {
 
 async fn lost(link: &mut WorkerLink) -> String {
     loop {
-        match timeout(LIMIT, link.reports.recv()).await.unwrap().expect("a reason comes first") {
-            LinkReport::Lost(reason) => return reason,
-            _ => {}
+        let next = timeout(LIMIT, link.reports.recv()).await.unwrap().expect("a reason comes first");
+        if let LinkReport::Lost(reason) = next {
+            return reason;
         }
     }
 }

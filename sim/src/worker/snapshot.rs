@@ -7,7 +7,8 @@ use millstream_api::control::Report;
 use millstream_api::graph::Schema;
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_api::log::{
-    Manifest, ObjectName, ObjectRef, Segment, SegmentContent, TableSnapshot, TaskSnapshot, transactional_ids,
+    Manifest, ObjectName, ObjectRef, Segment, SegmentContent, SnapshotTiming, TableSnapshot, TaskSnapshot,
+    transactional_ids,
 };
 use millstream_store::ObjectStore;
 
@@ -44,6 +45,7 @@ impl Worker {
                 splits: [(uid(SOURCE_UID), source.positions.iter().map(Position::stored).collect())].into(),
                 transactions: Vec::new(),
                 transactional_ids: BTreeMap::new(),
+                timing: SnapshotTiming::default(),
             });
         }
         for snapshot in snapshots {
@@ -119,6 +121,7 @@ impl Worker {
             splits: BTreeMap::new(),
             transactions,
             transactional_ids: transactional_ids(&deployment.graph, &deployment.job_uid, p, pool),
+            timing: SnapshotTiming::default(),
         })))
     }
 

@@ -300,7 +300,21 @@ impl Hub {
 
     fn look(&mut self) -> Option<Parting> {
         self.pause_unheard();
+        self.tell_readings();
         self.leaves_at.is_some_and(|at| at <= Instant::now()).then_some(Parting::NotReleased)
+    }
+
+    /// What the tasks count goes to the coordinator that rules, if there is something new and room for it: only the newest
+    /// matters.
+    fn tell_readings(&mut self) {
+        let Some(number) = (0..self.coordinators.len()).find(|number| self.rules(*number)) else { return };
+        let (Some(worker), Some(say)) = (&mut self.worker, &self.coordinators[number].say) else { return };
+        if !worker.readings.has_changed().unwrap_or(false) {
+            return;
+        }
+        let readings = worker.readings.borrow_and_update().clone();
+        let body = serde_json::to_vec(&*readings).expect("readings are plain data").into();
+        let _ = say.try_send(message(FromWorker::Readings(proto::Readings { body })));
     }
 
     /// A coordinator is away for so long that the transactions of the sinks get old.

@@ -1,19 +1,25 @@
 //! Counters of running tasks, cheap to write from the hot loop and readable from any thread.
 //!
-//! Owns: the atomics per task and a snapshot of them. Does not own: names and formats of an exporter (the cli maps
+//! Owns: the atomics per task, a snapshot of them, telling it to the coordinator. Does not own: names and formats of an exporter (the cli maps
 //! these to Flink-like names: `numRecordsIn`, `numRecordsOut`, `currentInputWatermark`, `busyTimeMsPerSecond`, ...).
 
 mod shuffle;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use millstream_api::ids::{TaskId, TransformUid};
+pub use millstream_api::readings::{Doing, SourceReadings, SplitReadings, TaskReadings, TaskRole};
+use tokio::sync::watch;
 
 use crate::element::{WATERMARK_MIN, WatermarkMs};
 use crate::state::TableSize;
 pub use shuffle::{ShuffleMetrics, ShuffleReadings};
+
+/// How often a worker tells its coordinator what its tasks count.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one task counts. Written by its slot only, so every update is a relaxed load and store at most.
 #[derive(Debug)]
@@ -33,54 +39,25 @@ pub struct TaskMetrics {
     busy_us: AtomicU64,
     idle_us: AtomicU64,
     backpressured_us: AtomicU64,
+    /// The account since `accounted_us` is not in the totals yet.
+    doing: AtomicU8,
+    /// Since `made`.
+    accounted_us: AtomicU64,
+    made: Instant,
     alignment_us: AtomicU64,
     checkpoints: AtomicU64,
     transforms: RwLock<BTreeMap<TransformUid, Vec<(&'static str, u64)>>>,
     tables: RwLock<BTreeMap<TransformUid, Vec<TableSize>>>,
-}
-
-/// Where a task stands in the job: its rows are the job's input, or its sinks' rows the job's output, or neither.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TaskRole {
-    pub has_source: bool,
-    pub has_sink: bool,
-}
-
-/// Values of one task at one moment. Times are totals since the task's first deployment in this process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskReadings {
-    pub task: TaskId,
-    pub name: String,
-    pub role: TaskRole,
-    /// Rows that a source read, or that came in over channels.
-    pub records_in: u64,
-    /// Rows sent to channels and written to sinks.
-    pub records_out: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// Rows written to sinks.
-    pub sink_records: u64,
-    /// `None` before the first watermark.
-    pub watermark: Option<WatermarkMs>,
-    /// Records between the reader and the end of its splits, where the connector can tell.
-    pub lag_records: Option<u64>,
-    /// Records that could not be decoded and were skipped.
-    pub skipped_records: u64,
-    pub busy_ms: u64,
-    pub idle_ms: u64,
-    pub backpressured_ms: u64,
-    /// How long the last alignment of barriers took.
-    pub alignment_ms: u64,
-    /// Epochs that this task acknowledged.
-    pub checkpoints: u64,
-    /// Counters that transforms keep themselves, e.g. late records, by transform.
-    pub transforms: BTreeMap<TransformUid, Vec<(&'static str, u64)>>,
-    /// Tables of keyed state, by transform, as of the last checkpoint.
-    pub tables: BTreeMap<TransformUid, Vec<TableSize>>,
+    source: RwLock<Option<SourceReadings>>,
 }
 
 /// No lag is known.
 const LAG_UNKNOWN: u64 = u64::MAX;
+
+/// `Doing` as a number.
+const BUSY: u8 = 0;
+const IDLE: u8 = 1;
+const BACK_PRESSURED: u8 = 2;
 
 impl TaskMetrics {
     #[must_use]
@@ -100,10 +77,14 @@ impl TaskMetrics {
             busy_us: AtomicU64::new(0),
             idle_us: AtomicU64::new(0),
             backpressured_us: AtomicU64::new(0),
+            doing: AtomicU8::new(IDLE),
+            accounted_us: AtomicU64::new(0),
+            made: Instant::now(),
             alignment_us: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             transforms: RwLock::new(BTreeMap::new()),
             tables: RwLock::new(BTreeMap::new()),
+            source: RwLock::new(None),
         }
     }
 
@@ -142,6 +123,17 @@ impl TaskMetrics {
         add(&self.backpressured_us, us);
     }
 
+    /// From `since` on; the totals have the time before.
+    pub(crate) fn set_doing(&self, doing: Doing, since: Instant) {
+        let doing = match doing {
+            Doing::Busy => BUSY,
+            Doing::Idle => IDLE,
+            Doing::BackPressured => BACK_PRESSURED,
+        };
+        self.doing.store(doing, Ordering::Relaxed);
+        self.accounted_us.store(micros(since.saturating_duration_since(self.made)), Ordering::Relaxed);
+    }
+
     pub(crate) fn set_alignment_us(&self, us: u64) {
         self.alignment_us.store(us, Ordering::Relaxed);
     }
@@ -160,11 +152,23 @@ impl TaskMetrics {
         self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), tables);
     }
 
+    /// Takes a lock: once a second.
+    pub(crate) fn set_splits(&self, readings: SourceReadings) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(readings);
+    }
+
     /// The values now. They are read one after the other, not at one instant.
     #[must_use]
     pub fn read(&self) -> TaskReadings {
         let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
         let watermark = self.watermark.load(Ordering::Relaxed);
+        let doing = match self.doing.load(Ordering::Relaxed) {
+            BUSY => Doing::Busy,
+            BACK_PRESSURED => Doing::BackPressured,
+            _ => Doing::Idle,
+        };
+        let transforms = self.transforms.read().unwrap_or_else(PoisonError::into_inner);
+        let owned = |counters: &Vec<(&'static str, u64)>| counters.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
         TaskReadings {
             task: self.task,
             name: self.name.clone(),
@@ -180,12 +184,19 @@ impl TaskMetrics {
             busy_ms: get(&self.busy_us) / 1_000,
             idle_ms: get(&self.idle_us) / 1_000,
             backpressured_ms: get(&self.backpressured_us) / 1_000,
+            doing,
+            doing_ms: micros(self.made.elapsed()).saturating_sub(get(&self.accounted_us)) / 1_000,
             alignment_ms: get(&self.alignment_us) / 1_000,
             checkpoints: get(&self.checkpoints),
-            transforms: self.transforms.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            transforms: transforms.iter().map(|(uid, counters)| (uid.clone(), owned(counters))).collect(),
             tables: self.tables.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            source: self.source.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// One writer per counter: a load and a store are enough, and cheaper than an atomic addition.
@@ -220,6 +231,18 @@ impl JobMetrics {
     #[must_use]
     pub fn read(&self) -> Vec<TaskReadings> {
         self.tasks.read().unwrap_or_else(PoisonError::into_inner).values().map(|m| m.read()).collect()
+    }
+
+    /// Tells them once a second, for as long as somebody listens. A listener that is slow gets the newest.
+    pub(crate) async fn tell(self: Arc<Self>, listeners: watch::Sender<Arc<Vec<TaskReadings>>>) {
+        let mut ticks = tokio::time::interval(TELL_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => { listeners.send_replace(Arc::new(self.read())); }
+                () = listeners.closed() => return,
+            }
+        }
     }
 }
 

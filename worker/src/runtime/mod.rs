@@ -19,11 +19,11 @@ use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerComman
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_store::ObjectStore;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::element::{Barrier, Mutation};
 use crate::exchange::remote::{LinkNews, Shuffle, ShuffleConfig};
-use crate::metrics::JobMetrics;
+use crate::metrics::{JobMetrics, TaskReadings};
 use crate::slot::{SlotCommand, SlotHandle, Wake};
 use crate::snapshot::Segments;
 use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskError, TaskEvent, TaskEventKind, WriteRequest};
@@ -74,6 +74,8 @@ pub struct Worker {
     pub commands: mpsc::Sender<WorkerCommand>,
     pub reports: mpsc::Receiver<WorkerReport>,
     pub metrics: Arc<JobMetrics>,
+    /// What the tasks count, told anew each second.
+    pub readings: watch::Receiver<Arc<Vec<TaskReadings>>>,
     pub thread: WorkerThread,
 }
 
@@ -103,6 +105,8 @@ impl Worker {
         let (events_out, events) = mpsc::unbounded_channel();
         let (news_out, news) = mpsc::unbounded_channel();
         let metrics = Arc::new(JobMetrics::default());
+        let (readings_out, readings) = watch::channel(Arc::default());
+        io.spawn(Arc::clone(&metrics).tell(readings_out));
         let shuffle = Shuffle::start(&config.shuffle, Arc::clone(&metrics.shuffle), io.handle())?;
         let mut runtime = Runtime {
             segments: Segments::new(Arc::clone(&config.store), config.job_path.clone()),
@@ -124,13 +128,13 @@ impl Worker {
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
-        Ok(Self { commands, reports, metrics, thread: WorkerThread(thread) })
+        Ok(Self { commands, reports, metrics, readings, thread: WorkerThread(thread) })
     }
 
     /// Ends all tasks and waits until every thread is gone.
     pub fn close(self) {
         drop(self.commands);
-        drop(self.reports);
+        drop((self.reports, self.readings));
         self.thread.join();
     }
 }

@@ -16,6 +16,7 @@ use millstream_api::log::Manifest;
 use tokio::sync::oneshot;
 
 use crate::element::Barrier;
+use crate::metrics::Doing;
 use crate::task::{MergeAnswer, Progress, Task, Written};
 pub use wake::Wake;
 
@@ -206,6 +207,12 @@ impl Entry {
         self.account(began);
         let progress = self.guarded(|t| t.step(now_ms)).unwrap_or(Progress::Idle);
         self.last = progress;
+        let doing = match progress {
+            Progress::Worked => Doing::Busy,
+            Progress::Idle => Doing::Idle,
+            Progress::Blocked => Doing::BackPressured,
+        };
+        self.task.metrics().set_doing(doing, self.accounted);
         progress
     }
 

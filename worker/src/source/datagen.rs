@@ -18,7 +18,7 @@ use millstream_api::graph::{DatagenField, DatagenSource, Schema, SourceTransform
 use millstream_api::log::SplitState;
 use serde::{Deserialize, Serialize};
 
-use super::{Polled, SourceContext, SourceError, SourceReader, SplitRun};
+use super::{Polled, SourceContext, SourceError, SourceReader, SplitProgress, SplitRun, SplitUnit};
 use columns::{Generator, RowBase};
 use pace::Pace;
 
@@ -224,6 +224,12 @@ impl SourceReader for DatagenReader {
 
     fn finished(&self) -> bool {
         self.rows_total.is_some() && self.splits.iter().all(|split| split.rows_left(self.rows_total) == 0)
+    }
+
+    fn progress(&self, split: usize) -> SplitProgress {
+        let split = &self.splits[split];
+        let left = self.rows_total.map(|_| split.rows_left(self.rows_total));
+        SplitProgress { unit: SplitUnit::Records, position: split.rows, end: left.map(|left| split.rows + left) }
     }
 
     fn lag_records(&self) -> Option<u64> {

@@ -18,7 +18,7 @@ use arrow_schema::SchemaRef;
 use millstream_api::graph::{Field, FilesystemSource, Format, Schema, SourceTransform};
 use millstream_api::log::SplitState;
 
-use super::{Polled, SourceContext, SourceError, SourceReader, SplitRun};
+use super::{Polled, SourceContext, SourceError, SourceReader, SplitProgress, SplitRun, SplitUnit};
 use crate::format::{DecodeReason, JsonDecoder};
 use lines::{LineReader, line_number};
 use listing::{FileSplit, Metadata};
@@ -188,6 +188,12 @@ impl SourceReader for FilesystemReader {
     /// A file is all there from the start, so a split is never without rows before its end.
     fn backlog(&self, split: usize) -> Option<bool> {
         Some(!self.splits[split].split.finished)
+    }
+
+    fn progress(&self, split: usize) -> SplitProgress {
+        let FileSplit { start, end, offset, .. } = self.splits[split].split;
+        let from_start = |at: u64| at.saturating_sub(start);
+        SplitProgress { unit: SplitUnit::Bytes, position: from_start(offset), end: Some(from_start(end)) }
     }
 
     /// Estimated by the lines read so far.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use millstream_api::ids::TransformUid;
 use millstream_api::log::SplitState;
+pub use millstream_api::readings::{SplitProgress, SplitUnit};
 use thiserror::Error;
 
 /// What a connector is given to open its reader: `<connector>::open(&<Connector>Source, &SourceTransform, SourceContext)
@@ -75,6 +76,9 @@ pub trait SourceReader: Send {
     fn next_poll_ms(&self) -> Option<i64> {
         None
     }
+
+    /// How far a split (its index) was read, for people. Called once a second, for many splits.
+    fn progress(&self, split: usize) -> SplitProgress;
 
     /// How far behind the end of the splits this reader is, in records, where the connector can tell (files: about).
     fn lag_records(&self) -> Option<u64> {

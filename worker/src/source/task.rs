@@ -12,6 +12,7 @@ use arrow_schema::SchemaRef;
 use millstream_api::graph::{Schema, SourceTransform, Transform, WatermarkSpec};
 use millstream_api::ids::{Epoch, TransformUid};
 use millstream_api::log::SplitState;
+use millstream_api::readings::{SPLITS_READ_MAX, SourceReadings, SplitReadings};
 
 use super::{Polled, SourceError, SourceReader, SplitRun};
 use crate::element::{Barrier, Element, Mutation, WATERMARK_MAX, WATERMARK_MIN, WatermarkMs};
@@ -26,6 +27,8 @@ const POLL_ROWS_MAX: usize = 4_096;
 const POLL_ROWS_MIN: usize = 128;
 /// A chain that makes the source wait longer than this after a batch gets half as many rows, one that is faster twice.
 const HELD_MAX_MS: i64 = 100;
+/// How often the metrics get the position of every split: as often as anybody is told of them.
+const TELL_INTERVAL_MS: i64 = 1_000;
 
 /// The head of a source's task.
 pub(crate) struct SourceHead {
@@ -38,6 +41,9 @@ pub(crate) struct SourceHead {
     event_time: Option<EventTime>,
     watermarks: WatermarkMerge,
     splits: Vec<Split>,
+    /// When the metrics get the splits' positions next; `None`: nothing was polled since they got them.
+    tell_at_ms: Option<i64>,
+    told_at_ms: i64,
     phase: Phase,
     paused: bool,
     /// Processing time since when nothing may be read, paused or held back by the chain: no split grows idle of that.
@@ -69,8 +75,10 @@ struct EventTime {
 }
 
 /// What is known of a split beside its watermark.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Split {
+    /// As in its state.
+    name: String,
     finished: bool,
     /// Processing time of the first poll in a row that found it read to its end and brought nothing of it; moved on by
     /// the time in which nothing could be read.
@@ -109,6 +117,8 @@ impl SourceHead {
             event_time: event_time.transpose()?,
             watermarks: WatermarkMerge::new(0, floor),
             splits: Vec::new(),
+            tell_at_ms: Some(0),
+            told_at_ms: 0,
             phase: Phase::Waiting,
             paused: false,
             held_since_ms: None,
@@ -218,13 +228,33 @@ impl SourceHead {
             let quiet = self.splits.iter().enumerate().filter(|(at, _)| !self.watermarks.is_idle(*at));
             quiet.filter_map(|(_, s)| s.quiet_since_ms).min().map(|since| since.saturating_add(millis(timeout)))
         });
-        [self.reader.next_poll_ms(), turns_idle].into_iter().flatten().min()
+        [self.reader.next_poll_ms(), turns_idle, self.tell_at_ms].into_iter().flatten().min()
+    }
+
+    /// Gives the metrics the splits' positions, once a second while there is something new.
+    pub(crate) fn tell(&mut self, now_ms: i64, metrics: &TaskMetrics) {
+        if self.tell_at_ms.is_none_or(|at| now_ms < at) {
+            return;
+        }
+        self.tell_at_ms = None;
+        self.told_at_ms = now_ms;
+        let reading = |(at, split): (usize, &Split)| SplitReadings {
+            split: split.name.clone(),
+            progress: self.reader.progress(at),
+            watermark: self.watermarks.of(at),
+            idle: self.watermarks.is_idle(at),
+            finished: split.finished,
+        };
+        let splits = self.splits.iter().enumerate().take(SPLITS_READ_MAX).map(reading).collect();
+        let splits_total = self.splits.len();
+        metrics.set_splits(SourceReadings { uid: self.uid.clone(), splits, splits_total });
     }
 
     fn poll(&mut self, now_ms: i64, metrics: &TaskMetrics) -> Result<(), TaskError> {
         let polled = self.reader.poll(self.poll_rows).map_err(|e| self.error(e))?;
         let Polled { batch, finished, added, drained } = polled;
         self.drained = drained;
+        self.tell_at_ms.get_or_insert(self.told_at_ms.saturating_add(TELL_INTERVAL_MS));
         if !added.is_empty() {
             self.add_new_splits(&[]);
         }
@@ -332,7 +362,8 @@ impl SourceHead {
     fn add_new_splits(&mut self, restored: &[SplitState]) {
         for (at, state) in self.reader.splits().into_iter().enumerate().skip(self.splits.len()) {
             self.watermarks.add();
-            self.splits.push(Split { finished: state.finished, quiet_since_ms: None });
+            self.tell_at_ms = Some(0);
+            self.splits.push(Split { name: state.split.clone(), finished: state.finished, quiet_since_ms: None });
             if let Some(known) = restored.iter().find(|r| r.split == state.split) {
                 self.watermarks.advance(at, known.watermark.unwrap_or(WATERMARK_MIN));
                 self.watermarks.set_idle(at, known.idle);

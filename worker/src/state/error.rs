@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use millstream_api::readings::TableSize;
 use thiserror::Error;
 
 use crate::limits::Bytes;
@@ -38,14 +39,6 @@ pub struct Fullness {
     pub bytes_max: u64,
     /// The largest first.
     pub tables: Vec<TableSize>,
-}
-
-/// What a table holds. Entries that have expired count until they are cleaned up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableSize {
-    pub table: String,
-    pub rows: u64,
-    pub bytes: u64,
 }
 
 impl fmt::Display for Fullness {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid};
-use millstream_api::log::{Manifest, TaskSnapshot};
+use millstream_api::log::{Manifest, SnapshotTiming, TaskSnapshot};
 
 pub(crate) use chain::Chain;
 use chain::{Drained, Timers};
@@ -97,6 +97,8 @@ pub(crate) struct Task {
     deferred: VecDeque<Decision>,
     /// A barrier that came before the decision on the epoch before it.
     early: Option<(u32, Element)>,
+    /// When the barrier that is inside the chain was taken in.
+    barrier_since: Option<Instant>,
 }
 
 /// Where a task is in its life.
@@ -133,6 +135,7 @@ impl Task {
             phase: Phase::Running,
             deferred: VecDeque::new(),
             early: None,
+            barrier_since: None,
         }
     }
 
@@ -275,6 +278,9 @@ impl Task {
             self.take(input, element)?;
             progress = Progress::Worked;
         }
+        if let Head::Source(source) = &mut self.head {
+            source.tell(self.processing_time_ms, &self.metrics);
+        }
         if self.epochs.advance(&mut self.chain, &self.events, &self.metrics)? || self.wants_more(progress) {
             progress = Progress::Worked;
         }
@@ -326,7 +332,10 @@ impl Task {
                 self.metrics.set_watermark(self.watermark);
             }
             Element::Barrier(barrier) if self.epochs.retired() => return self.chain.forward(*barrier),
-            Element::Barrier(_) => millstream_fault::reach("before-barrier"),
+            Element::Barrier(_) => {
+                self.barrier_since = Some(Instant::now());
+                millstream_fault::reach("before-barrier");
+            }
             Element::Batch(_) | Element::Idle(_) | Element::EndOfInput => {}
         }
         self.chain.feed(input, element);
@@ -355,14 +364,13 @@ impl Task {
 
     /// What the task hands in for the epoch, but for tables and transactions.
     fn cut(&mut self, barrier: Barrier, operator_state: BTreeMap<TransformUid, serde_json::Value>) -> TaskSnapshot {
-        let splits = match &self.head {
-            Head::Source(source) => [source.splits()].into_iter().collect(),
-            Head::Inputs(inputs) => {
-                let micros = u64::try_from(inputs.last_alignment().as_micros()).unwrap_or(u64::MAX);
-                self.metrics.set_alignment_us(micros);
-                BTreeMap::new()
-            }
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (splits, alignment_us) = match &self.head {
+            Head::Source(source) => ([source.splits()].into_iter().collect(), 0),
+            Head::Inputs(inputs) => (BTreeMap::new(), micros(inputs.last_alignment())),
         };
+        self.metrics.set_alignment_us(alignment_us);
+        let stall_us = self.barrier_since.take().map_or(0, |since| micros(since.elapsed()));
         TaskSnapshot {
             task: self.id,
             epoch: barrier.epoch,
@@ -374,6 +382,7 @@ impl Task {
             splits,
             transactions: Vec::new(),
             transactional_ids: BTreeMap::new(),
+            timing: SnapshotTiming { alignment_us, stall_us },
         }
     }
 

@@ -19,6 +19,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use millstream_api::graph::{AggregateCall, Field, Schema, Transform, Window, WindowColumn};
+use millstream_api::readings::LATE_RECORDS;
 use serde_json::{Value, json};
 
 use super::aggregate::AggregatePlan;
@@ -228,6 +229,6 @@ impl super::Transform for GlobalWindowAggregate {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        vec![("numLateRecordsDropped", self.late_dropped)]
+        vec![(LATE_RECORDS, self.late_dropped)]
     }
 }

@@ -45,7 +45,7 @@ impl Coordinator {
         let (rules, ruling) = watch::channel(None);
         let pace = transport::Pace::default();
         let config = TransportConfig { settings, version: version.to_owned(), pace };
-        let server = WorkerServer::start(listener, config, ruling, arrivals);
+        let server = WorkerServer::start(listener, config, ruling, arrivals, None, Security::plain());
         Self { address, server, workers, rules }
     }
 

@@ -12,7 +12,7 @@ use millstream_api::graph::{
 };
 use millstream_api::ids::{Epoch, Seq, TaskId, TransformId, TransformUid, VertexId, WorkerId};
 use millstream_api::log::{
-    Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction, SplitState, TaskSnapshot,
+    Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction, SnapshotTiming, SplitState, TaskSnapshot,
 };
 
 use crate::job::{
@@ -311,6 +311,7 @@ pub fn snapshot(task: TaskId, epoch: u64) -> TaskSnapshot {
         splits: BTreeMap::new(),
         transactions: vec![],
         transactional_ids: BTreeMap::new(),
+        timing: SnapshotTiming::default(),
     }
 }
 

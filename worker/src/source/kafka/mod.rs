@@ -29,7 +29,7 @@ use self::connection::{Connection, ConnectionError};
 use self::rows::{Pushed, Rows};
 use self::split::{Position, Split, SplitStatus};
 use self::start::{Resolver, START_TIMEOUT};
-use super::{Polled, SourceContext, SourceError, SourceReader, SplitRun};
+use super::{Polled, SourceContext, SourceError, SourceReader, SplitProgress, SplitRun, SplitUnit};
 
 /// Reads the partitions of one task.
 pub struct KafkaReader {
@@ -228,20 +228,20 @@ impl SourceReader for KafkaReader {
         self.bounded && self.splits.iter().all(|s| s.status == SplitStatus::Finished)
     }
 
+    fn progress(&self, split: usize) -> SplitProgress {
+        let Split { status, position, .. } = &self.splits[split];
+        let log_end = match status {
+            SplitStatus::Reading(assigned) => self.consumer.log_end(*assigned),
+            _ => Some(position.offset),
+        };
+        // A table that ends does not read what is behind its end.
+        let end = [log_end, position.end].into_iter().flatten().min();
+        let count = |offset: i64| u64::try_from(offset).unwrap_or(0);
+        SplitProgress { unit: SplitUnit::Records, position: count(position.offset), end: end.map(count) }
+    }
+
     fn lag_records(&self) -> Option<u64> {
-        let mut lag = 0;
-        for split in &self.splits {
-            if let SplitStatus::Reading(assigned) = split.status {
-                // A table that ends does not read what is behind its end.
-                let until = match (self.consumer.log_end(assigned), split.position.end) {
-                    (Some(log_end), Some(end)) => log_end.min(end),
-                    (None, Some(end)) => end,
-                    (log_end, None) => log_end?,
-                };
-                lag += u64::try_from(until.saturating_sub(split.position.offset)).unwrap_or(0);
-            }
-        }
-        Some(lag)
+        (0..self.splits.len()).map(|split| self.progress(split).lag()).sum()
     }
 
     fn backlog(&self, split: usize) -> Option<bool> {

@@ -4,6 +4,7 @@ use arrow_array::{ArrayRef, Int64Array};
 use millstream_api::graph::TransformKind;
 use millstream_api::ids::{TaskId, VertexId};
 
+use super::super::{SplitProgress, SplitUnit};
 use super::*;
 use crate::metrics::TaskRole;
 
@@ -63,6 +64,10 @@ impl SourceReader for Scripted {
 
     fn finished(&self) -> bool {
         self.finished == [true; 2]
+    }
+
+    fn progress(&self, _split: usize) -> SplitProgress {
+        SplitProgress { unit: SplitUnit::Records, position: 0, end: None }
     }
 
     fn backlog(&self, split: usize) -> Option<bool> {

@@ -1,0 +1,191 @@
+//! The operations API: what people, tools and controllers ask of a job, and tell it.
+//!
+//! Owns: the status as a whole and its changes, operations with an id and their results, the check of another manifest.
+//! Does not own: what is done about any of it (the job master), nor HTTP (whoever serves it wraps [`Operations`], as
+//! [`server`] does for gRPC).
+
+mod board;
+pub mod client;
+#[cfg(test)]
+mod fixture;
+mod picture;
+mod prepare;
+mod publish;
+mod rates;
+mod refusal;
+mod results;
+pub mod server;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use millstream_api::proto::operations::v1;
+use millstream_store::ObjectStore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::job::{JobState, Status};
+use crate::runtime::Clock;
+
+pub use board::{Board, Readings};
+pub use picture::JobFacts;
+pub use prepare::{Compile, Prepared, TEXT_BYTES_MAX};
+pub use refusal::{Refusal, RefusalKind};
+pub use results::OPERATIONS_KEPT_MAX;
+
+use results::Results;
+use stop::Concluded;
+
+/// Clients that follow the status at a time. Each costs a connection and, at worst, a status that it does not take.
+const WATCHERS_MAX: usize = 64;
+/// Manifests that are compiled at a time: the compiler takes a core for up to a second.
+const PREPARES_MAX: usize = 2;
+
+/// What the operations of a job stand on.
+pub struct OperationsConfig {
+    pub facts: JobFacts,
+    /// Where results are kept, below the job's path.
+    pub store: Arc<dyn ObjectStore>,
+    /// Of the job master; its end is the end of the coordinator.
+    pub status: watch::Receiver<Status>,
+    pub board: Board,
+    /// Turned true, the job stops with a last checkpoint.
+    pub stop: watch::Sender<bool>,
+    pub compile: Compile,
+}
+
+/// The operations of the job that this process coordinates.
+#[derive(Clone)]
+pub struct Operations {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    job: String,
+    results: Results,
+    clock: Clock,
+    core: watch::Receiver<Status>,
+    shown: watch::Receiver<Arc<v1::JobStatus>>,
+    stop: watch::Sender<bool>,
+    compile: Compile,
+    watchers: Arc<Semaphore>,
+    preparing: Arc<Semaphore>,
+    /// Ids of operations that were accepted in this process and have not ended.
+    running: Mutex<BTreeSet<String>>,
+    /// The term of which it is certain that what operations of earlier ones came to is in the store.
+    settled: watch::Receiver<Option<u64>>,
+    concluded: watch::Sender<Concluded>,
+}
+
+impl Operations {
+    /// Begins to put the status together, beside the job master. To be called within a runtime.
+    #[must_use]
+    pub fn start(config: OperationsConfig) -> Self {
+        let OperationsConfig { facts, store, status, board, stop, compile } = config;
+        let (clock, job) = (Clock::start(), facts.job.clone());
+        let results = Results::new(store, &job);
+        let shown = publish::publish(facts, status.clone(), board, clock);
+        let (settled_in, settled) = watch::channel(None);
+        tokio::spawn(stop::settle_earlier(results.clone(), status.clone(), clock, settled_in));
+        let inner = Inner {
+            job,
+            results,
+            clock,
+            core: status,
+            shown,
+            stop,
+            compile,
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            preparing: Arc::new(Semaphore::new(PREPARES_MAX)),
+            running: Mutex::default(),
+            settled,
+            concluded: watch::Sender::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The job as it is now.
+    ///
+    /// # Errors
+    /// Another job is meant, or another coordinator rules.
+    pub fn status(&self, job: &str) -> Result<Arc<v1::JobStatus>, Refusal> {
+        self.check_job(job)?;
+        self.check_ruling()?;
+        Ok(Arc::clone(&self.inner.shown.borrow()))
+    }
+
+    /// The job as it is now, then after each change; the newest to a reader that is slow.
+    ///
+    /// # Errors
+    /// As for `status`, and when too many follow it already.
+    pub fn watch(&self, job: &str) -> Result<ReceiverStream<Arc<v1::JobStatus>>, Refusal> {
+        self.check_job(job)?;
+        self.check_ruling()?;
+        let place = Arc::clone(&self.inner.watchers).try_acquire_owned();
+        let place = place.map_err(|_| Refusal::busy(format!("{WATCHERS_MAX} clients follow the status already")))?;
+        let (changes, follower) = mpsc::channel(1);
+        tokio::spawn(follow(self.inner.shown.clone(), changes, place));
+        Ok(ReceiverStream::new(follower))
+    }
+
+    /// Compiles and checks a manifest against the newest checkpoint.
+    ///
+    /// # Errors
+    /// Another job or coordinator is meant, a text is too long, or too many are compiled already.
+    pub async fn prepare(&self, request: v1::PrepareRequest) -> Result<v1::PrepareResponse, Refusal> {
+        self.check_job(&request.job)?;
+        self.check_ruling()?;
+        for (field, text) in [("manifest", &request.manifest), ("sql", &request.sql)] {
+            if text.len() > TEXT_BYTES_MAX {
+                let message = format!("{field} has {} bytes, {TEXT_BYTES_MAX} are allowed", text.len());
+                return Err(Refusal::invalid(message));
+            }
+        }
+        let place = self.inner.preparing.try_acquire();
+        let _place = place.map_err(|_| Refusal::busy(format!("{PREPARES_MAX} manifests are compiled already")))?;
+        let newest = self.inner.core.borrow().newest.clone();
+        let (compile, job) = (Arc::clone(&self.inner.compile), self.inner.job.clone());
+        let compiled = tokio::task::spawn_blocking(move || {
+            let sql = Some(request.sql.as_str()).filter(|sql| !sql.is_empty());
+            match compile(&request.manifest, sql) {
+                Ok(prepared) => prepare::compare(&prepared, &job, newest.as_ref().map(|n| &*n.0)),
+                Err(errors) => prepare::refused(errors),
+            }
+        });
+        compiled.await.map_err(|_| Refusal::defect("the compiler panicked on this manifest".to_owned()))
+    }
+
+    fn check_job(&self, job: &str) -> Result<(), Refusal> {
+        if job.is_empty() || job == self.inner.job {
+            return Ok(());
+        }
+        Err(Refusal::other_job(format!("this coordinator's job is {}", self.inner.job)))
+    }
+
+    /// One that is about to rule answers, too.
+    fn check_ruling(&self) -> Result<(), Refusal> {
+        let core = self.inner.core.borrow();
+        match core.state {
+            JobState::Fenced | JobState::StandingBy => Err(Refusal::not_ruling(core.holder.as_deref())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Hands on what is shown whenever there is room for it, until one of the two ends is gone.
+async fn follow(
+    mut shown: watch::Receiver<Arc<v1::JobStatus>>,
+    changes: mpsc::Sender<Arc<v1::JobStatus>>,
+    _place: OwnedSemaphorePermit,
+) {
+    while let Ok(room) = changes.reserve().await {
+        room.send(Arc::clone(&shown.borrow_and_update()));
+        tokio::select! {
+            changed = shown.changed() => if changed.is_err() { return },
+            () = changes.closed() => return,
+        }
+    }
+}
