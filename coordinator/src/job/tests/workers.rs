@@ -116,7 +116,7 @@ fn a_worker_that_leaves_is_let_go_once_its_tasks_run_elsewhere() {
     bench.won();
     assert!(bench.event(Event::WorkerLeaving { worker: WorkerId(0) }).is_empty(), "there is no other place");
     bench.now = 1_100;
-    assert_eq!(bench.event(registered(1, 1)), ["trigger 2", "trigger 2"], "now there is one");
+    assert_eq!(bench.event(registered(1, 1)), ["suspend", "trigger 2", "trigger 2"], "now there is one");
     bench.acknowledge(2, vec![]);
     let commands = bench.won();
     assert!(commands.contains(&"suspend".to_owned()), "{commands:?}");
