@@ -72,12 +72,10 @@ impl Core {
     }
 
     fn restore_instead(&mut self, now: Millis) {
-        let any_runs = std::mem::take(&mut self.inspected).values().any(Option::is_some);
-        if any_runs {
-            // What these tasks still report is of an attempt that is over.
-            self.attempt += 1;
-            self.tell_all(&control::Command::Suspend);
-        }
+        self.inspected.clear();
+        // What old tasks still report is of an attempt that is over; a worker that is slow to answer may have some, too.
+        self.attempt += 1;
+        self.tell_all(&control::Command::Suspend);
         self.begin_attempt(now);
     }
 

@@ -83,6 +83,10 @@ impl Core {
     }
 
     pub(super) fn on_worker_heard(&mut self, now: Millis, worker: WorkerId, generation: Generation, age_ms: Millis) {
+        if self.generation.is_some_and(|own| generation > own) && self.phase != Phase::Ended {
+            // A worker hears only who has its `start` entry in the log: this term is over, whatever it still waits for.
+            return self.end_fenced(None, None);
+        }
         if self.slots.contains(worker) {
             self.heard.insert(worker, (generation, now.saturating_sub(age_ms)));
         }

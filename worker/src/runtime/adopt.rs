@@ -93,6 +93,12 @@ impl Record {
         running.try_fold(first, |least, task| self.acknowledged.get(&task).map(|epoch| least.min(*epoch)))
     }
 
+    /// Whether what its states know under the number of an epoch is what the log has under it. Within a term a number is used
+    /// once; an epoch that an earlier term triggered and did not seal may have got its number again.
+    pub(super) fn shares_epochs(&self, attempt: Attempt, restored: Option<Epoch>) -> bool {
+        self.attempt.generation == attempt.generation || self.decided >= restored
+    }
+
     /// What its coordinator may not have heard.
     fn unheard(&self) -> Vec<Report> {
         let committed = self.committed.iter().map(|(task, epoch)| Report::Committed { task: *task, epoch: *epoch });

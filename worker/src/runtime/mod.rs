@@ -305,7 +305,10 @@ impl Runtime {
 
     async fn deploy(&mut self, deployment: Deployment) {
         self.suspend().await;
-        let survivors = self.deployed.take().map(|d| d.survivors).unwrap_or_default();
+        let restored = deployment.restore.as_ref().map(|manifest| manifest.epoch);
+        let attempt = self.attempt;
+        let before = self.deployed.take().filter(|deployed| deployed.record.shares_epochs(attempt, restored));
+        let survivors = before.map(|deployed| deployed.survivors).unwrap_or_default();
         match Self::check_graph(&deployment) {
             Ok(()) => self.build(deployment, survivors).await,
             Err(failure) => self.report(Report::CommandFailed { failure }).await,

@@ -131,3 +131,11 @@ fn a_store_that_is_away_keeps_it_waiting() {
     bench.tick(5_000);
     assert_eq!(silent(&mut bench), ["read log"]);
 }
+
+#[test]
+fn a_worker_that_hears_a_later_coordinator_ends_the_term_before_it() {
+    let mut bench = Bench::running();
+    let heard = |generation| Event::WorkerHeard { worker: WorkerId(0), generation: Generation(generation), age_ms: 0 };
+    assert!(bench.event(heard(0)).is_empty());
+    assert_eq!(bench.event(heard(5)), ["abandon all after Some(Epoch(0))", "end: fenced"]);
+}
