@@ -8,4 +8,3 @@ mod examples;
 mod golden;
 mod manifest;
 mod operation;
-mod support;

@@ -1,9 +1,19 @@
-//! What the scenarios share: a real broker, a real S3 server, and the binary as a process.
+//! What tests of whole processes stand on: real brokers, a real S3 server, the binary as a process, and proxies that make
+//! trouble between them.
+//!
+//! Owns: the job whose output can be compared with a reference (`numbers`), waiting, randomness by seed. Does not own: what
+//! happens to a job; that is told by the tests that use this.
+#![allow(clippy::unwrap_used, reason = "what fails in here fails the test")]
 
+pub mod feeder;
+pub mod http;
 pub mod kafka;
+pub mod numbers;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 pub mod services;
+pub mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +29,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
         }
         assert!(Instant::now() < end, "{what} did not happen within {limit:?}");
         std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Waits for a moment.
+pub fn wait_until(time: Instant) {
+    while Instant::now() < time {
+        std::thread::park_timeout(time.saturating_duration_since(Instant::now()));
     }
 }
 
