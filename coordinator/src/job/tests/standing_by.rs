@@ -1,5 +1,6 @@
 //! Coordinators that wait, and when they no longer do.
 
+use millstream_api::control::FailureKind;
 use millstream_api::ids::{Generation, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Owner, Start, StopReason};
 
@@ -130,4 +131,18 @@ fn a_store_that_is_away_keeps_it_waiting() {
     assert!(bench.event(Event::LogUnreadable { problem }).is_empty());
     bench.tick(5_000);
     assert_eq!(silent(&mut bench), ["read log"]);
+}
+
+#[test]
+fn a_worker_that_hears_a_later_term_ends_this_one() {
+    let mut bench = Bench::running_with(standby());
+    let own = bench.core.view().generation().unwrap();
+    let heard = |generation| Event::WorkerHeard { worker: WorkerId(0), generation, age_ms: 0 };
+    assert!(bench.event(heard(own)).is_empty());
+    assert!(bench.event(Event::WorkerHeard { worker: WorkerId(9), generation: own.next(), age_ms: 0 }).is_empty());
+    // It waits for answers that will not come.
+    bench.task_fails(FailureKind::Transient);
+    let commands = bench.event(heard(own.next()));
+    assert_eq!(commands.last().map(String::as_str), Some("end: fenced"), "{commands:?}");
+    assert!(matches!(bench.outcome, Some(Outcome::Fenced { by: None })));
 }
