@@ -30,6 +30,8 @@ pub struct Setting {
     /// Of both sinks, each followed by a comma.
     pub sink_options: &'static str,
     pub interval: &'static str,
+    /// Of a checkpoint.
+    pub timeout: &'static str,
     /// One key of state per number besides.
     pub large_state: bool,
     /// Further lines of the spec.
@@ -39,7 +41,7 @@ pub struct Setting {
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { sink_options: "", interval: "150 ms", large_state: false, spec: "", rate_per_s: 4_000 }
+        Self { sink_options: "", interval: "150 ms", timeout: "2 s", large_state: false, spec: "", rate_per_s: 4_000 }
     }
 }
 
@@ -122,7 +124,7 @@ spec:
   parallelism: {parallelism}
 {spec}  checkpoint:
     interval: {interval}
-    timeout: 2 s
+    timeout: {timeout}
     tolerableFailures: 10
     storage: {storage}
     s3:
@@ -147,6 +149,7 @@ spec:
             storage = self.storage.path,
             endpoint = self.storage.proxy.endpoint,
             interval = self.setting.interval,
+            timeout = self.setting.timeout,
             spec = self.setting.spec,
             input = self.input.topic,
             copies = output(&self.copies.topic, "copies"),

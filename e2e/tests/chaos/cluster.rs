@@ -40,7 +40,8 @@ pub struct Cluster {
 impl Cluster {
     /// `None` after the line that a service is missing.
     pub fn start(name: &'static str, broker: Broker, shape: Shape) -> Option<Self> {
-        let setting = Setting { interval: "200 ms", spec: RESTART, rate_per_s: RATE_PER_S, ..Setting::default() };
+        let pace = Setting { interval: "200 ms", timeout: "5 s", rate_per_s: RATE_PER_S, ..Setting::default() };
+        let setting = Setting { spec: RESTART, ..pace };
         let numbers = Numbers::new(name, broker, setting)?;
         numbers.write_manifest(shape.parallelism);
         let mut cluster = Self {
