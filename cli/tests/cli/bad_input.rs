@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::kafka::{Broker, rand_id};
-use crate::support::process::{Finished, Job, binary};
-use crate::support::{CHECKPOINT_DONE, services, wait_for};
+use millstream_e2e::kafka::{Broker, rand_id};
+use millstream_e2e::process::{Finished, Job, binary};
+use millstream_e2e::{CHECKPOINT_DONE, services, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const INVALID_JOB: i32 = 3;

@@ -3,10 +3,10 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::operation::get;
-use crate::support::kafka::{Broker, CommittedReader};
-use crate::support::process::{Job, Process};
-use crate::support::{CHECKPOINT_DONE, services, wait_for};
+use millstream_e2e::http::get;
+use millstream_e2e::kafka::{Broker, CommittedReader};
+use millstream_e2e::process::{Job, Process};
+use millstream_e2e::{CHECKPOINT_DONE, services, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 3;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::process::Job;
-use crate::support::services;
+use millstream_e2e::process::Job;
+use millstream_e2e::services;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::support::kafka::{Broker, CommittedReader, rand_id};
-use crate::support::process::{Job, Process};
-use crate::support::{CHECKPOINT_DONE, Random, rounds, services, wait_for};
+use millstream_e2e::kafka::{Broker, CommittedReader, rand_id};
+use millstream_e2e::process::{Job, Process};
+use millstream_e2e::{CHECKPOINT_DONE, Random, rounds, services, wait_for};
 
 const PARTITIONS: i32 = 3;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -253,7 +253,7 @@ fn read_until(reader: &mut CommittedReader, expected: &[String]) -> Vec<serde_js
 }
 
 /// The table that an upsert topic describes.
-fn last_by_key(seen: &[crate::support::kafka::Seen]) -> Vec<serde_json::Value> {
+fn last_by_key(seen: &[millstream_e2e::kafka::Seen]) -> Vec<serde_json::Value> {
     let mut rows = BTreeMap::new();
     for record in seen {
         let key = record.key.clone().expect("upsert records have a key");

@@ -9,5 +9,4 @@ mod golden;
 mod manifest;
 mod operation;
 mod status;
-mod support;
 mod tls;

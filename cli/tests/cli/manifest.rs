@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::process::{Job, binary};
+use millstream_e2e::process::{Job, binary};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -1,13 +1,12 @@
 //! Stopping, going on, finishing again, and the HTTP page.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::kafka::{Broker, rand_id};
-use crate::support::process::{Job, binary};
-use crate::support::proxy::Proxy;
-use crate::support::{CHECKPOINT_DONE, services, wait_for};
+use millstream_e2e::http::get;
+use millstream_e2e::kafka::{Broker, rand_id};
+use millstream_e2e::process::{Job, binary};
+use millstream_e2e::proxy::Proxy;
+use millstream_e2e::{CHECKPOINT_DONE, services, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -104,15 +103,6 @@ fn the_http_page_has_metrics_health_and_status() {
     assert!(get(address, "/healthz").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/v1/status").contains("\"epoch\""));
     process.stop(LIMIT);
-}
-
-/// The answer of a process's HTTP page.
-pub fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 const GENERATED: &str = "apiVersion: millstream.dev/v1alpha1

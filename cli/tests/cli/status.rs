@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::operation::get;
-use crate::support::process::{Job, Process, binary};
-use crate::support::{CHECKPOINT_DONE, wait_for};
+use millstream_e2e::http::get;
+use millstream_e2e::process::{Job, Process, binary};
+use millstream_e2e::{CHECKPOINT_DONE, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

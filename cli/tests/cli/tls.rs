@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::cluster::{Copying, assert_exact, wait_until_seen};
-use crate::operation::get;
-use crate::support::certificates::Authority;
-use crate::support::process::{Job, Process};
-use crate::support::wait_for;
+use millstream_e2e::certificates::Authority;
+use millstream_e2e::http::get;
+use millstream_e2e::process::{Job, Process};
+use millstream_e2e::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,7 @@ fn refused(page: &str) -> f64 {
 #[test]
 fn a_job_over_mutual_tls_is_exact_although_workers_are_killed_and_strangers_come() {
     let Some(copying) = Copying::new("cluster over TLS", false) else { return };
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::found(), Authority::found());
     copying.job.rewrite(&grouping(&copying.manifest(false, "")));
     let of_coordinator = authority.issue("copy/coordinator", &authority);
     let of_workers = authority.issue("copy/worker", &authority);
@@ -91,9 +91,9 @@ spec:
     INSERT INTO target SELECT id FROM source;
 ";
     let job = Job::new(manifest);
-    let authority = Authority::new();
+    let authority = Authority::found();
     let of_worker = authority.issue("generated/worker", &authority);
-    let refusal = |run: crate::support::process::Run, code: i32, text: &str| {
+    let refusal = |run: millstream_e2e::process::Run, code: i32, text: &str| {
         let refused = run.finish(LIMIT);
         assert_eq!(refused.code(), code, "{}", refused.stderr);
         assert!(refused.stderr.contains(text), "{}", refused.stderr);

@@ -83,12 +83,16 @@ impl Core {
     }
 
     pub(super) fn on_worker_heard(&mut self, now: Millis, worker: WorkerId, generation: Generation, age_ms: Millis) {
-        if self.generation.is_some_and(|own| generation > own) && self.phase != Phase::Ended {
-            // A worker hears only who has its `start` entry in the log: this term is over, whatever it still waits for.
-            return self.end_fenced(None, None);
+        if !self.slots.contains(worker) {
+            return;
         }
-        if self.slots.contains(worker) {
-            self.heard.insert(worker, (generation, now.saturating_sub(age_ms)));
+        self.heard.insert(worker, (generation, now.saturating_sub(age_ms)));
+        let later = self.generation.is_some_and(|own| own < generation);
+        // Rules => Ended: a generation is a `start` entry that won, so the log has gone on without this coordinator. Its
+        // commands are dropped, and while it waits for answers to them it writes nothing by which it would learn that. An
+        // entry that is being written will lose, and says what of this term stands.
+        if later && self.append.is_none() && self.phase != Phase::Ended {
+            self.end_fenced(None, None);
         }
     }
 

@@ -88,8 +88,10 @@ pub(super) fn test_binaries(setting: &Setting, summary: &mut Summary) -> Result<
     std::fs::write(setting.logs.join("build.json"), &output.stdout)?;
     let text = String::from_utf8(output.stdout).context("cargo printed something else than text")?;
     let mut binaries: Vec<_> = text.lines().filter_map(test_binary).collect();
-    // Quick crates first, the binary's end-to-end tests last: a plain mistake shows early.
-    binaries.sort_by_key(|binary| (binary.krate == "cli", binary.krate.clone(), binary.target.clone()));
+    // Quick crates first, the binary's end-to-end tests last, a cluster of it at the very end: a plain mistake shows early.
+    binaries.sort_by_key(|binary| {
+        (binary.krate == "e2e", binary.krate == "cli", binary.krate.clone(), binary.target.clone())
+    });
     Ok(green.then_some(binaries))
 }
 

@@ -14,8 +14,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Several times what the suites take on two cores; past it something hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
 /// By crate, where the suite is a long one; the simulation of its 10,000 seeds has three minutes.
-const DEADLINES: [(&str, Duration); 3] =
-    [("cli", Duration::from_secs(1200)), ("sim", Duration::from_secs(180)), ("worker", Duration::from_secs(600))];
+const DEADLINES: [(&str, Duration); 4] = [
+    ("cli", Duration::from_secs(1200)),
+    ("e2e", Duration::from_secs(900)),
+    ("sim", Duration::from_secs(180)),
+    ("worker", Duration::from_secs(600)),
+];
 /// Full counts take this much longer.
 const SOAK_FACTOR: u32 = 12;
 

@@ -3,15 +3,14 @@
 //!
 //! Parallelism 2 and more, a hash edge, snapshots on a real S3 server, transactions on a real broker.
 
-mod feeder;
-mod reference;
 mod scene;
-mod watch;
 
 use std::time::Duration;
 
-use self::scene::{Scene, Setting};
-use crate::support::{Random, rounds, services};
+use millstream_e2e::numbers::Setting;
+use millstream_e2e::{Random, rounds, services};
+
+use self::scene::Scene;
 
 /// Every named fault point, at which time it strikes, and whether its place implies that transactions are pending at the
 /// broker. Each is hit once in `./dev test`. Commits are counted by epoch, the others by task.
@@ -37,14 +36,14 @@ fn every_fault_point_is_survived() {
     for _ in 0..rounds(1, 5) {
         for (point, nth, implied) in FAULTS {
             scene.run_until_fault(point, nth, 2);
-            let open = scene.pending_partitions();
+            let open = scene.numbers.pending_partitions();
             assert!(open > 0 || !implied, "no transaction is pending at {point}");
             pending.push((point, open));
             scene.run_and_kill_after(Duration::ZERO, 2);
         }
     }
     println!("partitions with pending transactions: {pending:?}");
-    let hits = scene.job.fault_hits();
+    let hits = scene.numbers.job.fault_hits();
     let wanted: Vec<_> = (0..rounds(1, 5)).flat_map(|_| FAULTS.map(|(point, ..)| point)).collect();
     assert_eq!(hits, wanted, "each fault was really hit, in this order");
     scene.finish(3);
@@ -93,7 +92,7 @@ fn an_expired_transaction_of_which_nothing_is_visible_is_replayed() {
     let Some(mut scene) = Scene::new("expired transaction", setting) else { return };
     scene.run_until_fault("after-manifest", 3, 2);
     // The broker aborts what was prepared: a transactional id's time-out, and the check interval of the broker on top.
-    scene.wait_until_expired();
+    scene.numbers.wait_until_expired();
     scene.finish(2);
 }
 

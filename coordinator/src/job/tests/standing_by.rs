@@ -1,5 +1,6 @@
 //! Coordinators that wait, and when they no longer do.
 
+use millstream_api::control::FailureKind;
 use millstream_api::ids::{Generation, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Owner, Start, StopReason};
 
@@ -133,9 +134,15 @@ fn a_store_that_is_away_keeps_it_waiting() {
 }
 
 #[test]
-fn a_worker_that_hears_a_later_coordinator_ends_the_term_before_it() {
-    let mut bench = Bench::running();
-    let heard = |generation| Event::WorkerHeard { worker: WorkerId(0), generation: Generation(generation), age_ms: 0 };
-    assert!(bench.event(heard(0)).is_empty());
-    assert_eq!(bench.event(heard(5)), ["abandon all after Some(Epoch(0))", "end: fenced"]);
+fn a_worker_that_hears_a_later_term_ends_this_one() {
+    let mut bench = Bench::running_with(standby());
+    let own = bench.core.view().generation().unwrap();
+    let heard = |generation| Event::WorkerHeard { worker: WorkerId(0), generation, age_ms: 0 };
+    assert!(bench.event(heard(own)).is_empty());
+    assert!(bench.event(Event::WorkerHeard { worker: WorkerId(9), generation: own.next(), age_ms: 0 }).is_empty());
+    // It waits for answers that will not come.
+    bench.task_fails(FailureKind::Transient);
+    let commands = bench.event(heard(own.next()));
+    assert_eq!(commands.last().map(String::as_str), Some("end: fenced"), "{commands:?}");
+    assert!(matches!(bench.outcome, Some(Outcome::Fenced { by: None })));
 }

@@ -1,14 +1,19 @@
-//! What the crash test expects: the records it feeds in, and the windows over them, computed without Millstream.
+//! What a job of numbers is to give: the records it feeds in, and the windows over them, computed without Millstream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::watch::without_markers;
-use crate::support::kafka::CommittedReader;
+use crate::kafka::CommittedReader;
+use crate::watch::without_markers;
 
 /// Event time moves 10 ms per record, windows are one second: a hundred records a window.
 const WINDOW_MS: u64 = 1_000;
 pub const STEP_MS: u64 = 10;
 const KEYS: u64 = 23;
+/// Of the input. All numbers of a key are in one of them, so that their order means something.
+pub const PARTITIONS: i32 = 4;
+
+/// Of many mistakes so many are shown.
+const SHOWN_MAX: usize = 10;
 
 /// (key, window start) -> (count, sum of ids)
 pub type Windows = BTreeMap<(u64, u64), (u64, u64)>;
@@ -55,7 +60,24 @@ pub fn record(id: u64, millis: u64, key: u64) -> String {
     format!("{{\"id\":{id},\"k\":{key},\"ts\":\"{}\"}}", event_time(millis))
 }
 
-/// The record of this number.
-pub fn numbered(id: u64) -> String {
-    record(id, id * STEP_MS, id % KEYS)
+/// The record of this number, and the partition that it goes to.
+pub fn numbered(id: u64) -> (i32, String) {
+    let key = id % KEYS;
+    let partition = i32::try_from(key).unwrap() % PARTITIONS;
+    (partition, record(id, id * STEP_MS, key))
+}
+
+/// Checks that each number is there once, and each key's in the order in which they went in.
+pub fn check_copies(test: &str, reader: &CommittedReader, count: u64) {
+    let mut last_of_key: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut ids = HashSet::new();
+    for row in without_markers(reader) {
+        let (key, id) = (row["k"].as_u64().unwrap(), row["id"].as_u64().unwrap());
+        assert!(ids.insert(id), "{test}: number {id} twice");
+        let last = last_of_key.insert(key, id);
+        assert!(last < Some(id), "{test}: of key {key}, number {id} came after {last:?}");
+    }
+    let lost: Vec<u64> = (0..count).filter(|id| !ids.contains(id)).take(SHOWN_MAX).collect();
+    assert!(lost.is_empty(), "{test}: {} of {count} numbers are there, lost ones are {lost:?}", ids.len());
+    assert_eq!(u64::try_from(ids.len()).unwrap(), count, "{test}: numbers that nobody wrote");
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::kafka::Broker;
+use crate::kafka::Broker;
 
 /// An S3 server with a bucket.
 #[derive(Clone, Debug, serde::Deserialize)]

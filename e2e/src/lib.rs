@@ -1,10 +1,20 @@
-//! What the scenarios share: a real broker, a real S3 server, and the binary as a process.
+//! What tests of whole processes stand on: real brokers, a real S3 server, the binary as a process, and proxies that make
+//! trouble between them.
+//!
+//! Owns: the job whose output can be compared with a reference (`numbers`), waiting, randomness by seed. Does not own: what
+//! happens to a job; that is told by the tests that use this.
+#![allow(clippy::unwrap_used, reason = "what fails in here fails the test")]
 
 pub mod certificates;
+pub mod feeder;
+pub mod http;
 pub mod kafka;
+pub mod numbers;
 pub mod process;
 pub mod proxy;
+pub mod reference;
 pub mod services;
+pub mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +33,13 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
     }
 }
 
+/// Waits for a moment.
+pub fn wait_until(time: Instant) {
+    while Instant::now() < time {
+        std::thread::park_timeout(time.saturating_duration_since(Instant::now()));
+    }
+}
+
 /// A small generator of reproducible random numbers (SplitMix64); tests print its seed.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -38,7 +55,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -47,7 +64,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 }
 

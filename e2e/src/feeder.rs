@@ -1,43 +1,48 @@
-//! The input of the crash test: a producer that never stops.
+//! The input of a job of numbers: a producer that never stops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::reference::{STEP_MS, numbered, record};
-use super::scene::PARTITIONS;
-use crate::support::kafka::Broker;
-
-const RATE_PER_S: u64 = 4_000;
+use crate::kafka::Broker;
+use crate::reference::{PARTITIONS, STEP_MS, numbered, record};
 
 /// A thread that appends numbered records at a fixed rate.
 pub struct Feeder {
     pub topic: String,
+    fed: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<u64>>,
     broker: Broker,
 }
 
 impl Feeder {
-    pub fn start(broker: &Broker, topic: &str) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let (producer, stop) = (broker.producer(topic), Arc::clone(&end));
+    pub fn start(broker: &Broker, topic: &str, rate_per_s: u64) -> Self {
+        let (end, fed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (producer, stop, sent) = (broker.producer(topic), Arc::clone(&end), Arc::clone(&fed));
         let thread = std::thread::spawn(move || {
             let begin = Instant::now();
             let mut id = 0;
             while !stop.load(Ordering::Relaxed) {
-                let due = u64::try_from(begin.elapsed().as_millis()).unwrap() * RATE_PER_S / 1_000;
+                let due = u64::try_from(begin.elapsed().as_millis()).unwrap() * rate_per_s / 1_000;
                 // At most a day of event time.
                 while id < due.min(86_000_000 / STEP_MS) {
-                    producer.send(i32::try_from(id % 4).unwrap(), &numbered(id));
+                    let (partition, number) = numbered(id);
+                    producer.send(partition, &number);
                     id += 1;
                 }
+                sent.store(id, Ordering::Relaxed);
                 std::thread::park_timeout(Duration::from_millis(5));
             }
             producer.flush();
             id
         });
-        Self { topic: topic.to_owned(), end, thread: Some(thread), broker: broker.clone() }
+        Self { topic: topic.to_owned(), fed, end, thread: Some(thread), broker: broker.clone() }
+    }
+
+    /// Numbers so far.
+    pub fn fed(&self) -> u64 {
+        self.fed.load(Ordering::Relaxed)
     }
 
     /// Ends the input with one record per partition that closes all windows before it. Returns how many numbered

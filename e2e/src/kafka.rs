@@ -54,7 +54,7 @@ impl Broker {
         for result in results {
             result.unwrap();
         }
-        super::wait_for("the topic's leaders", TIMEOUT, || self.all_led(name, partitions).then_some(()));
+        crate::wait_for("the topic's leaders", TIMEOUT, || self.all_led(name, partitions).then_some(()));
     }
 
     fn all_led(&self, topic: &str, partitions: i32) -> bool {

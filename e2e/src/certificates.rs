@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 
-use super::process::Run;
+use crate::process::Run;
 
 pub struct Authority {
     pem: String,
@@ -17,7 +17,7 @@ pub struct Certificate {
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub fn found() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();

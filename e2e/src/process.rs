@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::wait_for;
+use crate::wait_for;
 
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -73,14 +73,33 @@ impl Job {
     }
 }
 
+/// Where the binary is, if not where it is built together with the tests.
+const BINARY: &str = "MILLSTREAM_TEST_BINARY";
+
 /// The binary under test, without the environment's own settings.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    let mut command = Command::new(binary_path());
     for name in ["MILLSTREAM_LOG", "MILLSTREAM_FAULT", "MILLSTREAM_FAULT_HITS"] {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// Cargo puts tests into the folder `deps` beside the binaries of the workspace, and builds those first when all of its
+/// tests are built.
+fn binary_path() -> PathBuf {
+    if let Some(path) = std::env::var_os(BINARY) {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).expect("a test lies in `deps`").join("millstream");
+    assert!(
+        path.is_file(),
+        "{} is not there: build the whole workspace, or name the binary by {BINARY}",
+        path.display()
+    );
+    path
 }
 
 /// A command and where its output goes.
@@ -151,6 +170,12 @@ impl Process {
         self.wait(limit)
     }
 
+    /// Whether SIGSTOP has taken effect.
+    pub fn is_paused(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('T'))
+    }
+
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
@@ -172,6 +197,11 @@ impl Process {
 
     pub fn stderr(&self) -> String {
         read(&self.err)
+    }
+
+    /// The file of its log.
+    pub fn log(&self) -> &Path {
+        &self.err
     }
 
     pub fn wait_for_log(&self, text: &str, limit: Duration) {

@@ -1,0 +1,244 @@
+//! The job of numbers: each number is copied, and windows are counted over them, both exactly once.
+//!
+//! Owns: its manifest, its topics, its store behind a proxy, the input and the readers that never stop, the comparison with
+//! the reference. Does not own: which processes run it, and what happens to them.
+
+use std::time::{Duration, Instant};
+
+use crate::feeder::Feeder;
+use crate::kafka::{Broker, rand_id};
+use crate::process::{Job, Run};
+use crate::proxy::Proxy;
+use crate::reference::{PARTITIONS, Windows, check_copies, reference_windows, window_rows};
+use crate::services::{self, S3Server};
+use crate::wait_for;
+use crate::watch::{MARKER, Watch};
+
+/// For whatever a scenario waits for.
+pub const LIMIT: Duration = Duration::from_secs(90);
+/// What a restart may add to a reader's wait, beside the time in which a process starts.
+pub const READER_WAIT_MAX: Duration = Duration::from_secs(3);
+pub const START_MAX: Duration = Duration::from_secs(2);
+/// Beside windows, which are few, an aggregate with a key per number.
+const LARGE_STATE: (&str, &str) = (
+    "CREATE TABLE each (id BIGINT, n BIGINT, a BIGINT, b STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'blackhole');",
+    "INSERT INTO each SELECT id, COUNT(*), SUM(id * 7919), MAX(CAST(id * 104729 AS STRING)) FROM numbers GROUP BY id;",
+);
+
+/// What differs between scenarios.
+pub struct Setting {
+    /// Of both sinks, each followed by a comma.
+    pub sink_options: &'static str,
+    pub interval: &'static str,
+    /// Of a checkpoint.
+    pub timeout: &'static str,
+    /// One key of state per number besides.
+    pub large_state: bool,
+    /// Further lines of the spec.
+    pub spec: &'static str,
+    pub rate_per_s: u64,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { sink_options: "", interval: "150 ms", timeout: "2 s", large_state: false, spec: "", rate_per_s: 4_000 }
+    }
+}
+
+/// A job, its topics, a producer that never stops, and readers that never stop.
+pub struct Numbers {
+    pub name: &'static str,
+    setting: Setting,
+    pub broker: Broker,
+    storage: Storage,
+    pub job: Job,
+    input: Feeder,
+    copies: Output,
+    windows: Output,
+    prefix: u64,
+}
+
+struct Output {
+    topic: String,
+    watch: Watch,
+}
+
+struct Storage {
+    server: S3Server,
+    proxy: Proxy,
+    path: String,
+}
+
+/// What is to be visible once all input was read.
+pub struct Expected {
+    copies: u64,
+    windows: Windows,
+}
+
+impl Output {
+    fn new(broker: &Broker, name: &str) -> Self {
+        let topic = broker.create_topic(name, PARTITIONS, &[]);
+        Self { watch: Watch::start(broker.reader(&topic)), topic }
+    }
+}
+
+impl Numbers {
+    /// `None` after the line that a service is missing.
+    pub fn new(name: &'static str, broker: Broker, setting: Setting) -> Option<Self> {
+        let server = services::s3(name)?.into_iter().next()?;
+        let topic = broker.create_topic("numbers", PARTITIONS, &[]);
+        let path = format!("s3://{}/numbers-{:016x}", server.bucket, rand_id());
+        Some(Self {
+            name,
+            storage: Storage { path, proxy: Proxy::start(&server.endpoint), server },
+            job: Job::new(""),
+            input: Feeder::start(&broker, &topic, setting.rate_per_s),
+            copies: Output::new(&broker, "copies-out"),
+            windows: Output::new(&broker, "windows-out"),
+            prefix: rand_id(),
+            broker,
+            setting,
+        })
+    }
+
+    /// Writes the manifest, for so many tasks per chain.
+    pub fn write_manifest(&self, parallelism: u32) {
+        self.job.rewrite(&self.manifest(parallelism));
+    }
+
+    fn manifest(&self, parallelism: u32) -> String {
+        let (bootstrap, extra, prefix) = (&self.broker.bootstrap, self.setting.sink_options, self.prefix);
+        let (large_table, large_insert) = if self.setting.large_state { LARGE_STATE } else { ("", "") };
+        let output = |topic: &str, name: &str| {
+            format!(
+                "'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json', \
+                 {extra}'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'numbers-{name}-{prefix:016x}'"
+            )
+        };
+        format!(
+            "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: numbers
+spec:
+  parallelism: {parallelism}
+{spec}  checkpoint:
+    interval: {interval}
+    timeout: {timeout}
+    tolerableFailures: 10
+    storage: {storage}
+    s3:
+      endpoint: {endpoint}
+      credentials:
+        accessKeyIdEnv: NUMBERS_KEY
+        secretAccessKeyEnv: NUMBERS_SECRET
+  sql: |
+    CREATE TABLE numbers (id BIGINT, k BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '0.5' SECOND)
+      WITH ('connector' = 'kafka', 'topic' = '{input}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json',
+            'scan.startup.mode' = 'earliest-offset');
+    CREATE TABLE copies (k BIGINT, id BIGINT) WITH ('key.format' = 'json', 'key.fields' = 'k', {copies});
+    CREATE TABLE windows (k BIGINT, window_start TIMESTAMP(3), cnt BIGINT, total BIGINT) WITH ({windows});
+    {large_table}
+    EXECUTE STATEMENT SET BEGIN
+      INSERT INTO copies SELECT k, id FROM numbers;
+      INSERT INTO windows SELECT k, window_start, COUNT(*), SUM(id)
+        FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY k, window_start, window_end;
+      {large_insert}
+    END;
+",
+            storage = self.storage.path,
+            endpoint = self.storage.proxy.endpoint,
+            interval = self.setting.interval,
+            timeout = self.setting.timeout,
+            spec = self.setting.spec,
+            input = self.input.topic,
+            copies = output(&self.copies.topic, "copies"),
+            windows = output(&self.windows.topic, "windows"),
+        )
+    }
+
+    /// With what any process of the job needs to reach its store.
+    pub fn with_credentials(&self, run: Run) -> Run {
+        let server = &self.storage.server;
+        run.env("NUMBERS_KEY", &server.access_key_id).env("NUMBERS_SECRET", &server.secret_access_key)
+    }
+
+    /// Between every process and the store.
+    pub fn store(&self) -> &Proxy {
+        &self.storage.proxy
+    }
+
+    fn outputs(&self) -> [&Output; 2] {
+        [&self.copies, &self.windows]
+    }
+
+    pub fn output_topics(&self) -> [&str; 2] {
+        self.outputs().map(|output| output.topic.as_str())
+    }
+
+    /// Visible records of each output.
+    pub fn visible(&self) -> [usize; 2] {
+        self.outputs().map(|output| output.watch.count())
+    }
+
+    /// Waits until more than `before` is visible of both outputs; `broken` tells why it will not come.
+    pub fn wait_beyond(&self, before: [usize; 2], mut broken: impl FnMut() -> Option<String>) {
+        for (output, count) in self.outputs().into_iter().zip(before) {
+            output.watch.wait_beyond(count, &mut broken);
+        }
+    }
+
+    /// Waits until every number that has been fed by now is visible.
+    pub fn wait_until_caught_up(&self, broken: impl FnMut() -> Option<String>) {
+        let fed = usize::try_from(self.input.fed()).unwrap();
+        self.copies.watch.wait_beyond(fed.saturating_sub(1), broken);
+    }
+
+    /// The longest time from `since` until now in which one of the readers saw nothing new.
+    pub fn longest_gap(&self, since: Instant) -> Duration {
+        self.outputs().map(|output| output.watch.longest_gap(since)).into_iter().max().unwrap_or_default()
+    }
+
+    /// Partitions of the outputs that hold a transaction which is neither committed nor aborted.
+    pub fn pending_partitions(&self) -> usize {
+        self.output_topics().map(|topic| self.broker.pending_partitions(topic)).iter().sum()
+    }
+
+    /// A pending transaction holds back readers: once it was aborted, markers that were written behind it are visible.
+    pub fn wait_until_expired(&self) {
+        for topic in self.output_topics() {
+            let producer = self.broker.producer(topic);
+            (0..PARTITIONS).for_each(|partition| producer.send(partition, MARKER));
+            producer.flush();
+            let mut reader = self.broker.reader(topic);
+            wait_for("the markers behind the expired transaction", LIMIT, || {
+                reader.poll();
+                let markers = reader.seen.iter().filter(|s| s.value.as_deref() == Some(MARKER)).count();
+                (markers == usize::try_from(PARTITIONS).unwrap()).then_some(())
+            });
+        }
+    }
+
+    /// Ends the input.
+    pub fn end_input(&mut self) -> Expected {
+        let (total, closed) = self.input.stop();
+        Expected { copies: closed, windows: reference_windows(total) }
+    }
+
+    /// Waits until all is visible.
+    pub fn wait_for_all(&self, expected: &Expected) {
+        let wanted = [usize::try_from(expected.copies).unwrap(), expected.windows.len()];
+        let end = Instant::now() + LIMIT;
+        while self.visible().iter().zip(wanted).any(|(visible, wanted)| *visible < wanted) {
+            let visible = self.visible();
+            assert!(Instant::now() < end, "{}: {visible:?} of {wanted:?} copies and windows", self.name);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Compares all that is visible with the reference.
+    pub fn check(&mut self, expected: &Expected) {
+        check_copies(self.name, &self.copies.watch.stop(), expected.copies);
+        assert_eq!(window_rows(&self.windows.watch.stop()), expected.windows, "{}: windows", self.name);
+    }
+}
