@@ -112,9 +112,9 @@ fn worker() -> proto::Register {
 
 async fn lost(link: &mut WorkerLink) -> String {
     loop {
-        match timeout(LIMIT, link.reports.recv()).await.unwrap().expect("a reason comes first") {
-            LinkReport::Lost(reason) => return reason,
-            _ => {}
+        let report = timeout(LIMIT, link.reports.recv()).await.unwrap().expect("a reason comes first");
+        if let LinkReport::Lost(reason) = report {
+            return reason;
         }
     }
 }

@@ -243,7 +243,6 @@ impl Bench {
                 }
                 describe_told(&command.command)
             }
-            Command::Release { worker } => format!("release {worker}"),
             Command::Notice(_) => return None,
             Command::End(outcome) => {
                 self.outcome = Some(outcome.clone());
