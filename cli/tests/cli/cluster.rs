@@ -243,6 +243,55 @@ fn a_job_that_may_be_smaller_starts_with_the_slots_that_are_there() {
 }
 
 #[test]
+fn a_worker_that_hangs_is_replaced_and_comes_back_when_it_wakes_up() {
+    let Some(copying) = Copying::new("cluster with a hanging worker", false) else { return };
+    let (coordinator, address) = copying.coordinator();
+    let hanging = copying.job.worker(&address, 2).start();
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 1_000);
+    let other = copying.job.worker(&address, 2).start();
+    other.wait_for_log("registered", LIMIT);
+    hanging.signal(libc::SIGSTOP);
+    copying.produce(1_000..2_000);
+    wait_until_seen(&mut reader, 2_000);
+    assert!(coordinator.stderr().contains("said nothing for 3s"), "{}", coordinator.stderr());
+    // Its tasks are another one's now, whatever they still do.
+    hanging.signal(libc::SIGCONT);
+    hanging.wait_for_log("lost the coordinator", LIMIT);
+    wait_for("the second registration", LIMIT, || {
+        (hanging.stderr().matches("registered with").count() == 2).then_some(())
+    });
+    copying.produce(2_000..3_000);
+    reader.read_exactly(3_000, LIMIT);
+    assert_exact(&reader, 3_000);
+    assert_eq!(coordinator.stop(LIMIT).code(), 0);
+    for worker in [hanging, other] {
+        let ended = worker.wait(LIMIT);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_coordinator_that_hangs_and_wakes_up_goes_on_with_its_worker() {
+    let Some(copying) = Copying::new("cluster with a hanging coordinator", false) else { return };
+    let (coordinator, address) = copying.coordinator();
+    let worker = copying.job.worker(&address, 2).start();
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 1_000);
+    coordinator.signal(libc::SIGSTOP);
+    worker.wait_for_log("lost the coordinator", LIMIT);
+    copying.produce(1_000..2_000);
+    coordinator.signal(libc::SIGCONT);
+    reader.read_exactly(2_000, LIMIT);
+    assert_exact(&reader, 2_000);
+    assert_eq!(coordinator.stop(LIMIT).code(), 0);
+    let ended = worker.wait(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+}
+
+#[test]
 fn sigterm_of_the_coordinator_takes_a_last_checkpoint_and_ends_its_workers() {
     let Some(copying) = Copying::new("cluster stops", false) else { return };
     copying.produce(0..1_000);
