@@ -304,14 +304,13 @@ impl fmt::Display for Notice {
             Self::Adopted { tasks, epoch } => {
                 write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
             }
-            Self::Moving { worker, room: true } => {
-                write!(f, "worker {worker} is about to stop: its tasks move at the next checkpoint")
+            Self::Moving { worker, room } => {
+                let then = match room {
+                    true => "its tasks move at the next checkpoint",
+                    false => "its tasks stay until there are slots for them elsewhere, or until it is gone",
+                };
+                write!(f, "worker {worker} is about to stop: {then}")
             }
-            Self::Moving { worker, room: false } => write!(
-                f,
-                "worker {worker} is about to stop, and there are too few slots elsewhere: its tasks stay until there are, \
-                 or until it is gone"
-            ),
             Self::NotCollected { objects, reason } => {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }

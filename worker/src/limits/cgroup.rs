@@ -52,7 +52,7 @@ pub(super) fn allowed(root: &Path) -> Allowed {
 }
 
 /// A line of `mountinfo`, if it is a hierarchy of groups:
-/// `36 35 0:31 /root /at rw,nosuid shared:9 - cgroup cgroup rw,memory`, with any number of words before the dash.
+/// `36 35 0:31 /top /at rw,nosuid shared:9 - cgroup cgroup rw,memory`, with any number of words before the dash.
 fn parse_mount(line: &str) -> Option<Mount> {
     let (place, kind) = line.split_once(" - ")?;
     let mut place = place.split(' ').skip(3);
