@@ -228,7 +228,12 @@ impl SourceHead {
             let quiet = self.splits.iter().enumerate().filter(|(at, _)| !self.watermarks.is_idle(*at));
             quiet.filter_map(|(_, s)| s.quiet_since_ms).min().map(|since| since.saturating_add(millis(timeout)))
         });
-        [self.reader.next_poll_ms(), turns_idle, self.tell_at_ms].into_iter().flatten().min()
+        [self.reader.next_poll_ms(), turns_idle].into_iter().flatten().min()
+    }
+
+    /// When there is something new to tell the metrics.
+    pub(crate) fn next_tell_ms(&self) -> Option<i64> {
+        self.tell_at_ms
     }
 
     /// Gives the metrics the splits' positions, once a second while there is something new.

@@ -228,10 +228,10 @@ impl Task {
             return None;
         }
         let source = match &self.head {
-            Head::Source(source) => source.next_timer_ms(),
-            Head::Inputs(_) => None,
+            Head::Source(source) => [source.next_timer_ms(), source.next_tell_ms()],
+            Head::Inputs(_) => [None, None],
         };
-        [source, self.chain.next_timer_ms()].into_iter().flatten().min()
+        source.into_iter().chain([self.chain.next_timer_ms()]).flatten().min()
     }
 
     /// The job is another process's now; the task is dropped next.
