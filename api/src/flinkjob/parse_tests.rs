@@ -55,7 +55,7 @@ fn wrong_types_and_values_have_a_place() {
         ("  parallelism: 4\n  maxParallelism: 2\n", "7:3", "which is 2"),
         ("  parallelism: 2\n  minParallelism: 3\n", "8:3", "1 to spec.parallelism, which is 2"),
         ("  minParallelism: 0\n", "7:3", "1 to spec.parallelism"),
-        ("  slotTimeout: 10\n", "7:", "`10` has no unit"),
+        ("  slotTimeout: 10\n", "6:3", "`10` has no unit"),
         ("  checkpoint:\n    interval: 10\n", "8:", "`10` has no unit: write `10 ms`"),
         ("  checkpoint:\n    interval: 1 ms\n", "8:5", "at least 10 ms"),
         ("  checkpoint:\n    storage: gs://x\n", "8:5", "not supported"),
