@@ -24,8 +24,10 @@ use crate::runtime::{LinkReport, ToLink};
 
 /// No step takes longer, also on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// So short that a test of silence is.
-const PACE: Pace = Pace { heartbeat: Duration::from_millis(20), silence_max: Duration::from_millis(300) };
+/// For clients that send no heartbeats.
+const PACE: Pace = Pace { heartbeat: Duration::from_millis(20), silence_max: Duration::from_secs(2 * LIMIT.as_secs()) };
+/// For tests of silence: short, and longer than a loaded machine takes to run this process again.
+const SHORT: Pace = Pace { silence_max: Duration::from_secs(2), ..PACE };
 
 /// A server whose job is `shop/orders`.
 struct Scene {
@@ -183,12 +185,12 @@ async fn another_version_job_settings_and_impossible_offers_are_refused_by_name(
 
 #[tokio::test]
 async fn silence_is_a_loss_and_heartbeats_are_none() {
-    let mut scene = Scene::new(PACE).await;
+    let mut scene = Scene::new(SHORT).await;
     let (peer, mut link) = scene.register().await;
-    // Three times as long as silence may be.
+    // Longer than silence may be.
     let heard = Some(proto::Heard { generation: 5, age_ms: 40 });
     let mut beat = tokio::time::interval(PACE.heartbeat);
-    for _ in 0..45 {
+    for _ in 0..150 {
         beat.tick().await;
         peer.say(FromWorker::Heartbeat(proto::Heartbeat { heard })).await;
     }
@@ -198,12 +200,12 @@ async fn silence_is_a_loss_and_heartbeats_are_none() {
         "what it heard is passed on: {first:?}"
     );
     let reason = lost(&mut link).await;
-    assert!(reason.contains("said nothing for 300ms"), "{reason}");
+    assert!(reason.contains("said nothing for 2s"), "{reason}");
 }
 
 #[tokio::test]
 async fn a_closed_connection_is_a_loss_at_once() {
-    let mut scene = Scene::new(Pace { silence_max: 2 * LIMIT, ..PACE }).await;
+    let mut scene = Scene::new(PACE).await;
     let (peer, mut link) = scene.register().await;
     drop(peer);
     let reason = lost(&mut link).await;
@@ -212,7 +214,7 @@ async fn a_closed_connection_is_a_loss_at_once() {
 
 #[tokio::test]
 async fn a_worker_that_takes_nothing_is_lost_by_its_silence_not_waited_for() {
-    let mut scene = Scene::new(PACE).await;
+    let mut scene = Scene::new(SHORT).await;
     let (_peer, mut link) = scene.register().await;
     // More than the connection's windows and queues hold; the peer reads none of it.
     let transaction = PreparedTransaction {
