@@ -70,7 +70,7 @@ impl Route {
         Some(match self {
             Self::Metrics | Self::Health => return None,
             Self::OpenApi => get(|| std::future::ready(axum::Json(openapi::document()))),
-            Self::Status => get(move || std::future::ready(operations::status(&operations))),
+            Self::Status => get(move || operations::status(operations)),
             Self::WatchStatus => get(move || std::future::ready(operations::watch(&operations))),
             Self::Prepare => post(move |body| operations::prepare(operations, body)),
             Self::Stop => post(move |body| operations::stop(operations, body)),

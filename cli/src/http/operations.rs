@@ -24,8 +24,8 @@ pub struct Problem {
     coordinator: Option<String>,
 }
 
-pub fn status(operations: &Operations) -> Response {
-    match operations.status("") {
+pub async fn status(operations: Operations) -> Response {
+    match operations.status("").await {
         Ok(status) => Json(&*status).into_response(),
         Err(refusal) => refused(refusal),
     }

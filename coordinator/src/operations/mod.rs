@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use millstream_api::proto::operations::v1;
 use millstream_store::ObjectStore;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::job::{JobState, Status};
@@ -69,6 +69,7 @@ struct Inner {
     clock: Clock,
     core: watch::Receiver<Status>,
     shown: watch::Receiver<Arc<v1::JobStatus>>,
+    ask: publish::Ask,
     stop: watch::Sender<bool>,
     compile: Compile,
     watchers: Arc<Semaphore>,
@@ -87,7 +88,7 @@ impl Operations {
         let OperationsConfig { facts, store, status, board, stop, compile } = config;
         let (clock, job) = (Clock::start(), facts.job.clone());
         let results = Results::new(store, &job);
-        let shown = publish::publish(facts, status.clone(), board, clock);
+        let (shown, ask) = publish::publish(facts, status.clone(), board, clock);
         let (settled_in, settled) = watch::channel(None);
         tokio::spawn(stop::settle_earlier(results.clone(), status.clone(), clock, settled_in));
         let inner = Inner {
@@ -96,6 +97,7 @@ impl Operations {
             clock,
             core: status,
             shown,
+            ask,
             stop,
             compile,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
@@ -111,10 +113,14 @@ impl Operations {
     ///
     /// # Errors
     /// Another job is meant, or another coordinator rules.
-    pub fn status(&self, job: &str) -> Result<Arc<v1::JobStatus>, Refusal> {
+    pub async fn status(&self, job: &str) -> Result<Arc<v1::JobStatus>, Refusal> {
         self.check_job(job)?;
         self.check_ruling()?;
-        Ok(Arc::clone(&self.inner.shown.borrow()))
+        let (answer, answered) = oneshot::channel();
+        // Once the job master has ended, its last word stays.
+        let asked = self.inner.ask.send(answer).await.is_ok();
+        let now = if asked { answered.await.ok() } else { None };
+        Ok(now.unwrap_or_else(|| Arc::clone(&self.inner.shown.borrow())))
     }
 
     /// The job as it is now, then after each change; the newest to a reader that is slow.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_api::proto::operations::v1;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::board::Board;
 use super::picture::{JobFacts, Parts};
@@ -18,13 +18,19 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// look at.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The newest status. It ends with `core`, whose last word it still says.
+/// Questions for the status of this very moment that wait; those beyond wait for room.
+const ASKED_MAX: usize = 16;
+
+/// Where to ask for the status of this very moment.
+pub(super) type Ask = mpsc::Sender<oneshot::Sender<Arc<v1::JobStatus>>>;
+
+/// The newest status, and where to ask for one that is newer. It ends with `core`, whose last word it still says.
 pub(super) fn publish(
     facts: JobFacts,
     mut core: watch::Receiver<Status>,
     board: Board,
     clock: Clock,
-) -> watch::Receiver<Arc<v1::JobStatus>> {
+) -> (watch::Receiver<Arc<v1::JobStatus>>, Ask) {
     let mut tracks = Tracks::default();
     let mut put_together = move |status: &Status| {
         let (readings, now) = (board.read(), clock.now());
@@ -33,30 +39,40 @@ pub(super) fn publish(
     };
     let first = put_together(&core.borrow_and_update());
     let (shown_in, shown) = watch::channel(Arc::new(first));
+    let (ask, mut asked) = mpsc::channel::<oneshot::Sender<Arc<v1::JobStatus>>>(ASKED_MAX);
     tokio::spawn(async move {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Followers are told of a change after the pause; who asks gets what is so now.
+        let mut quiet_until = tokio::time::Instant::now();
         let mut lives = true;
         while lives {
+            let mut asker = None;
             tokio::select! {
-                changed = core.changed() => lives = changed.is_ok(),
+                changed = core.changed(), if quiet_until <= tokio::time::Instant::now() => lives = changed.is_ok(),
+                () = tokio::time::sleep_until(quiet_until), if quiet_until > tokio::time::Instant::now() => continue,
+                Some(next) = asked.recv() => asker = Some(next),
                 _ = looks.tick() => {}
             }
-            let mut status = put_together(&core.borrow_and_update().clone());
+            let status = Arc::new(put_together(&core.borrow_and_update().clone()));
             shown_in.send_if_modified(|shown| {
-                // But for the time of day.
-                let now = std::mem::replace(&mut status.at_ms, shown.at_ms);
-                let changed = **shown != status;
-                status.at_ms = now;
+                let changed = differ(shown, &status);
                 if changed {
-                    *shown = Arc::new(status);
+                    *shown = Arc::clone(&status);
                 }
                 changed
             });
-            if lives {
-                tokio::time::sleep(PAUSE).await;
+            match asker {
+                // One that has gone away hears nothing.
+                Some(asker) => drop(asker.send(status)),
+                None => quiet_until = tokio::time::Instant::now() + PAUSE,
             }
         }
     });
-    shown
+    (shown, ask)
+}
+
+/// But for the time of day.
+fn differ(shown: &v1::JobStatus, status: &v1::JobStatus) -> bool {
+    *shown != v1::JobStatus { at_ms: shown.at_ms, ..status.clone() }
 }

@@ -99,7 +99,7 @@ pub struct Calls {
 #[tonic::async_trait]
 impl calls::operations_server::Operations for Calls {
     async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Result<Response<v1::JobStatus>, Status> {
-        let status = self.operations.status(&request.into_inner().job)?;
+        let status = self.operations.status(&request.into_inner().job).await?;
         Ok(Response::new(Arc::unwrap_or_clone(status)))
     }
 

@@ -130,7 +130,7 @@ async fn what_cannot_be_is_refused_and_nothing_is_done() {
     let kind = |refusal: Refusal| refusal.kind;
     assert_eq!(bench.stop("../x").await.map_err(kind), Err(RefusalKind::Invalid));
     assert_eq!(bench.stop("one").await.map_err(kind), Err(RefusalKind::Unavailable), "it does not rule yet");
-    assert_eq!(bench.operations.status("default/other").map_err(kind), Err(RefusalKind::OtherJob));
+    assert_eq!(bench.operations.status("default/other").await.map_err(kind), Err(RefusalKind::OtherJob));
     let long = PrepareRequest { manifest: "x".repeat(TEXT_BYTES_MAX + 1), ..PrepareRequest::default() };
     assert_eq!(bench.operations.prepare(long).await.map_err(kind), Err(RefusalKind::Invalid));
     let ruler = address(Some("there:1"));
@@ -138,7 +138,7 @@ async fn what_cannot_be_is_refused_and_nothing_is_done() {
         status.state = JobState::Fenced;
         status.holder = Some(Arc::new(ruler));
     });
-    let refusal = bench.operations.status("").unwrap_err();
+    let refusal = bench.operations.status("").await.unwrap_err();
     assert_eq!((refusal.kind, refusal.coordinator.as_deref()), (RefusalKind::NotRuling, Some("there:1")));
     assert!(!*bench.stop.borrow());
 
