@@ -54,7 +54,7 @@ impl Broker {
         for result in results {
             result.unwrap();
         }
-        crate::wait_for("the topic's leaders", TIMEOUT, || self.all_led(name, partitions).then_some(()));
+        super::wait_for("the topic's leaders", TIMEOUT, || self.all_led(name, partitions).then_some(()));
     }
 
     fn all_led(&self, topic: &str, partitions: i32) -> bool {
@@ -100,15 +100,24 @@ impl Broker {
         })
     }
 
+    /// By partition: where the topic ends for a reader of what is committed, and for one of everything.
+    ///
+    /// # Errors
+    /// A broker that has just become a leader does not know it yet.
+    pub fn ends(&self, topic: &str) -> Result<Vec<(i64, i64)>, KafkaError> {
+        let ends = |isolation: &str| -> Result<Vec<i64>, KafkaError> {
+            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create()?;
+            let ids = partitions(&consumer, topic).into_iter();
+            ids.map(|id| Ok(consumer.fetch_watermarks(topic, id, TIMEOUT)?.1)).collect()
+        };
+        // In this order: what becomes committed meanwhile does not look pending the other way round.
+        let committed = ends("read_committed")?;
+        Ok(committed.into_iter().zip(ends("read_uncommitted")?).collect())
+    }
+
     /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
     pub fn pending_partitions(&self, topic: &str) -> usize {
-        let ends = |isolation: &str| -> Vec<i64> {
-            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
-            let ids = partitions(&consumer, topic).into_iter();
-            ids.map(|id| consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap().1).collect()
-        };
-        let (committed, all) = (ends("read_committed"), ends("read_uncommitted"));
-        committed.iter().zip(&all).filter(|(committed, all)| committed < all).count()
+        self.ends(topic).unwrap().iter().filter(|(committed, all)| committed < all).count()
     }
 
     /// A reader that sees only what is committed.
@@ -149,7 +158,9 @@ pub struct TopicProducer {
 impl TopicProducer {
     pub fn send(&self, partition: i32, value: &str) {
         let mut record = BaseRecord::<(), str>::to(&self.topic).partition(partition).payload(value);
-        while let Err((_, unsent)) = self.producer.send(record) {
+        while let Err((error, unsent)) = self.producer.send(record) {
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            assert_eq!(error, full, "{:?}", self.state());
             self.producer.poll(Duration::from_millis(10));
             record = unsent;
         }
@@ -158,6 +169,12 @@ impl TopicProducer {
 
     pub fn flush(&self) {
         self.producer.flush(TIMEOUT).unwrap();
+    }
+
+    /// Records that the brokers have not acknowledged, and why nothing more will be, if that is so.
+    pub fn state(&self) -> (i32, Option<String>) {
+        let fatal = self.producer.client().fatal_error();
+        (self.producer.in_flight_count(), fatal.map(|(code, reason)| format!("{code}: {reason}")))
     }
 }
 
