@@ -54,7 +54,7 @@ impl Broker {
         for result in results {
             result.unwrap();
         }
-        super::wait_for("the topic's leaders", TIMEOUT, || self.all_led(name, partitions).then_some(()));
+        crate::wait_for("the topic's leaders", TIMEOUT, || self.all_led(name, partitions).then_some(()));
     }
 
     fn all_led(&self, topic: &str, partitions: i32) -> bool {
@@ -93,7 +93,7 @@ impl Broker {
     /// The broker that leads the topic's first partition.
     pub fn leader(&self, topic: &str) -> i32 {
         let consumer: BaseConsumer = self.config().create().unwrap();
-        super::wait_for("a leader", TIMEOUT, || {
+        crate::wait_for("a leader", TIMEOUT, || {
             let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
             let leader = metadata.topics().first()?.partitions().first()?.leader();
             (leader >= 0).then_some(leader)
@@ -142,7 +142,7 @@ impl Broker {
 /// The topic's partitions. Not every broker knows a topic as soon as one does: from one that lags behind, or has just
 /// started, none at all would come, and a reader of none waits for ever.
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
-    super::wait_for("the topic's partitions", TIMEOUT, || {
+    crate::wait_for("the topic's partitions", TIMEOUT, || {
         let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
         let ids: Vec<_> = metadata.topics().first()?.partitions().iter().map(|p| p.id()).collect();
         (!ids.is_empty()).then_some(ids)
