@@ -1,7 +1,7 @@
 //! The input of a job of numbers: a producer that never stops.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::kafka::Broker;
@@ -10,16 +10,25 @@ use crate::reference::{PARTITIONS, STEP_MS, numbered, record};
 /// A thread that appends numbered records at a fixed rate.
 pub struct Feeder {
     pub topic: String,
-    fed: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     thread: Option<std::thread::JoinHandle<u64>>,
     broker: Broker,
 }
 
+/// What the feeder has done, for whoever wants to know why nothing comes out.
+#[derive(Default)]
+struct Progress {
+    given: AtomicU64,
+    /// What its producer last said.
+    producer: Mutex<(i32, Option<String>)>,
+}
+
 impl Feeder {
     pub fn start(broker: &Broker, topic: &str, rate_per_s: u64) -> Self {
-        let (end, fed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (producer, stop, sent) = (broker.producer(topic), Arc::clone(&end), Arc::clone(&fed));
+        let end = Arc::new(AtomicBool::new(false));
+        let progress = Arc::<Progress>::default();
+        let (producer, stop, told) = (broker.producer(topic), Arc::clone(&end), Arc::clone(&progress));
         let thread = std::thread::spawn(move || {
             let begin = Instant::now();
             let mut id = 0;
@@ -30,19 +39,31 @@ impl Feeder {
                     let (partition, number) = numbered(id);
                     producer.send(partition, &number);
                     id += 1;
+                    told.given.store(id, Ordering::Relaxed);
                 }
-                sent.store(id, Ordering::Relaxed);
+                *told.producer.lock().unwrap() = producer.state();
                 std::thread::park_timeout(Duration::from_millis(5));
             }
             producer.flush();
             id
         });
-        Self { topic: topic.to_owned(), fed, end, thread: Some(thread), broker: broker.clone() }
+        Self { topic: topic.to_owned(), end, progress, thread: Some(thread), broker: broker.clone() }
     }
 
     /// Numbers so far.
     pub fn fed(&self) -> u64 {
-        self.fed.load(Ordering::Relaxed)
+        self.progress.given.load(Ordering::Relaxed)
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.is_finished())
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> String {
+        let (unacknowledged, failure) = self.progress.producer.lock().unwrap().clone();
+        let given = self.fed();
+        format!("{given} numbers given to the producer, {unacknowledged} not acknowledged, failure {failure:?}")
     }
 
     /// Ends the input with one record per partition that closes all windows before it. Returns how many numbered

@@ -93,22 +93,31 @@ impl Broker {
     /// The broker that leads the topic's first partition.
     pub fn leader(&self, topic: &str) -> i32 {
         let consumer: BaseConsumer = self.config().create().unwrap();
-        super::wait_for("a leader", TIMEOUT, || {
+        crate::wait_for("a leader", TIMEOUT, || {
             let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
             let leader = metadata.topics().first()?.partitions().first()?.leader();
             (leader >= 0).then_some(leader)
         })
     }
 
+    /// By partition: where the topic ends for a reader of what is committed, and for one of everything.
+    ///
+    /// # Errors
+    /// A broker that has just become a leader does not know it yet.
+    pub fn ends(&self, topic: &str) -> Result<Vec<(i64, i64)>, KafkaError> {
+        let ends = |isolation: &str| -> Result<Vec<i64>, KafkaError> {
+            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create()?;
+            let ids = partitions(&consumer, topic).into_iter();
+            ids.map(|id| Ok(consumer.fetch_watermarks(topic, id, TIMEOUT)?.1)).collect()
+        };
+        // In this order: what becomes committed meanwhile does not look pending the other way round.
+        let committed = ends("read_committed")?;
+        Ok(committed.into_iter().zip(ends("read_uncommitted")?).collect())
+    }
+
     /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
     pub fn pending_partitions(&self, topic: &str) -> usize {
-        let ends = |isolation: &str| -> Vec<i64> {
-            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
-            let ids = partitions(&consumer, topic).into_iter();
-            ids.map(|id| consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap().1).collect()
-        };
-        let (committed, all) = (ends("read_committed"), ends("read_uncommitted"));
-        committed.iter().zip(&all).filter(|(committed, all)| committed < all).count()
+        self.ends(topic).unwrap().iter().filter(|(committed, all)| committed < all).count()
     }
 
     /// A reader that sees only what is committed.
@@ -133,7 +142,7 @@ impl Broker {
 /// The topic's partitions. Not every broker knows a topic as soon as one does: from one that lags behind, or has just
 /// started, none at all would come, and a reader of none waits for ever.
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
-    super::wait_for("the topic's partitions", TIMEOUT, || {
+    crate::wait_for("the topic's partitions", TIMEOUT, || {
         let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
         let ids: Vec<_> = metadata.topics().first()?.partitions().iter().map(|p| p.id()).collect();
         (!ids.is_empty()).then_some(ids)
@@ -149,7 +158,9 @@ pub struct TopicProducer {
 impl TopicProducer {
     pub fn send(&self, partition: i32, value: &str) {
         let mut record = BaseRecord::<(), str>::to(&self.topic).partition(partition).payload(value);
-        while let Err((_, unsent)) = self.producer.send(record) {
+        while let Err((error, unsent)) = self.producer.send(record) {
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            assert_eq!(error, full, "{:?}", self.state());
             self.producer.poll(Duration::from_millis(10));
             record = unsent;
         }
@@ -158,6 +169,12 @@ impl TopicProducer {
 
     pub fn flush(&self) {
         self.producer.flush(TIMEOUT).unwrap();
+    }
+
+    /// Records that the brokers have not acknowledged, and why nothing more will be, if that is so.
+    pub fn state(&self) -> (i32, Option<String>) {
+        let fatal = self.producer.client().fatal_error();
+        (self.producer.in_flight_count(), fatal.map(|(code, reason)| format!("{code}: {reason}")))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns: its manifest, its topics, its store behind a proxy, the input and the readers that never stop, the comparison with
 //! the reference. Does not own: which processes run it, and what happens to them.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use crate::feeder::Feeder;
@@ -182,16 +183,44 @@ spec:
     }
 
     /// Waits until more than `before` is visible of both outputs; `broken` tells why it will not come.
-    pub fn wait_beyond(&self, before: [usize; 2], mut broken: impl FnMut() -> Option<String>) {
-        for (output, count) in self.outputs().into_iter().zip(before) {
-            output.watch.wait_beyond(count, &mut broken);
-        }
+    ///
+    /// # Errors
+    /// When it does not come: how far input, outputs and readers are.
+    pub fn wait_beyond(&self, before: [usize; 2], broken: impl FnMut() -> Option<String>) -> Result<(), String> {
+        self.wait_until_visible(before.map(|count| count + 1), broken)
     }
 
-    /// Waits until every number that has been fed by now is visible.
-    pub fn wait_until_caught_up(&self, broken: impl FnMut() -> Option<String>) {
-        let fed = usize::try_from(self.input.fed()).unwrap();
-        self.copies.watch.wait_beyond(fed.saturating_sub(1), broken);
+    /// Waits until every number that has been fed by now is visible, likewise.
+    pub fn wait_until_caught_up(&self, broken: impl FnMut() -> Option<String>) -> Result<(), String> {
+        self.wait_until_visible([usize::try_from(self.input.fed()).unwrap(), 0], broken)
+    }
+
+    fn wait_until_visible(&self, wanted: [usize; 2], mut broken: impl FnMut() -> Option<String>) -> Result<(), String> {
+        let end = Instant::now() + LIMIT;
+        while self.visible().iter().zip(wanted).any(|(visible, wanted)| *visible < wanted) {
+            assert!(!self.outputs().iter().any(|o| o.watch.has_failed()), "{}: a reader has failed", self.name);
+            assert!(!self.input.has_failed(), "{}: the feeder has failed", self.name);
+            if let Some(reason) = broken() {
+                panic!("{}: no output will come: {reason}", self.name);
+            }
+            if Instant::now() > end {
+                let visible = self.visible();
+                return Err(format!("{}: {visible:?} of {wanted:?} copies and windows\n{}", self.name, self.state()));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// What tells why no output comes.
+    fn state(&self) -> String {
+        let mut text = format!("input: {}; ends {:?}\n", self.input.state(), self.broker.ends(&self.input.topic));
+        for Output { topic, watch } in self.outputs() {
+            let (count, offsets, ends) = (watch.count(), watch.offsets(), self.broker.ends(topic));
+            let _ =
+                writeln!(text, "{topic}: {count} visible, last offsets {offsets:?}; ends (committed, all) {ends:?}");
+        }
+        text
     }
 
     /// The longest time from `since` until now in which one of the readers saw nothing new.
@@ -228,12 +257,7 @@ spec:
     /// Waits until all is visible.
     pub fn wait_for_all(&self, expected: &Expected) {
         let wanted = [usize::try_from(expected.copies).unwrap(), expected.windows.len()];
-        let end = Instant::now() + LIMIT;
-        while self.visible().iter().zip(wanted).any(|(visible, wanted)| *visible < wanted) {
-            let visible = self.visible();
-            assert!(Instant::now() < end, "{}: {visible:?} of {wanted:?} copies and windows", self.name);
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
+        self.wait_until_visible(wanted, || None).unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Compares all that is visible with the reference.

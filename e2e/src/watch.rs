@@ -1,12 +1,11 @@
 //! Readers that never stop: they see what is committed, from the first moment to the last.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::kafka::CommittedReader;
-use crate::numbers::LIMIT;
-use crate::wait_for;
 
 /// A record that no job wrote.
 pub const MARKER: &str = "{\"marker\":true}";
@@ -20,20 +19,24 @@ pub struct Watch {
     count: Arc<AtomicUsize>,
     /// When records became visible.
     arrivals: Arc<Mutex<Vec<Instant>>>,
+    /// By partition: the last record's offset.
+    offsets: Arc<Mutex<BTreeMap<i32, i64>>>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<CommittedReader>>,
 }
 
 impl Watch {
     pub fn start(mut reader: CommittedReader) -> Self {
-        let (count, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let arrivals = Arc::new(Mutex::new(Vec::new()));
-        let (seen, stop, times) = (Arc::clone(&count), Arc::clone(&end), Arc::clone(&arrivals));
+        let (count, end) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (arrivals, offsets) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<Mutex<BTreeMap<i32, i64>>>::default());
+        let (seen, stop) = (Arc::clone(&count), Arc::clone(&end));
+        let (times, last) = (Arc::clone(&arrivals), Arc::clone(&offsets));
         let thread = std::thread::spawn(move || {
             let mut read = 0;
             while !stop.load(Ordering::Relaxed) {
                 reader.poll();
                 let new = reader.seen[read..].iter().filter(|s| s.value.as_deref() != Some(MARKER)).count();
+                last.lock().unwrap().extend(reader.seen[read..].iter().map(|s| (s.partition, s.offset)));
                 read = reader.seen.len();
                 if new > 0 {
                     times.lock().unwrap().push(Instant::now());
@@ -43,7 +46,7 @@ impl Watch {
             while reader.poll() > 0 {}
             reader
         });
-        Self { count, arrivals, end, thread: Some(thread) }
+        Self { count, arrivals, offsets, end, thread: Some(thread) }
     }
 
     /// Visible records that are not markers.
@@ -59,15 +62,13 @@ impl Watch {
         moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
-    /// Waits for a record beyond the first `count`; `broken` tells why it will not come.
-    pub fn wait_beyond(&self, count: usize, mut broken: impl FnMut() -> Option<String>) {
-        wait_for("visible output", LIMIT, || {
-            if let Some(reason) = broken() {
-                panic!("no output will come: {reason}");
-            }
-            assert!(!self.thread.as_ref().is_some_and(|thread| thread.is_finished()), "the reader has failed");
-            (self.count() > count).then_some(())
-        });
+    /// By partition: the offset of the last record that became visible.
+    pub fn offsets(&self) -> BTreeMap<i32, i64> {
+        self.offsets.lock().unwrap().clone()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.is_finished())
     }
 
     pub fn stop(&mut self) -> CommittedReader {

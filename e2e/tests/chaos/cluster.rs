@@ -121,13 +121,13 @@ impl Cluster {
         });
         let before = self.numbers.visible();
         let Self { numbers, coordinators, workers, .. } = self;
-        numbers.wait_beyond(before, || ended(coordinators, workers));
+        numbers.wait_beyond(before, || ended(coordinators, workers)).unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Waits until all that has been fed is visible.
     pub fn catch_up(&mut self) {
         let Self { numbers, coordinators, workers, .. } = self;
-        numbers.wait_until_caught_up(|| ended(coordinators, workers));
+        numbers.wait_until_caught_up(|| ended(coordinators, workers)).unwrap_or_else(|late| panic!("{late}"));
     }
 
     fn broken(&mut self) -> Option<String> {

@@ -174,6 +174,8 @@ impl Session {
         let mut silent_at = Instant::now() + pace.silence_max;
         let lost = loop {
             tokio::select! {
+                // What was said comes before the end of the connection: a coordinator's last word and that end arrive together.
+                biased;
                 message = timeout_at(silent_at, said.message()) => {
                     let what = match message {
                         Err(_) => break format!("it said nothing for {:?}", pace.silence_max),

@@ -164,6 +164,25 @@ async fn a_worker_registers_answers_and_ends_with_the_job() {
     assert_eq!(worker.end().await.unwrap(), Parting::JobOver);
 }
 
+/// The last word and the end of the connection arrive together, and either may be looked at first.
+#[tokio::test]
+async fn each_of_many_workers_hears_the_last_word() {
+    const WORKERS: usize = 8;
+    let mut coordinator = Coordinator::new().await;
+    let workers: Vec<Attached> = (0..WORKERS).map(|_| Attached::to(&[&coordinator.address])).collect();
+    let mut links = Vec::new();
+    for _ in &workers {
+        let mut link = coordinator.registered().await;
+        inspected(&mut link, 1).await;
+        links.push(link);
+    }
+    drop(links);
+    coordinator.server.close(true).await;
+    for worker in workers {
+        assert_eq!(worker.end().await.unwrap(), Parting::JobOver);
+    }
+}
+
 #[tokio::test]
 async fn a_worker_may_come_before_its_coordinator_and_comes_back_to_the_next_one() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();

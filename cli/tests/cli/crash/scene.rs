@@ -8,6 +8,9 @@ use millstream_e2e::process::Process;
 use millstream_e2e::services::{self, Cluster};
 use millstream_e2e::{CHECKPOINT_DONE, wait_for, wait_until};
 
+/// Of a job that gives no output: what is shown of its log.
+const LOG_LINES: usize = 400;
+
 /// A job of numbers, and what is done to its process.
 pub struct Scene {
     pub numbers: Numbers,
@@ -39,7 +42,12 @@ impl Scene {
 
     /// Waits until more than `before` is visible of both outputs.
     fn wait_beyond(&self, before: [usize; 2], process: &mut Process) {
-        self.numbers.wait_beyond(before, || process.ended().map(|s| format!("ended with {s}: {}", process.stderr())));
+        let ended = || process.ended().map(|s| format!("ended with {s}: {}", process.stderr()));
+        if let Err(late) = self.numbers.wait_beyond(before, ended) {
+            let log = process.stderr();
+            let lines: Vec<_> = log.lines().collect();
+            panic!("{late}the log's end:\n{}", lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"));
+        }
     }
 
     /// Kills the process this long after its outputs became visible, so that every cycle makes progress.
@@ -69,9 +77,13 @@ impl Scene {
             cluster.kill(leader);
             killed.push(leader);
             // The two that are left go on.
+            let gone = Instant::now();
             self.wait_beyond(self.numbers.visible(), &mut process);
+            let without = gone.elapsed();
             cluster.start(leader);
+            let back = Instant::now();
             self.wait_beyond(self.numbers.visible(), &mut process);
+            println!("broker {leader}: output {without:?} after its end, {:?} after its return", back.elapsed());
         }
         process.kill();
         killed
