@@ -259,7 +259,7 @@ fn prepare_says_what_would_become_of_the_state() {
     assert_eq!(other["accepted"], false, "{other}");
     assert!(other["states"].as_array().unwrap().iter().any(|state| state["fate"] == "REFUSED"), "{other}");
     let wrong = ask(&COUNTED.replace("GROUP BY a", "GROUP BY b"));
-    assert!(wrong["problems"][0]["message"].as_str().unwrap().starts_with("manifest:15:"), "{wrong}");
+    assert!(wrong["problems"][0]["message"].as_str().unwrap().starts_with("manifest:13:"), "{wrong}");
     let file = COUNTED.split_once("  sql: |").unwrap().0.to_owned() + "  sqlFile: /etc/passwd\n";
     let unread = ask(&file);
     assert!(unread["problems"][0]["message"].as_str().unwrap().contains("not read here"), "{unread}");

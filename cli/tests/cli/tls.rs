@@ -47,13 +47,14 @@ fn a_job_over_mutual_tls_is_exact_although_workers_are_killed_and_strangers_come
     let worker = || of_workers.given_to(copying.job.worker(&address, 1)).start();
 
     // Nobody of these may register, though there is room for them.
-    let strangers = [
-        copying.job.worker(&address, 2),
-        other.issue("copy/worker", &other).given_to(copying.job.worker(&address, 2)),
-        other.issue("copy/worker", &authority).given_to(copying.job.worker(&address, 2)),
-        authority.issue("returns/worker", &authority).given_to(copying.job.worker(&address, 2)),
-    ]
-    .map(|stranger| stranger.start());
+    let of_strangers = [
+        other.issue("copy/worker", &other),
+        other.issue("copy/worker", &authority),
+        authority.issue("returns/worker", &authority),
+    ];
+    let plain = copying.job.worker(&address, 2).start();
+    let certified = of_strangers.iter().map(|of| of.given_to(copying.job.worker(&address, 2)).start());
+    let strangers: Vec<Process> = [plain].into_iter().chain(certified).collect();
     for stranger in &strangers {
         stranger.wait_for_log("is not reached", LIMIT);
     }
