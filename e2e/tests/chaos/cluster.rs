@@ -97,7 +97,7 @@ impl Cluster {
     pub fn ruler(&self) -> Option<usize> {
         let rules = |seat: &CoordinatorSeat| {
             let status = seat.status()?;
-            let runs = status["state"] == "running";
+            let runs = status["state"] == "RUNNING";
             runs.then(|| status["generation"].as_u64()).flatten()
         };
         let generations =
@@ -114,7 +114,7 @@ impl Cluster {
             let ruler = self.ruler()?;
             let whole = |(number, seat): (usize, &CoordinatorSeat)| {
                 let status = seat.status().unwrap_or_default();
-                let state = if number == ruler { "running" } else { "standingBy" };
+                let state = if number == ruler { "RUNNING" } else { "STANDING_BY" };
                 status["state"] == state && status["slots"] == slots
             };
             self.coordinators.iter().enumerate().all(whole).then_some(())

@@ -92,7 +92,7 @@ impl CoordinatorSeat {
 
     /// What it says of the job; `None` while it does not answer.
     pub fn status(&self) -> Option<serde_json::Value> {
-        http::json(&self.page, "/status")
+        http::json(&self.page, "/v1/status")
     }
 }
 
