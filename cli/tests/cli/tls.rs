@@ -24,7 +24,7 @@ fn grouping(manifest: &str) -> String {
 /// Where the page of a process is.
 fn page_of(process: &Process) -> String {
     let log = process.stderr();
-    log.split("status on http://").nth(1).and_then(|r| r.split('/').next()).expect("it is in the log").to_owned()
+    log.split(" on http://").nth(1).and_then(|r| r.split('/').next()).expect("it is in the log").to_owned()
 }
 
 /// The sum of the refused connections in a page of metrics.
