@@ -114,8 +114,12 @@ impl Cluster {
             let ruler = self.ruler()?;
             let whole = |(number, seat): (usize, &CoordinatorSeat)| {
                 let status = seat.status().unwrap_or_default();
-                let state = if number == ruler { "RUNNING" } else { "STANDING_BY" };
-                status["state"] == state && status["slots"] == slots
+                // Who stands by says so, and nothing of the job.
+                if number == ruler {
+                    status["state"] == "RUNNING" && status["slots"] == slots
+                } else {
+                    status["code"] == "NOT_RULING"
+                }
             };
             self.coordinators.iter().enumerate().all(whole).then_some(())
         });
