@@ -66,13 +66,13 @@ pub async fn connect(
     tune: impl FnOnce(Endpoint) -> Endpoint,
 ) -> Result<Channel, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| ConnectError::Address { address: address.to_owned(), reason: chain(&e) })?;
+        .map_err(|e| ConnectError::Address { address: address.to_owned(), reason: with_causes(&e) })?;
     let endpoint = tune(endpoint.connect_timeout(limit));
     let verdict = Verdict::default();
     let connector = Connector { address: address.into(), security: security.clone(), roles, verdict: verdict.clone() };
     let made = timeout(limit, async {
-        let channel = endpoint.connect_with_connector(connector).await.map_err(|e| chain(&e))?;
-        first_answer(channel).await.map_err(|e| chain(&e))
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|e| with_causes(&e))?;
+        first_answer(channel).await.map_err(|e| with_causes(&e))
     });
     let reason = match made.await {
         Ok(Ok(channel)) => return Ok(channel),
@@ -98,7 +98,8 @@ async fn first_answer(mut channel: Channel) -> Result<Channel, tonic::transport:
 }
 
 /// An error with its causes: tonic's own message names none.
-fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

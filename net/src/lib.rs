@@ -12,14 +12,16 @@ mod files;
 mod identity;
 mod io;
 mod listener;
+mod pace;
 mod refusal;
 mod security;
 mod verify;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, with_causes};
 pub use files::{TlsFileError, TlsFiles};
 pub use identity::{Identity, IdentityError, Role, Roles};
 pub use listener::{Connection, Incoming, Listener, Peer};
+pub use pace::Pace;
 pub use refusal::{Reason, RefusedConnections};
 pub use security::{Security, SecurityError};
 

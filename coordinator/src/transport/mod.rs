@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use millstream_api::control::WorkerSettings;
 use millstream_api::ids::Generation;
+pub use millstream_net::Pace;
 use millstream_net::{Listener, Roles, Security};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -46,21 +47,6 @@ pub struct TransportConfig {
     /// Workers of another version are refused.
     pub version: String,
     pub pace: Pace,
-}
-
-/// When the other side counts as gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Each side says this often that it is there.
-    pub heartbeat: Duration,
-    /// One that says nothing for so long is lost. Three heartbeats: one may be late behind a large message.
-    pub silence_max: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(1), silence_max: Duration::from_secs(3) }
-    }
 }
 
 /// The generation in which this process rules, from what its job master shows. To be called within a runtime.

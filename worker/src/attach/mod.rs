@@ -11,6 +11,7 @@ mod session;
 use std::time::Duration;
 
 use millstream_api::control::WorkerSettings;
+pub use millstream_net::Pace;
 use millstream_net::Security;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -49,21 +50,6 @@ pub struct ShuffleAddress {
     /// `None`: the address by which this machine reaches the coordinator that it registers with.
     pub host: Option<String>,
     pub port: u16,
-}
-
-/// When a coordinator counts as gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Each side says this often that it is there.
-    pub heartbeat: Duration,
-    /// A coordinator that says nothing for so long is connected to anew.
-    pub silence_max: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(1), silence_max: Duration::from_secs(3) }
-    }
 }
 
 /// The version of this binary, which its coordinators must have.

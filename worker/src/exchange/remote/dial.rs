@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use millstream_api::ids::WorkerId;
-use millstream_net::{ConnectError, Roles, Security};
+use millstream_net::{ConnectError, Roles, Security, with_causes};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -38,8 +38,8 @@ pub(super) async fn dial(
         .header(HELLO, hello)
         .body(Body::new(outgoing))
         .map_err(|e| failed(e.to_string()))?;
-    std::future::poll_fn(|cx| client.poll_ready(cx)).await.map_err(|e| failed(chain(&e)))?;
-    let response: Response<Body> = client.call(request).await.map_err(|e| failed(chain(&e)))?;
+    std::future::poll_fn(|cx| client.poll_ready(cx)).await.map_err(|e| failed(with_causes(&e)))?;
+    let response: Response<Body> = client.call(request).await.map_err(|e| failed(with_causes(&e)))?;
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() != Code::Ok => {
             Err(LinkError::Refused { address: address.to_owned(), reason: status.message().to_owned() })
@@ -69,15 +69,4 @@ async fn connect(address: &str, security: &Security) -> Result<Channel, LinkErro
             ConnectError::Address { .. } | ConnectError::Away { .. } => LinkError::Connect { address, reason },
         }
     })
-}
-
-/// An error with its causes: tonic's own text says "transport error" only.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
