@@ -82,7 +82,7 @@ pub(crate) fn write(bootstrap: &str, topic: &str, partition: i32, records: &[(Op
         }
     }
     assert_eq!(producer.send(partition, &mut buffer).unwrap(), Sent::All);
-    producer.flush().unwrap();
+    producer.flush();
     parked.wait_for(|| producer.poll().unwrap().filter(|e| *e == ProducerEvent::Flushed));
 }
 
