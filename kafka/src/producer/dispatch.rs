@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use super::engine::Engine;
 use super::failure::{Verdict, judge, timed_out};
+use super::handover::State;
 use super::links::{Answered, Room, Sending};
 use super::questions::LeaderTable;
-use super::shared::State;
 use crate::error::KafkaError;
 use crate::record_batch::Stamp;
 use crate::transactions::ProducerIdentity;

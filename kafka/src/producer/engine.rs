@@ -12,21 +12,17 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use super::ProducerEvent;
 use super::aborts::AbortUnderWay;
 use super::dispatch::Partition;
-use super::failure::{fenced, one_brokers_word};
+use super::failure::one_brokers_word;
+use super::handover::{Command, Handover};
 use super::link::{FromLink, Said};
 use super::links::Links;
 use super::questions::{ClusterAnswer, ClusterQuestion, CoordinatorAnswer, CoordinatorQuestion, LeaderTable};
 use super::runtime::blocking;
 use super::settings::Settings;
-use super::shared::{Command, Shared};
 use crate::error::{ErrorKind, KafkaError};
-use crate::transactions::{
-    Ending, ProducerIdentity, StoredTransaction, TransactionOutcome, TransactionState, Transactions,
-};
-use crate::wire::{Cluster, Deadline, Opened};
+use crate::transactions::{ProducerIdentity, Transactions};
+use crate::wire::{Cluster, Opened};
 
-/// Nobody waits for an abort.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often time-outs are looked at while something is under way.
 const TIMEOUT_TICK: Duration = Duration::from_secs(1);
 /// A broker that just started knows no topic; all of them for so long do not forget one.
@@ -69,10 +65,10 @@ pub(super) fn panicked() -> KafkaError {
 }
 
 pub(super) struct Engine {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Handover>,
     pub(super) settings: Arc<Settings>,
-    inputs: UnboundedReceiver<Input>,
-    tell: UnboundedSender<Input>,
+    pub(super) inputs: UnboundedReceiver<Input>,
+    pub(super) tell: UnboundedSender<Input>,
     pub(super) partitions: Vec<Partition>,
     pub(super) links: Links,
     pub(super) table: LeaderTable,
@@ -86,7 +82,7 @@ pub(super) struct Engine {
     topic_unknown_since: Option<Instant>,
     failed_questions: u32,
     /// `None` while a question is under way, and for producers without transactions.
-    coordinator: Option<Box<Transactions>>,
+    pub(super) coordinator: Option<Box<Transactions>>,
     /// Partitions with batches that the open transaction does not hold yet.
     pub(super) partitions_to_add: Vec<i32>,
     pub(super) identity: Option<ProducerIdentity>,
@@ -101,7 +97,7 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<Handover>,
         settings: Arc<Settings>,
         cluster: Cluster,
         coordinator: Option<Transactions>,
@@ -224,7 +220,7 @@ impl Engine {
         }
     }
 
-    fn take_input(&mut self, input: Input, now: Instant) -> Result<(), KafkaError> {
+    pub(super) fn take_input(&mut self, input: Input, now: Instant) -> Result<(), KafkaError> {
         match input {
             Input::Link(FromLink { node, connection, said }) => match said {
                 Said::Answer(answer) => match self.links.answered(node, connection, answer, now) {
@@ -339,71 +335,6 @@ impl Engine {
         Ok(())
     }
 
-    /// To be called when no question is under way.
-    fn ask_coordinator(&mut self, question: CoordinatorQuestion) {
-        let Some(mut coordinator) = self.coordinator.take() else { return };
-        coordinator.cancel_by(Some(self.shared.closed.clone()));
-        let (settings, tell, transaction) = (self.settings.clone(), self.tell.clone(), self.transaction());
-        let asking = blocking(move || {
-            let result = question.ask(&mut coordinator, &settings, &transaction);
-            Input::Coordinator { coordinator, result }
-        });
-        tokio::spawn(async move { tell.send(asking.await.unwrap_or(Input::Panicked)) });
-    }
-
-    /// The ids of this producer's transactions; before it is initialised there is none to end.
-    fn transaction(&self) -> StoredTransaction {
-        let nobody = ProducerIdentity { producer_id: -1, producer_epoch: -1 };
-        StoredTransaction {
-            transactional_id: self.settings.transactional_id.clone().unwrap_or_default(),
-            identity: self.identity.unwrap_or(nobody),
-        }
-    }
-
-    fn coordinator_answered(&mut self, answer: CoordinatorAnswer) -> Result<(), KafkaError> {
-        match answer {
-            CoordinatorAnswer::Initialised(identity) => {
-                self.identified(identity);
-                self.shared.tell(ProducerEvent::Ready);
-            }
-            CoordinatorAnswer::Added { partitions } => {
-                for partition in partitions {
-                    self.partition(partition as usize).in_transaction = true;
-                }
-            }
-            CoordinatorAnswer::Described(described) => match (described, self.identity) {
-                (Some(d), Some(own)) if d.state == TransactionState::Ongoing && d.identity == own => {
-                    self.shared.tell(ProducerEvent::Identified(own));
-                }
-                (described, _) => {
-                    let reason = format!(
-                        "the broker has given up its open transaction (state {:?}); was its time-out too short, or \
-                         does another job use the same 'sink.transactional-id-prefix'?",
-                        described.map(|d| d.state)
-                    );
-                    return Err(fenced(&self.settings, reason));
-                }
-            },
-            CoordinatorAnswer::Ended(TransactionOutcome::Committed) => self.committed(),
-            CoordinatorAnswer::Ended(TransactionOutcome::Expired { detail }) => {
-                return Err(fenced(&self.settings, detail));
-            }
-            CoordinatorAnswer::Ended(TransactionOutcome::Aborted) => {
-                return Err(fenced(&self.settings, "it was aborted".to_owned()));
-            }
-            CoordinatorAnswer::Ended(TransactionOutcome::Unavailable { detail }) => {
-                let action = format!("commit a transaction of '{}'", self.transaction().transactional_id);
-                return Err(KafkaError::Broker { action, reason: detail, retriable: true });
-            }
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self) {
-        self.shared.lock().drop_spares();
-        self.shared.tell(ProducerEvent::Committed);
-    }
-
     /// Does what the owner asked for, as far as it can be done now.
     fn obey(&mut self) {
         loop {
@@ -438,28 +369,6 @@ impl Engine {
         match state.commands.remove(at) {
             Some(Command::Abort(under_way)) => Some(under_way),
             _ => None,
-        }
-    }
-
-    /// Ends the open transaction. What is queued goes nowhere; what is on its way must arrive before, or the broker
-    /// would take it for the beginning of another transaction.
-    async fn abort(mut self, _under_way: AbortUnderWay) {
-        let deadline = Deadline::after(ABORT_TIMEOUT);
-        while !self.links.nothing_under_way() || self.coordinator.is_none() {
-            match tokio::time::timeout(deadline.remaining(), self.inputs.recv()).await {
-                Ok(Some(input)) => drop(self.take_input(input, Instant::now())),
-                _ => break,
-            }
-        }
-        if self.identity.is_none() || !self.partitions.iter().any(|p| p.in_transaction) {
-            return;
-        }
-        let transaction = self.transaction();
-        let Some(mut coordinator) = self.coordinator.take() else { return };
-        coordinator.cancel_by(None);
-        let ended = blocking(move || coordinator.end(&transaction, Ending::Abort, deadline)).await;
-        if !matches!(ended, Some(Ok(TransactionOutcome::Aborted))) {
-            tracing::debug!("an unfinished transaction is left to its time-out: {ended:?}");
         }
     }
 }

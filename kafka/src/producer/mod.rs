@@ -13,14 +13,15 @@ mod aborts;
 mod dispatch;
 mod engine;
 mod failure;
+mod handover;
 mod link;
 mod links;
 mod questions;
 mod request;
 mod runtime;
 mod settings;
-mod shared;
 mod stream;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -36,8 +37,8 @@ use crate::wire::Cluster;
 use aborts::AbortUnderWay;
 pub use aborts::finish_aborts;
 use engine::{Engine, panicked};
+use handover::{Command, Handover, Queued, State};
 use settings::Settings;
-use shared::{Command, Queued, Shared, State};
 
 /// What a producer is to be.
 #[derive(Clone)]
@@ -79,7 +80,7 @@ pub enum Sent {
 
 /// A producer of one topic.
 pub struct Producer {
-    shared: Arc<Shared>,
+    shared: Arc<Handover>,
     settings: Arc<Settings>,
     compressor: Compressor,
     /// Compressed bytes go here, and the batch's former memory stays.
@@ -98,7 +99,7 @@ impl Producer {
             Some(_) => Some(Transactions::new(config.clone())?),
             None => None,
         };
-        let shared = Arc::new(Shared::new(options.waker));
+        let shared = Arc::new(Handover::new(options.waker));
         let cluster = Cluster::new(config.clone())?;
         let (watched, of_engine) = (shared.clone(), (shared.clone(), settings.clone()));
         runtime::handle()?.spawn(async move {

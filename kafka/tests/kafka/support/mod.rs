@@ -1,5 +1,6 @@
 //! What the scenarios share: the broker, producers and consumers that wait for a condition with a deadline.
 
+pub mod fake;
 pub mod topics;
 
 use std::sync::Arc;

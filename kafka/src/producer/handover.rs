@@ -1,4 +1,4 @@
-//! What a producer and its engine share: batches on their way from the one to the other, events on their way back.
+//! Between a producer and its engine: batches on their way from the one to the other, events on their way back.
 //!
 //! Owns: the one lock between a slot's thread and the I/O threads, held for a few instructions; the bound on memory.
 
@@ -18,7 +18,7 @@ use crate::record_batch::Batch;
 /// Memory of so many batches is kept for those that follow.
 const SPARES_MAX: usize = 8;
 
-pub(super) struct Shared {
+pub(super) struct Handover {
     state: Mutex<State>,
     /// There is something for the engine.
     pub(super) work: Notify,
@@ -60,7 +60,7 @@ pub(super) struct Queued {
     pub(super) since: Instant,
 }
 
-impl Shared {
+impl Handover {
     pub(super) fn new(waker: Waker) -> Self {
         Self { state: Mutex::default(), work: Notify::new(), closed: Arc::default(), waker }
     }
