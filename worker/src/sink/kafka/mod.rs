@@ -33,9 +33,10 @@ use crate::source::kafka::connection::ConnectionError;
 
 /// Rows that wait for the producer: past it the task takes no more input.
 const BACKLOG_BYTES_MAX: usize = 16 << 20;
-/// Encoded records are handed to the producer when so many bytes are there, or nothing more comes. More at once makes
-/// fewer and larger requests, and later ones.
+/// Encoded records are handed to the producer when so many bytes, or so many records, are there, or nothing more comes.
+/// More at once makes fewer and larger requests, and later ones.
 const HAND_OVER_BYTES: usize = 512 << 10;
+const HAND_OVER_RECORDS: usize = 8_192;
 /// Encoded records that wait because the producer has enough to do: past it nothing more is encoded.
 const ENCODED_BYTES_MAX: usize = 4 << 20;
 
@@ -163,7 +164,7 @@ impl KafkaSinkTask {
     }
 
     fn should_hand_over(&self) -> bool {
-        self.hurried || self.encoded_bytes() >= HAND_OVER_BYTES
+        self.hurried || self.buffered_records >= HAND_OVER_RECORDS || self.encoded_bytes() >= HAND_OVER_BYTES
     }
 
     fn encoded_bytes(&self) -> usize {
@@ -187,6 +188,11 @@ impl KafkaSinkTask {
         if self.pace.allows(Instant::now(), acknowledged, under_way) {
             return true;
         }
+        // What is waited for must be on its way.
+        self.hurried = true;
+        self.target.hurry();
+        let pumped = self.pump();
+        self.keep_failure(pumped);
         self.target.wake_for_room();
         false
     }
