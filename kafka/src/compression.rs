@@ -21,7 +21,7 @@ const ZSTD_LEVEL: i32 = 3;
 pub(crate) enum Compressor {
     None,
     Gzip { level: u32 },
-    Snappy(snap::raw::Encoder),
+    Snappy(Box<snap::raw::Encoder>),
     Lz4,
     Zstd(zstd::bulk::Compressor<'static>),
 }
@@ -33,7 +33,7 @@ impl Compressor {
         Ok(match name {
             "none" => Self::None,
             "gzip" => Self::Gzip { level: level.and_then(|l| u32::try_from(l).ok()).unwrap_or(GZIP_LEVEL).min(9) },
-            "snappy" => Self::Snappy(snap::raw::Encoder::new()),
+            "snappy" => Self::Snappy(Box::new(snap::raw::Encoder::new())),
             "lz4" => Self::Lz4,
             "zstd" => {
                 let level = level.unwrap_or(ZSTD_LEVEL);

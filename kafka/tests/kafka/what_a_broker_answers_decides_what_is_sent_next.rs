@@ -133,7 +133,7 @@ fn order_holds_and_nothing_is_lost_or_doubled_whatever_is_cut_or_refused() {
                 Reply::Cut
             }
             2 => Reply::codes(arrived.iter().map(|_| 6)),
-            3 => Reply::codes(arrived.iter().map(|a| if next(&mut state) % 2 == 0 { append(a) } else { 19 })),
+            3 => Reply::codes(arrived.iter().map(|a| if next(&mut state).is_multiple_of(2) { append(a) } else { 19 })),
             _ => Reply::codes(arrived.iter().map(append)),
         }
     });
@@ -169,7 +169,7 @@ fn a_batch_grows_while_another_waits_and_memory_has_a_bound() {
     config.settings.insert("buffer.memory".to_owned(), "10000".to_owned());
     let mut producer = TestProducer::open(&config, "t", None, 60_000);
     let mut buffer = RecordBuffer::new(1_000);
-    let mut append = |buffer: &mut RecordBuffer, bytes| buffer.append(None, |out| out.resize(out.len() + bytes, b'x'));
+    let append = |buffer: &mut RecordBuffer, bytes| buffer.append(None, |out| out.resize(out.len() + bytes, b'x'));
     append(&mut buffer, 10);
     assert_eq!(producer.producer.send(0, &mut buffer).unwrap(), Sent::All);
     while log.lock().unwrap().is_empty() {
