@@ -25,6 +25,7 @@ use crate::wire::{Cluster, Opened};
 
 /// How often time-outs are looked at while something is under way.
 const TIMEOUT_TICK: Duration = Duration::from_secs(1);
+const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// A broker that just started knows no topic; all of them for so long do not forget one.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -88,8 +89,7 @@ pub(super) struct Engine {
     pub(super) identity: Option<ProducerIdentity>,
     pub(super) identity_wanted: bool,
     command: Option<Command>,
-    /// Since the brokers did not do what was asked; told once.
-    outage: bool,
+    trouble_told: Option<Instant>,
     pub(super) last_reason: Option<String>,
     failed: bool,
     wake_at: Option<Instant>,
@@ -124,7 +124,7 @@ impl Engine {
             partitions_to_add: Vec::new(),
             identity: None,
             command: None,
-            outage: false,
+            trouble_told: None,
             last_reason: None,
             failed: false,
             wake_at: None,
@@ -250,19 +250,17 @@ impl Engine {
         }
     }
 
-    /// What is known about an outage is told once.
+    /// Told once a minute at most: while one broker is away, others go on answering.
     pub(super) fn trouble(&mut self, reason: &str) {
         self.last_reason = Some(reason.to_owned());
-        if !std::mem::replace(&mut self.outage, true) {
+        if self.trouble_told.is_none_or(|at| at.elapsed() > TROUBLE_TOLD_EVERY) {
+            self.trouble_told = Some(Instant::now());
             tracing::warn!(topic = %self.settings.topic, "failed to write: {reason}; trying again");
         }
     }
 
     pub(super) fn trouble_is_over(&mut self) {
-        if std::mem::take(&mut self.outage) {
-            self.last_reason = None;
-            tracing::info!(topic = %self.settings.topic, "writing again");
-        }
+        self.last_reason = None;
     }
 
     fn ask_cluster(&mut self, now: Instant) {
