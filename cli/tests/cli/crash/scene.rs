@@ -1,6 +1,7 @@
 //! One job of the crash test with its input, its store and its readers, and what may happen to it.
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use super::feeder::Feeder;
@@ -17,6 +18,8 @@ pub const LIMIT: Duration = Duration::from_secs(90);
 /// What a restart may add to a reader's wait, beside the time in which the process starts.
 const READER_WAIT_MAX: Duration = Duration::from_secs(3);
 const START_MAX: Duration = Duration::from_secs(2);
+/// Of a job that gives no output: what is shown of its log.
+const LOG_LINES: usize = 400;
 /// Beside windows, which are few, an aggregate with a key per number.
 const LARGE_STATE: (&str, &str) = (
     "CREATE TABLE each (id BIGINT, n BIGINT, a BIGINT, b STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'blackhole');",
@@ -171,11 +174,31 @@ spec:
 
     /// Waits until more than `before` is visible of both outputs.
     fn wait_beyond(&self, before: [usize; 2], process: &mut Process) {
-        for (output, count) in self.outputs().into_iter().zip(before) {
-            output
-                .watch
-                .wait_beyond(count, || process.ended().map(|s| format!("ended with {s}: {}", process.stderr())));
+        let end = Instant::now() + LIMIT;
+        while self.visible().iter().zip(before).any(|(visible, before)| *visible <= before) {
+            assert!(!self.outputs().iter().any(|o| o.watch.has_failed()), "{}: a reader has failed", self.name);
+            assert!(!self.input.has_failed(), "{}: the feeder has failed", self.name);
+            if let Some(status) = process.ended() {
+                panic!("{}: no output will come: ended with {status}: {}", self.name, process.stderr());
+            }
+            if Instant::now() > end {
+                panic!("{}: no output beyond {before:?} within {LIMIT:?}\n{}", self.name, self.state(process));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
         }
+    }
+
+    /// Everything that tells why no output comes: how far input, job, outputs and readers are.
+    fn state(&self, process: &Process) -> String {
+        let mut text = format!("input: {}; ends {:?}\n", self.input.state(), self.broker.ends(&self.input.topic));
+        for Output { topic, watch } in self.outputs() {
+            let (count, offsets, ends) = (watch.count(), watch.offsets(), self.broker.ends(topic));
+            let _ =
+                writeln!(text, "{topic}: {count} visible, last offsets {offsets:?}; ends (committed, all) {ends:?}");
+        }
+        let log = process.stderr();
+        let lines: Vec<_> = log.lines().collect();
+        text + "the log's end:\n" + &lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
     /// Kills the process this long after its outputs became visible, so that every cycle makes progress.
@@ -201,9 +224,13 @@ spec:
             cluster.kill(leader);
             killed.push(leader);
             // The two that are left go on.
+            let gone = Instant::now();
             self.wait_beyond(self.visible(), &mut process);
+            let without = gone.elapsed();
             cluster.start(leader);
+            let back = Instant::now();
             self.wait_beyond(self.visible(), &mut process);
+            println!("broker {leader}: output {without:?} after its end, {:?} after its return", back.elapsed());
         }
         process.kill();
         killed

@@ -1,11 +1,10 @@
 //! The readers of the crash test: they see what is committed, from the first moment to the last.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::scene::LIMIT;
 use crate::support::kafka::CommittedReader;
-use crate::support::wait_for;
 
 /// A record that no job wrote.
 pub const MARKER: &str = "{\"marker\":true}";
@@ -17,26 +16,30 @@ pub fn without_markers(reader: &CommittedReader) -> Vec<serde_json::Value> {
 /// A thread that reads one topic as its records become visible.
 pub struct Watch {
     count: Arc<AtomicUsize>,
+    /// By partition: the last record's offset.
+    offsets: Arc<Mutex<BTreeMap<i32, i64>>>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<CommittedReader>>,
 }
 
 impl Watch {
     pub fn start(mut reader: CommittedReader) -> Self {
-        let (count, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (seen, stop) = (Arc::clone(&count), Arc::clone(&end));
+        let (count, end) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let offsets = Arc::<Mutex<BTreeMap<i32, i64>>>::default();
+        let (seen, last, stop) = (Arc::clone(&count), Arc::clone(&offsets), Arc::clone(&end));
         let thread = std::thread::spawn(move || {
             let mut read = 0;
             while !stop.load(Ordering::Relaxed) {
                 reader.poll();
                 let new = reader.seen[read..].iter().filter(|s| s.value.as_deref() != Some(MARKER)).count();
+                last.lock().unwrap().extend(reader.seen[read..].iter().map(|s| (s.partition, s.offset)));
                 read = reader.seen.len();
                 seen.fetch_add(new, Ordering::Relaxed);
             }
             while reader.poll() > 0 {}
             reader
         });
-        Self { count, end, thread: Some(thread) }
+        Self { count, offsets, end, thread: Some(thread) }
     }
 
     /// Visible records that are not markers.
@@ -44,15 +47,13 @@ impl Watch {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits for a record beyond the first `count`; `broken` tells why it will not come.
-    pub fn wait_beyond(&self, count: usize, mut broken: impl FnMut() -> Option<String>) {
-        wait_for("visible output", LIMIT, || {
-            if let Some(reason) = broken() {
-                panic!("no output will come: {reason}");
-            }
-            assert!(!self.thread.as_ref().is_some_and(|thread| thread.is_finished()), "the reader has failed");
-            (self.count() > count).then_some(())
-        });
+    /// By partition: the offset of the last record that became visible.
+    pub fn offsets(&self) -> BTreeMap<i32, i64> {
+        self.offsets.lock().unwrap().clone()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.is_finished())
     }
 
     pub fn stop(&mut self) -> CommittedReader {

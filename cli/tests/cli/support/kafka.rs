@@ -97,16 +97,22 @@ impl Broker {
         metadata.topics()[0].partitions()[0].leader()
     }
 
-    /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
-    pub fn pending_partitions(&self, topic: &str) -> usize {
+    /// By partition: where the topic ends for a reader of what is committed, and for one of everything.
+    pub fn ends(&self, topic: &str) -> Vec<(i64, i64)> {
         let ends = |isolation: &str| -> Vec<i64> {
             let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
             let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
             let partitions = metadata.topics()[0].partitions().iter();
             partitions.map(|p| consumer.fetch_watermarks(topic, p.id(), TIMEOUT).unwrap().1).collect()
         };
-        let (committed, all) = (ends("read_committed"), ends("read_uncommitted"));
-        committed.iter().zip(&all).filter(|(committed, all)| committed < all).count()
+        // In this order: what becomes committed meanwhile does not look pending the other way round.
+        let committed = ends("read_committed");
+        committed.into_iter().zip(ends("read_uncommitted")).collect()
+    }
+
+    /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
+    pub fn pending_partitions(&self, topic: &str) -> usize {
+        self.ends(topic).iter().filter(|(committed, all)| committed < all).count()
     }
 
     /// A reader that sees only what is committed.
@@ -138,7 +144,9 @@ pub struct TopicProducer {
 impl TopicProducer {
     pub fn send(&self, partition: i32, value: &str) {
         let mut record = BaseRecord::<(), str>::to(&self.topic).partition(partition).payload(value);
-        while let Err((_, unsent)) = self.producer.send(record) {
+        while let Err((error, unsent)) = self.producer.send(record) {
+            let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            assert_eq!(error, full, "{:?}", self.state());
             self.producer.poll(Duration::from_millis(10));
             record = unsent;
         }
@@ -147,6 +155,12 @@ impl TopicProducer {
 
     pub fn flush(&self) {
         self.producer.flush(TIMEOUT).unwrap();
+    }
+
+    /// Records that the brokers have not acknowledged, and why nothing more will be, if that is so.
+    pub fn state(&self) -> (i32, Option<String>) {
+        let fatal = self.producer.client().fatal_error();
+        (self.producer.in_flight_count(), fatal.map(|(code, reason)| format!("{code}: {reason}")))
     }
 }
 

@@ -60,6 +60,10 @@ pub fn binary() -> Command {
     for name in ["MILLSTREAM_LOG", "MILLSTREAM_FAULT", "MILLSTREAM_FAULT_HITS"] {
         command.env_remove(name);
     }
+    // To find out why a test fails.
+    if let Some(level) = std::env::var_os("MILLSTREAM_TEST_LOG") {
+        command.env("MILLSTREAM_LOG", level);
+    }
     command.stdin(Stdio::null());
     command
 }
