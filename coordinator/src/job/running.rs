@@ -1,6 +1,5 @@
 //! The life of epochs while tasks run: trigger, acknowledge, seal, commit; abort; collection.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_api::control::{self, Failure, FailureKind};
@@ -151,8 +150,9 @@ impl Core {
             // The attempt failed meanwhile. The next one restores this manifest and finishes its commits.
             return;
         };
-        let known: BTreeSet<_> = self.uncommitted.values().flatten().collect();
-        let new: Vec<_> = manifest.transactions.iter().filter(|t| !known.contains(t)).cloned().collect();
+        // Only what its snapshots brought: what the manifest carries on may have been committed while it was written, and a
+        // task that has ended reports that once.
+        let new: Vec<_> = checkpoint.snapshots.values().flat_map(|s| &s.transactions).cloned().collect();
         if !new.is_empty() {
             self.uncommitted.insert(manifest.epoch, new);
         }

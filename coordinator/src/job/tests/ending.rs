@@ -87,6 +87,26 @@ fn bounded_input_ends_with_a_checkpoint_whose_commits_are_recorded() {
 }
 
 #[test]
+fn a_commit_that_is_reported_while_the_next_manifest_is_written_is_done() {
+    let mut bench = Bench::running();
+    bench.report(Report::EndOfInput { task: COUNT_TASK });
+    bench.tick(1_000);
+    let splits = manifest(1, vec![]).splits;
+    bench.report(Report::Acknowledged(Box::new(TaskSnapshot { splits, ..snapshot(SOURCE_TASK, 1) })));
+    let count = TaskSnapshot { finished: true, transactions: vec![transaction(1, 0)], ..snapshot(COUNT_TASK, 1) };
+    bench.report(Report::Acknowledged(Box::new(count)));
+    assert_eq!(bench.won(), ["sealed 1"]);
+    assert_eq!(bench.report(Report::EndOfInput { task: SOURCE_TASK }), ["trigger 2"]);
+    let splits = manifest(2, vec![]).splits;
+    let source = TaskSnapshot { finished: true, splits, ..snapshot(SOURCE_TASK, 2) };
+    let commands = bench.report(Report::Acknowledged(Box::new(source)));
+    assert_eq!(commands, ["put 3: manifest 2, transactions of [1], committed Some(0)"]);
+    assert!(bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) }).is_empty());
+    let commands = bench.won();
+    assert_eq!(commands.last().map(String::as_str), Some("put 4: stopped Finished, committed Some(2)"), "{commands:?}");
+}
+
+#[test]
 fn a_deterministic_failure_does_not_restart() {
     for kind in [FailureKind::UserData, FailureKind::User, FailureKind::Corrupt] {
         let mut bench = Bench::running();
