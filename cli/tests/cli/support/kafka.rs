@@ -93,17 +93,19 @@ impl Broker {
     /// The broker that leads the topic's first partition.
     pub fn leader(&self, topic: &str) -> i32 {
         let consumer: BaseConsumer = self.config().create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
-        metadata.topics()[0].partitions()[0].leader()
+        super::wait_for("a leader", TIMEOUT, || {
+            let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
+            let leader = metadata.topics().first()?.partitions().first()?.leader();
+            (leader >= 0).then_some(leader)
+        })
     }
 
     /// By partition: where the topic ends for a reader of what is committed, and for one of everything.
     pub fn ends(&self, topic: &str) -> Vec<(i64, i64)> {
         let ends = |isolation: &str| -> Vec<i64> {
             let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
-            let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
-            let partitions = metadata.topics()[0].partitions().iter();
-            partitions.map(|p| consumer.fetch_watermarks(topic, p.id(), TIMEOUT).unwrap().1).collect()
+            let ids = partitions(&consumer, topic).into_iter();
+            ids.map(|id| consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap().1).collect()
         };
         // In this order: what becomes committed meanwhile does not look pending the other way round.
         let committed = ends("read_committed");
@@ -125,14 +127,23 @@ impl Broker {
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "20");
         let consumer: BaseConsumer = config.create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
         let mut assignment = TopicPartitionList::new();
-        for partition in metadata.topics()[0].partitions() {
-            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+        for partition in partitions(&consumer, topic) {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&assignment).unwrap();
         CommittedReader { consumer, seen: Vec::new() }
     }
+}
+
+/// The topic's partitions. Not every broker knows a topic as soon as one does: from one that lags behind, or has just
+/// started, none at all would come, and a reader of none waits for ever.
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    super::wait_for("the topic's partitions", TIMEOUT, || {
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).ok()?;
+        let ids: Vec<_> = metadata.topics().first()?.partitions().iter().map(|p| p.id()).collect();
+        (!ids.is_empty()).then_some(ids)
+    })
 }
 
 /// Writes records to chosen partitions.
