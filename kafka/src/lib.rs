@@ -24,7 +24,7 @@ pub use config::{ClientCertificate, ClientConfig, Pem, Sasl, SaslMechanism, Secu
 pub use consumer::{Consumer, Record, Taken};
 pub use error::{ErrorKind, KafkaError};
 pub use partitioner::partition_of_key;
-pub use producer::{Producer, ProducerEvent, ProducerOptions, Sent, finish_aborts};
+pub use producer::{Producer, ProducerEvent, ProducerOptions, Sent, Throttle, finish_aborts};
 pub use record_buffer::RecordBuffer;
 pub use transactions::{
     Ending, ProducerIdentity, StoredTransaction, TransactionDescription, TransactionOutcome, TransactionState,

@@ -357,6 +357,7 @@ impl Engine {
                 }
                 _ => return,
             }
+            tracing::trace!("obeyed {:?}", self.command);
             self.command = None;
         }
     }

@@ -114,13 +114,14 @@ mod tests {
     use super::*;
     use crate::config::ClientConfig;
     use crate::error::ErrorKind;
-    use crate::producer::ProducerOptions;
+    use crate::producer::{ProducerOptions, Throttle};
 
     fn judged(transactional: bool, code: i16) -> Verdict {
         let options = ProducerOptions {
             topic: "t".to_owned(),
             transactional_id: transactional.then(|| "id".to_owned()),
             transaction_timeout_ms: 60_000,
+            throttle: Throttle::default(),
             waker: Arc::new(|| {}),
         };
         judge(&Settings::read(&ClientConfig::default(), &options).unwrap(), code, None, 99)

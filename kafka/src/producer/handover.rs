@@ -28,6 +28,7 @@ pub(super) struct Handover {
 }
 
 /// What the owner asks for.
+#[derive(Debug)]
 pub(super) enum Command {
     Flush,
     Commit,

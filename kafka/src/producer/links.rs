@@ -56,7 +56,7 @@ struct Link {
     requests: VecDeque<Request>,
     correlation_id: i32,
     failures: u32,
-    /// The broker asked for this pause, or refused.
+    /// The broker refused, or went away.
     not_before: Option<Instant>,
 }
 
@@ -107,7 +107,7 @@ impl Links {
     /// Whether the link takes a request; opens it where it is closed.
     pub(super) fn room(&mut self, node: i32, address: Option<&String>, now: Instant) -> Room {
         let link = self.by_node.entry(node).or_default();
-        match (&link.state, link.not_before) {
+        match (&link.state, link.not_before.max(self.settings.throttle.until(node))) {
             (State::Opening, _) => Room::Later,
             (_, Some(at)) if at > now => Room::At(at),
             (State::Open { .. }, _) if link.requests.len() < self.settings.requests_in_flight => Room::Yes,
@@ -197,7 +197,7 @@ impl Links {
             }
             if answer.throttle_ms > 0 {
                 // It answers nothing until then, and what is sent meanwhile would only wait.
-                link.not_before = Some(now + Duration::from_millis(answer.throttle_ms));
+                self.settings.throttle.note(node, now + Duration::from_millis(answer.throttle_ms));
             }
             partitions = Some(answer.partitions);
         }
@@ -206,7 +206,7 @@ impl Links {
         // The broker works on one request at a time: the time of the next one begins with this answer, or when the
         // broker listens again.
         if let Some(next) = link.requests.front_mut() {
-            next.since = link.not_before.map_or(now, |at| at.max(now));
+            next.since = self.settings.throttle.until(node).map_or(now, |at| at.max(now));
         }
         Ok(Some(Answered { batches, partitions }))
     }

@@ -21,6 +21,7 @@ mod request;
 mod runtime;
 mod settings;
 mod stream;
+mod throttle;
 mod transaction;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use aborts::finish_aborts;
 use engine::{Engine, panicked};
 use handover::{Command, Handover, Queued, State};
 use settings::Settings;
+pub use throttle::Throttle;
 
 /// What a producer is to be.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub struct ProducerOptions {
     pub transactional_id: Option<String>,
     /// After this time the broker aborts an open transaction.
     pub transaction_timeout_ms: u32,
+    /// Shared with the other producers of the same client id.
+    pub throttle: Throttle,
     /// Called when there is an event to poll.
     pub waker: Waker,
 }

@@ -88,6 +88,7 @@ fn identity(cluster: &mut Cluster) -> Result<ProducerIdentity, KafkaError> {
 }
 
 /// About the transaction of one id.
+#[derive(Debug)]
 pub(super) enum CoordinatorQuestion {
     Initialise,
     Add { partitions: Vec<i32> },
@@ -95,6 +96,7 @@ pub(super) enum CoordinatorQuestion {
     Commit,
 }
 
+#[derive(Debug)]
 pub(super) enum CoordinatorAnswer {
     Initialised(ProducerIdentity),
     Added { partitions: Vec<i32> },

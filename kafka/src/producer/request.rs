@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::compression::Compressor;
     use crate::config::ClientConfig;
-    use crate::producer::ProducerOptions;
+    use crate::producer::{ProducerOptions, Throttle};
 
     fn batch(value: &str) -> Arc<Batch> {
         let mut batch = Batch::default();
@@ -212,6 +212,7 @@ mod tests {
                 topic: "topic".to_owned(),
                 transactional_id: id.clone(),
                 transaction_timeout_ms: 60_000,
+                throttle: Throttle::default(),
                 waker: Arc::new(|| {}),
             };
             let settings = Settings::read(&config, &options).unwrap();

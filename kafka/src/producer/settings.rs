@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::ProducerOptions;
+use super::throttle::Throttle;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
 use crate::record_buffer::BATCH_BYTES_MAX;
@@ -61,6 +62,7 @@ pub(super) struct Settings {
     pub(super) compression: String,
     pub(super) compression_level: Option<i32>,
     pub(super) client_id: String,
+    pub(super) throttle: Throttle,
     pub(super) brokers: String,
 }
 
@@ -123,6 +125,7 @@ impl Settings {
             compression: given.text("compression.type", "none"),
             compression_level: given.optional("compression.level")?,
             client_id: config.client_id.clone(),
+            throttle: options.throttle.clone(),
             brokers: config.bootstrap_servers.clone(),
         };
         given.nothing_left()?;
@@ -195,6 +198,7 @@ mod tests {
             topic: "t".to_owned(),
             transactional_id: transactional.then(|| "id".to_owned()),
             transaction_timeout_ms: 60_000,
+            throttle: Throttle::default(),
             waker: Arc::new(|| {}),
         };
         Settings::read(&ClientConfig { settings, ..ClientConfig::default() }, &options)

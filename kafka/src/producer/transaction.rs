@@ -21,6 +21,7 @@ impl Engine {
     /// To be called when no question is under way.
     pub(super) fn ask_coordinator(&mut self, question: CoordinatorQuestion) {
         let Some(mut coordinator) = self.coordinator.take() else { return };
+        tracing::trace!(id = self.settings.transactional_id, "asks: {question:?}");
         coordinator.cancel_by(Some(self.shared.closed.clone()));
         let (settings, tell, transaction) = (self.settings.clone(), self.tell.clone(), self.transaction());
         let asking = blocking(move || {
@@ -40,6 +41,7 @@ impl Engine {
     }
 
     pub(super) fn coordinator_answered(&mut self, answer: CoordinatorAnswer) -> Result<(), KafkaError> {
+        tracing::trace!(id = self.settings.transactional_id, "learns: {answer:?}");
         match answer {
             CoordinatorAnswer::Initialised(identity) => {
                 self.identified(identity);

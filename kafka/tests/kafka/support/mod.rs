@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_kafka::{
     ClientConfig, Consumer, KafkaError, Producer, ProducerEvent, ProducerIdentity, ProducerOptions, RecordBuffer, Sent,
-    Waker,
+    Throttle, Waker,
 };
 
 /// Longer than anything here takes on a loaded machine.
@@ -57,6 +57,7 @@ impl TestProducer {
             topic: topic.to_owned(),
             transactional_id: transactional_id.map(str::to_owned),
             transaction_timeout_ms: timeout_ms,
+            throttle: Throttle::default(),
             waker,
         };
         let producer = Producer::open(config, options).expect("a producer");

@@ -9,6 +9,7 @@
 mod encode;
 mod pace;
 mod pool;
+mod quota;
 pub mod recovery;
 mod target;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use arrow_array::RecordBatch;
 use millstream_api::graph::{KafkaSink, SinkTransform, UpsertKafkaSink};
 use millstream_api::ids::{Epoch, TransformUid};
 use millstream_api::log::{PreparedTransaction, TransactionalIds};
-use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer};
+use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer, Throttle};
 
 use self::encode::Encoder;
 use self::pace::Pace;
@@ -51,6 +52,7 @@ pub struct KafkaSinkTask {
     backlog_rows: usize,
     rows_taken: u64,
     pace: Pace,
+    throttle: Throttle,
     target: Target,
     /// What is encoded should go out at once: nothing more comes right now.
     hurried: bool,
@@ -109,6 +111,7 @@ impl KafkaSinkTask {
             backlog_rows: 0,
             rows_taken: 0,
             pace: Pace::new(Instant::now()),
+            throttle: setup.throttle(),
             target: setup.start()?,
             hurried: false,
             ended: None,
@@ -185,7 +188,7 @@ impl KafkaSinkTask {
     fn keeps_pace(&mut self) -> bool {
         let under_way = self.backlog_rows + self.buffered_records + self.target.unacknowledged();
         let acknowledged = self.rows_taken.saturating_sub(under_way as u64);
-        if self.pace.allows(Instant::now(), acknowledged, under_way) {
+        if self.pace.allows(Instant::now(), acknowledged, under_way, self.throttle.latest()) {
             return true;
         }
         // What is waited for must be on its way.

@@ -7,7 +7,9 @@
 
 use millstream_api::ids::Epoch;
 use millstream_api::log::PreparedTransaction;
-use millstream_kafka::{ClientConfig, KafkaError, Producer, ProducerEvent, ProducerIdentity, ProducerOptions};
+use millstream_kafka::{
+    ClientConfig, KafkaError, Producer, ProducerEvent, ProducerIdentity, ProducerOptions, Throttle,
+};
 
 use crate::source::SlotWaker;
 
@@ -21,6 +23,7 @@ pub(super) struct PoolConfig {
     /// `<prefix>-<job uid>-<sink uid>-<index>`; a producer adds its number.
     pub(super) id_prefix: String,
     pub(super) transaction_timeout_ms: u32,
+    pub(super) throttle: Throttle,
     /// At least `STARTED`.
     pub(super) size: usize,
     pub(super) waker: SlotWaker,
@@ -105,6 +108,7 @@ impl Pool {
             topic: self.config.topic.clone(),
             transactional_id: Some(id.clone()),
             transaction_timeout_ms: self.config.transaction_timeout_ms,
+            throttle: self.config.throttle.clone(),
             waker: self.config.waker.clone(),
         };
         let producer = Producer::open(&self.config.client, options)?;

@@ -8,7 +8,7 @@ use millstream_api::graph::kafka_properties::KafkaClient;
 use millstream_api::ids::Epoch;
 use millstream_api::log::{PreparedTransaction, TransactionalIds};
 use millstream_kafka::{
-    Admin, ClientConfig, Deadline, KafkaError, Producer, ProducerEvent, ProducerOptions, RecordBuffer, Sent,
+    Admin, ClientConfig, Deadline, KafkaError, Producer, ProducerEvent, ProducerOptions, RecordBuffer, Sent, Throttle,
 };
 
 use super::pool::{Advanced, Listed, Pool, PoolConfig};
@@ -32,6 +32,7 @@ pub(super) struct Setup {
     partitions: u32,
     batch_bytes_max: usize,
     waker: SlotWaker,
+    throttle: Throttle,
     transactions: Option<TransactionSetup>,
 }
 
@@ -71,7 +72,8 @@ impl Setup {
         };
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
         let (topic, waker) = (topic.clone(), context.waker.clone());
-        Ok(Self { config, topic, partitions, batch_bytes_max, waker, transactions })
+        let throttle = Throttle::default();
+        Ok(Self { config, topic, partitions, batch_bytes_max, waker, throttle, transactions })
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -90,6 +92,11 @@ impl Setup {
         (0..self.partitions).map(|_| RecordBuffer::new(self.batch_bytes_max)).collect()
     }
 
+    /// What the producers will know of brokers that do not listen.
+    pub(super) fn throttle(&self) -> Throttle {
+        self.throttle.clone()
+    }
+
     pub(super) fn transactional_ids(&self) -> Option<TransactionalIds> {
         self.transactions.as_ref().map(|t| t.ids.clone())
     }
@@ -101,6 +108,7 @@ impl Setup {
                 topic: self.topic,
                 transactional_id: None,
                 transaction_timeout_ms: TRANSACTION_TIMEOUT_MS,
+                throttle: self.throttle,
                 waker: self.waker,
             };
             let producer = Producer::open(&self.config, options)?;
@@ -111,6 +119,7 @@ impl Setup {
             topic: self.topic,
             id_prefix: format!("{}-{index}", ids.prefix),
             transaction_timeout_ms: timeout_ms,
+            throttle: self.throttle,
             size: ids.pool as usize,
             waker: self.waker,
         })?;
