@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::engine::Engine;
+use super::engine::{Engine, UNKNOWN_PATIENCE};
 use super::failure::{Verdict, judge, timed_out};
 use super::handover::State;
 use super::links::{Answered, Room, Sending};
@@ -21,6 +21,8 @@ use crate::transactions::ProducerIdentity;
 #[derive(Default)]
 pub(super) struct Partition {
     leader: Option<i32>,
+    /// Since when the cluster's answers do not hold it.
+    unknown_since: Option<Instant>,
     /// Of the next record.
     sequence: i32,
     pub(super) in_transaction: bool,
@@ -92,8 +94,7 @@ impl Engine {
             return Ok(None);
         }
         if !self.table.leaders.is_empty() && !self.table.leaders.contains_key(&(at as i32)) {
-            let topic = self.settings.topic.clone();
-            return Err(KafkaError::UnknownPartition { topic, partition: at as i32 });
+            return self.missing(at, now).map(|()| None);
         }
         let Some(node) = partition.leader else {
             self.leaders_wanted = true;
@@ -106,6 +107,16 @@ impl Engine {
             Room::Unknown => self.leaders_wanted = true,
         }
         Ok(None)
+    }
+
+    /// The cluster does not know the partition: it is asked again, for a while.
+    fn missing(&mut self, at: usize, now: Instant) -> Result<(), KafkaError> {
+        self.leaders_wanted = true;
+        let since = *self.partitions[at].unknown_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < UNKNOWN_PATIENCE {
+            return Ok(());
+        }
+        Err(KafkaError::UnknownPartition { topic: self.settings.topic.clone(), partition: at as i32 })
     }
 
     /// The partition's next batch joins the request to this node, unless that is large enough.
@@ -225,6 +236,7 @@ impl Engine {
         }
         for (at, partition) in (0i32..).zip(&mut self.partitions) {
             partition.leader = table.leaders.get(&at).copied().flatten();
+            partition.unknown_since.take_if(|_| table.leaders.contains_key(&at));
         }
         self.table = table;
     }

@@ -26,8 +26,9 @@ use crate::wire::{Cluster, Opened};
 /// How often time-outs are looked at while something is under way.
 const TIMEOUT_TICK: Duration = Duration::from_secs(1);
 const TROUBLE_TOLD_EVERY: Duration = Duration::from_secs(60);
-/// A broker that just started knows no topic; all of them for so long do not forget one.
-const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(10);
+/// A broker that just started knows no topic, and one that lags behind not what was just added; all of them for so long do
+/// not forget one.
+pub(super) const UNKNOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What wakes an engine. There are as many of them at most as there are questions and requests under way.
 pub(super) enum Input {
@@ -323,7 +324,7 @@ impl Engine {
         }
         if let KafkaError::UnknownTopic { .. } = error {
             let since = *self.topic_unknown_since.get_or_insert(now);
-            if now.saturating_duration_since(since) > UNKNOWN_TOPIC_PATIENCE {
+            if now.saturating_duration_since(since) > UNKNOWN_PATIENCE {
                 return Err(error);
             }
         } else if error.kind() != ErrorKind::Retry {
