@@ -101,20 +101,23 @@ impl Broker {
     }
 
     /// By partition: where the topic ends for a reader of what is committed, and for one of everything.
-    pub fn ends(&self, topic: &str) -> Vec<(i64, i64)> {
-        let ends = |isolation: &str| -> Vec<i64> {
-            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create().unwrap();
+    ///
+    /// # Errors
+    /// A broker that has just become a leader does not know it yet.
+    pub fn ends(&self, topic: &str) -> Result<Vec<(i64, i64)>, KafkaError> {
+        let ends = |isolation: &str| -> Result<Vec<i64>, KafkaError> {
+            let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create()?;
             let ids = partitions(&consumer, topic).into_iter();
-            ids.map(|id| consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap().1).collect()
+            ids.map(|id| Ok(consumer.fetch_watermarks(topic, id, TIMEOUT)?.1)).collect()
         };
         // In this order: what becomes committed meanwhile does not look pending the other way round.
-        let committed = ends("read_committed");
-        committed.into_iter().zip(ends("read_uncommitted")).collect()
+        let committed = ends("read_committed")?;
+        Ok(committed.into_iter().zip(ends("read_uncommitted")?).collect())
     }
 
     /// Partitions in which a transaction is pending: a reader of what is committed stops before the end.
     pub fn pending_partitions(&self, topic: &str) -> usize {
-        self.ends(topic).iter().filter(|(committed, all)| committed < all).count()
+        self.ends(topic).unwrap().iter().filter(|(committed, all)| committed < all).count()
     }
 
     /// A reader that sees only what is committed.
