@@ -8,6 +8,7 @@ use kafka_protocol::protocol::Request;
 
 use super::connection::Connection;
 use super::deadline::Deadline;
+use super::opener::Opener;
 use super::tls;
 use crate::config::ClientConfig;
 use crate::error::{ErrorKind, KafkaError};
@@ -35,6 +36,11 @@ impl Cluster {
         }
         let tls = config.security.tls.as_ref().map(tls::client_config).transpose()?;
         Ok(Self { config, tls, brokers: BTreeMap::new(), connections: HashMap::new() })
+    }
+
+    /// Opens connections like this cluster's.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener::new(self.config.clone(), self.tls.clone())
     }
 
     /// Asks whichever broker answers; one try each.
