@@ -148,7 +148,7 @@ impl Batch {
         self.bytes.truncate(last.begin);
     }
 
-    /// Compresses the records and writes what is known of the header; `scratch` is swapped for the compressed bytes.
+    /// Compresses the records, by way of `scratch`, and writes what is known of the header.
     ///
     /// # Errors
     /// The compressor's, which has no reason to fail.
@@ -162,7 +162,8 @@ impl Batch {
             scratch.clear();
             scratch.resize(HEADER_BYTES, 0);
             compressor.compress(&self.bytes[HEADER_BYTES..], scratch)?;
-            std::mem::swap(&mut self.bytes, scratch);
+            // A batch that waits takes no more memory than its bytes: those are what is counted.
+            self.bytes = scratch.as_slice().into();
         }
         let counted = length(self.bytes.len() - UNCOUNTED_BYTES);
         self.put(field::LENGTH, counted.to_be_bytes());

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::{Engine, UNKNOWN_PATIENCE};
 use super::failure::{Verdict, judge, timed_out};
 use super::handover::State;
-use super::links::{Answered, Room, Sending};
+use super::links::{Answered, LEADER_DOUBTED, Room, Sending};
 use super::questions::LeaderTable;
 use crate::error::KafkaError;
 use crate::record_batch::Stamp;
@@ -30,6 +30,13 @@ pub(super) struct Partition {
     /// What has to be sent again comes before everything else.
     again: Option<Sending>,
     not_before: Option<Instant>,
+}
+
+impl Partition {
+    /// Something was sent, and whether the broker has it or will have it is not known.
+    pub(super) fn outcome_unknown(&self) -> bool {
+        self.under_way || self.again.is_some()
+    }
 }
 
 /// Batches of the next requests by node.
@@ -229,8 +236,8 @@ impl Engine {
         }
     }
 
-    /// Leaders as the cluster has just named them.
-    pub(super) fn lead(&mut self, table: LeaderTable) {
+    /// Leaders as the cluster has just named them. Who does not answer and is not one any more is given up.
+    pub(super) fn lead(&mut self, table: LeaderTable, now: Instant) -> Result<(), KafkaError> {
         if let Some(last) = table.leaders.keys().next_back() {
             self.partition(*last as usize);
         }
@@ -239,6 +246,11 @@ impl Engine {
             partition.unknown_since.take_if(|_| table.leaders.contains_key(&at));
         }
         self.table = table;
+        let leader = |partition: usize| self.partitions.get(partition).and_then(|p| p.leader);
+        let forsaken = self.links.forsaken(now, leader);
+        forsaken.into_iter().try_for_each(|(node, connection)| {
+            self.lose(node, connection, "the broker does not answer, and another one leads the partition", now)
+        })
     }
 
     /// A connection is gone, with an unknown outcome for what was under way on it.
@@ -269,11 +281,13 @@ impl Engine {
             }
         };
         let oldest = self.partitions.iter().enumerate().filter_map(oldest).min();
-        match oldest {
-            Some(since) if now.saturating_duration_since(since) > self.settings.delivery_timeout => {
-                Err(timed_out(&self.settings, self.last_reason.as_deref()))
-            }
-            _ => Ok(()),
+        drop(state);
+        let waited = oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if waited > self.settings.delivery_timeout {
+            return Err(timed_out(&self.settings, self.last_reason.as_deref()));
         }
+        // A broker may hang while it is connected to, too.
+        self.leaders_wanted |= waited > LEADER_DOUBTED || self.links.leaders_are_doubtful(now);
+        Ok(())
     }
 }

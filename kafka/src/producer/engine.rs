@@ -307,8 +307,7 @@ impl Engine {
                 self.topic_unknown_since = None;
                 // A table that is wrong is asked for again soon, but not at once.
                 self.leaders_not_before = Some(now + self.settings.retry_backoff.pause(1));
-                self.lead(table);
-                return Ok(());
+                return self.lead(table, now);
             }
             Ok(ClusterAnswer::Identity(identity)) => {
                 self.identified(identity);
@@ -345,6 +344,9 @@ impl Engine {
             match &self.command {
                 Some(Command::Flush) if free && self.shared.lock().records == 0 => {
                     self.shared.tell(ProducerEvent::Flushed);
+                    if !self.settings.transactional() {
+                        self.shared.lock().drop_spares();
+                    }
                     if in_transaction {
                         self.ask_coordinator(CoordinatorQuestion::Describe);
                     }

@@ -20,6 +20,9 @@ use crate::error::KafkaError;
 use crate::record_batch::Batch;
 use crate::wire::{Deadline, Opened, Opener};
 
+/// A broker that is silent for so long may lead nothing any more: who is cut off learns that last. It is given up as soon
+/// as the others say so, and not only when `request.timeout.ms` is over.
+pub(super) const LEADER_DOUBTED: Duration = Duration::from_secs(2);
 /// For connecting, encryption and authentication together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -229,11 +232,30 @@ impl Links {
 
     /// Connections whose oldest request waits too long.
     pub(super) fn overdue(&self, now: Instant) -> Vec<(i32, u64)> {
-        let overdue = |link: &Link| {
-            let oldest = link.requests.front();
-            oldest.is_some_and(|request| now.saturating_duration_since(request.since) > self.settings.request_timeout)
+        self.waiting(now, self.settings.request_timeout).map(|(node, link)| (node, link.connection)).collect()
+    }
+
+    /// Connections of silent brokers that do not lead all that was sent to them any more.
+    pub(super) fn forsaken(&self, now: Instant, leader: impl Fn(usize) -> Option<i32>) -> Vec<(i32, u64)> {
+        let elsewhere = |node: i32, link: &Link| {
+            let mut batches = link.requests.iter().flat_map(|request| &request.batches);
+            batches.any(|sending| leader(sending.partition).is_some_and(|leader| leader != node))
         };
-        self.by_node.iter().filter(|(_, link)| overdue(link)).map(|(node, link)| (*node, link.connection)).collect()
+        let waiting = self.waiting(now, LEADER_DOUBTED).filter(|(node, link)| elsewhere(*node, link));
+        waiting.map(|(node, link)| (node, link.connection)).collect()
+    }
+
+    pub(super) fn leaders_are_doubtful(&self, now: Instant) -> bool {
+        self.waiting(now, LEADER_DOUBTED).next().is_some()
+    }
+
+    /// Links whose oldest request waits longer than this.
+    fn waiting(&self, now: Instant, longer_than: Duration) -> impl Iterator<Item = (i32, &Link)> {
+        let waits = move |link: &Link| {
+            let oldest = link.requests.front();
+            oldest.is_some_and(|request| now.saturating_duration_since(request.since) > longer_than)
+        };
+        self.by_node.iter().filter(move |(_, link)| waits(link)).map(|(node, link)| (*node, link))
     }
 
     pub(super) fn nothing_under_way(&self) -> bool {

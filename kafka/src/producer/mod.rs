@@ -87,7 +87,7 @@ pub struct Producer {
     shared: Arc<Handover>,
     settings: Arc<Settings>,
     compressor: Compressor,
-    /// Compressed bytes go here, and the batch's former memory stays.
+    /// For compressing.
     scratch: Vec<u8>,
     /// By partition: since when a batch lingers that is not full.
     lingering: Vec<Option<Instant>>,

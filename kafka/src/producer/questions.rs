@@ -20,8 +20,8 @@ use crate::wire::{Cluster, Deadline, text};
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// For asking who we are, after a flush that the same broker just acknowledged.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(30);
-/// For one look at the leaders; the next one follows.
-const LEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// For one look at the leaders, so that a second broker is asked where the first one hangs; the next one follows.
+const LEADERS_TIMEOUT: Duration = Duration::from_secs(20);
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ProducerEvent;
 use super::aborts::AbortUnderWay;
+use super::dispatch::Partition;
 use super::engine::{Engine, Input};
 use super::failure::fenced;
 use super::questions::{CoordinatorAnswer, CoordinatorQuestion};
@@ -86,7 +87,8 @@ impl Engine {
     }
 
     /// Ends the open transaction. What is queued goes nowhere; what is on its way must arrive before, or the broker
-    /// would take it for the beginning of another transaction.
+    /// would take it for the beginning of another transaction. Where that is not known, whoever takes the id over ends
+    /// it, or its time-out does: both raise the epoch, so that what comes late is refused.
     pub(super) async fn abort(mut self, _under_way: AbortUnderWay) {
         let deadline = Deadline::after(ABORT_TIMEOUT);
         while !self.links.nothing_under_way() || self.coordinator.is_none() {
@@ -96,6 +98,10 @@ impl Engine {
             }
         }
         if self.identity.is_none() || !self.partitions.iter().any(|p| p.in_transaction) {
+            return;
+        }
+        if self.partitions.iter().any(Partition::outcome_unknown) {
+            tracing::debug!("an unfinished transaction is left to its time-out: not all that was sent is answered");
             return;
         }
         let transaction = self.transaction();

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kafka_protocol::records::{Record, RecordBatchDecoder};
-use millstream_kafka::{ClientConfig, ErrorKind, RecordBuffer, Sent};
+use millstream_kafka::{Admin, ClientConfig, Deadline, ErrorKind, RecordBuffer, Sent};
 
 use crate::support::fake::{Arrived, FakeBroker, Reply};
 use crate::support::{TestProducer, config};
@@ -152,6 +152,46 @@ fn order_holds_and_nothing_is_lost_or_doubled_whatever_is_cut_or_refused() {
     let partitions = partitions.lock().unwrap();
     let written: BTreeMap<_, _> = partitions.iter().map(|(at, p)| (*at, p.values.clone())).collect();
     assert_eq!(written, expected);
+}
+
+#[test]
+fn a_leader_that_hangs_is_left_when_another_one_leads() {
+    let log = Log::default();
+    let arrivals = log.clone();
+    let (hangs, hung) = std::sync::mpsc::channel();
+    let broker = FakeBroker::start_nodes(2, 1, move |arrived| {
+        let mut arrivals = arrivals.lock().unwrap();
+        arrivals.extend_from_slice(arrived);
+        if arrivals.len() > 1 {
+            return Reply::codes([0]);
+        }
+        hangs.send(()).unwrap();
+        Reply::Silence
+    });
+    let mut config = impatient(&broker);
+    // The limit of an answer's time alone would end the batch.
+    config.settings.insert("delivery.timeout.ms".to_owned(), "20000".to_owned());
+    let mut producer = TestProducer::open(&config, "t", None, 60_000);
+    producer.send(0, &[(None, Some("once"))]).unwrap();
+    hung.recv().unwrap();
+    broker.lead(2);
+    producer.flush().unwrap();
+    let log = log.lock().unwrap();
+    assert_eq!(log.len(), 2);
+    assert_eq!(log[0].bytes, log[1].bytes);
+}
+
+#[test]
+fn a_broker_that_hangs_is_asked_last() {
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broker = FakeBroker::start(1, |_| Reply::codes([0]));
+    let mut config = config(&broker.address);
+    config.bootstrap_servers = format!("{},{}", hanging.local_addr().unwrap(), broker.address);
+    let mut admin = Admin::new(config).unwrap();
+    let mut ask = |patience| admin.topics(&["t".to_owned()], Deadline::after(patience));
+    let error = ask(Duration::from_millis(200)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+    assert_eq!(ask(Duration::from_secs(60)).unwrap()[0].leaders.len(), 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -32,6 +32,8 @@ pub enum Reply {
     Codes { codes: Vec<i16>, throttle_ms: i32 },
     /// The connection ends without an answer.
     Cut,
+    /// The connection stays, and no answer comes.
+    Silence,
 }
 
 impl Reply {
@@ -45,10 +47,14 @@ type Script = Arc<Mutex<dyn FnMut(&[Arrived]) -> Reply + Send>>;
 /// Listens until the process ends.
 pub struct FakeBroker {
     pub address: String,
+    shared: Arc<Shared>,
 }
 
 struct Shared {
-    port: i32,
+    /// Of the nodes, from 1 on.
+    ports: Vec<i32>,
+    /// The node that leads every partition.
+    leader: AtomicI32,
     partitions: i32,
     next_id: AtomicI64,
     script: Script,
@@ -56,18 +62,35 @@ struct Shared {
 
 impl FakeBroker {
     pub fn start(partitions: i32, script: impl FnMut(&[Arrived]) -> Reply + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let script: Script = Arc::new(Mutex::new(script));
-        let port = i32::from(address.port());
-        let shared = Arc::new(Shared { port, partitions, next_id: AtomicI64::new(100), script });
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let shared = shared.clone();
-                std::thread::spawn(move || serve(stream.unwrap(), &shared));
-            }
-        });
-        Self { address: address.to_string() }
+        Self::start_nodes(1, partitions, script)
+    }
+
+    /// As many nodes, of which the first one leads, all with the same script.
+    pub fn start_nodes(
+        nodes: usize,
+        partitions: i32,
+        script: impl FnMut(&[Arrived]) -> Reply + Send + 'static,
+    ) -> Self {
+        let listeners: Vec<_> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports = listeners.iter().map(|l| i32::from(l.local_addr().unwrap().port())).collect();
+        let address = listeners[0].local_addr().unwrap().to_string();
+        let (leader, next_id) = (AtomicI32::new(1), AtomicI64::new(100));
+        let shared = Arc::new(Shared { ports, leader, partitions, next_id, script: Arc::new(Mutex::new(script)) });
+        for listener in listeners {
+            let shared = shared.clone();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let shared = shared.clone();
+                    std::thread::spawn(move || serve(stream.unwrap(), &shared));
+                }
+            });
+        }
+        Self { address, shared }
+    }
+
+    /// From now on this node leads.
+    pub fn lead(&self, node: i32) {
+        self.shared.leader.store(node, Ordering::Relaxed);
     }
 }
 
@@ -101,16 +124,17 @@ impl Shared {
     }
 
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
-        let broker = MetadataResponseBroker::default()
-            .with_node_id(BrokerId(1))
-            .with_host(StrBytes::from_static_str("127.0.0.1"))
-            .with_port(self.port);
-        let leader = |p| MetadataResponsePartition::default().with_partition_index(p).with_leader_id(BrokerId(1));
+        let broker = |(node, port): (i32, &i32)| {
+            let broker = MetadataResponseBroker::default().with_node_id(BrokerId(node)).with_port(*port);
+            broker.with_host(StrBytes::from_static_str("127.0.0.1"))
+        };
+        let node = BrokerId(self.leader.load(Ordering::Relaxed));
+        let leader = |p| MetadataResponsePartition::default().with_partition_index(p).with_leader_id(node);
         let name: Option<TopicName> = request.topics.as_ref().and_then(|topics| topics[0].name.clone());
         let topic = MetadataResponseTopic::default()
             .with_name(name)
             .with_partitions((0..self.partitions).map(leader).collect());
-        MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic])
+        MetadataResponse::default().with_brokers((1..).zip(&self.ports).map(broker).collect()).with_topics(vec![topic])
     }
 
     fn produce(&self, request: &ProduceRequest) -> Option<ProduceResponse> {
@@ -121,7 +145,13 @@ impl Shared {
             .map(|p| Arrived { partition: p.index, bytes: p.records.clone().unwrap(), at: Instant::now() })
             .collect();
         let reply = (self.script.lock().unwrap())(&arrived);
-        let Reply::Codes { codes, throttle_ms } = reply else { return None };
+        let (codes, throttle_ms) = match reply {
+            Reply::Codes { codes, throttle_ms } => (codes, throttle_ms),
+            Reply::Cut => return None,
+            Reply::Silence => loop {
+                std::thread::park();
+            },
+        };
         let partitions = arrived.iter().zip(codes).map(|(arrived, code)| {
             PartitionProduceResponse::default().with_index(arrived.partition).with_error_code(code)
         });
