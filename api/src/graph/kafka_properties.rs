@@ -244,8 +244,7 @@ pub fn check(client: KafkaClient, name: &str, value: &str) -> Result<(), Propert
 
 /// Translates all properties of a table, placeholders filled in, for one client.
 ///
-/// Java's defaults hold where librdkafka's differ and a user would notice: `isolation.level` is read_uncommitted,
-/// `ssl.endpoint.identification.algorithm` is https.
+/// Java's defaults hold: `isolation.level` is read_uncommitted, `ssl.endpoint.identification.algorithm` is https.
 ///
 /// # Errors
 /// As [`check`], for the first property that is refused.
@@ -260,7 +259,7 @@ pub fn translate(
     for (name, value) in properties {
         translate_one(client, name, value, &mut out)?;
     }
-    // A PEM key store is one file with key and chain; librdkafka names the two apart and reads both from one file.
+    // A PEM key store is one file with key and chain; the clients name the two apart.
     if let Some(location) = out.remove("ssl.keystore.pem.location") {
         out.insert("ssl.certificate.location".to_owned(), location.clone());
         out.insert("ssl.key.location".to_owned(), location);

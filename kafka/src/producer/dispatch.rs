@@ -20,7 +20,6 @@ use crate::transactions::ProducerIdentity;
 /// Where a partition stands.
 #[derive(Default)]
 pub(super) struct Partition {
-    leader: Option<i32>,
     /// Since when the cluster's answers do not hold it.
     unknown_since: Option<Instant>,
     /// Of the next record.
@@ -100,12 +99,13 @@ impl Engine {
             self.partitions_to_add.push(at as i32);
             return Ok(None);
         }
-        if !self.table.leaders.is_empty() && !self.table.leaders.contains_key(&(at as i32)) {
-            return self.missing(at, now).map(|()| None);
-        }
-        let Some(node) = partition.leader else {
-            self.leaders_wanted = true;
-            return Ok(None);
+        let node = match self.table.leaders.get(&(at as i32)) {
+            Some(Some(node)) => *node,
+            None if !self.table.leaders.is_empty() => return self.missing(at, now).map(|()| None),
+            None | Some(None) => {
+                self.leaders_wanted = true;
+                return Ok(None);
+            }
         };
         match self.links.room(node, self.table.addresses.get(&node), now) {
             Room::Yes => return Ok(Some(node)),
@@ -238,15 +238,11 @@ impl Engine {
 
     /// Leaders as the cluster has just named them. Who does not answer and is not one any more is given up.
     pub(super) fn lead(&mut self, table: LeaderTable, now: Instant) -> Result<(), KafkaError> {
-        if let Some(last) = table.leaders.keys().next_back() {
-            self.partition(*last as usize);
-        }
         for (at, partition) in (0i32..).zip(&mut self.partitions) {
-            partition.leader = table.leaders.get(&at).copied().flatten();
             partition.unknown_since.take_if(|_| table.leaders.contains_key(&at));
         }
         self.table = table;
-        let leader = |partition: usize| self.partitions.get(partition).and_then(|p| p.leader);
+        let leader = |partition: usize| self.table.leaders.get(&(partition as i32)).copied().flatten();
         let forsaken = self.links.forsaken(now, leader);
         forsaken.into_iter().try_for_each(|(node, connection)| {
             self.lose(node, connection, "the broker does not answer, and another one leads the partition", now)
