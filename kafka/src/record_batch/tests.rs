@@ -85,6 +85,8 @@ fn every_codec_keeps_its_number_and_can_be_undone() {
         batch.close(1, &mut Compressor::new(name, None).unwrap(), &mut Vec::new()).unwrap();
         batch.stamp(None);
         assert_eq!(batch.bytes[field::ATTRIBUTES + 1], attribute);
+        // What waits is counted by its bytes.
+        assert!(attribute == 0 || batch.bytes.capacity() == batch.bytes.len());
         let packed = &batch.bytes[HEADER_BYTES..];
         let mut out = Vec::new();
         match name {
