@@ -39,6 +39,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("queue.buffering.max.messages", "200000"),
     // As `delivery.timeout.ms` of the Java client.
     ("message.timeout.ms", "120000"),
+    // As the Java client; the ten seconds that librdkafka would grow to outlast the fail-over of a broker.
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 const MESSAGE_TIMEOUT_MS: u32 = 120_000;
 
