@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{fill, footprint, jobs, latency, shuffle, throttled, topics};
+use crate::{fill, footprint, jobs, latency, recovery, shuffle, throttled, topics};
 
 #[derive(Debug, Parser)]
 #[command(name = "millstream-bench", about = "Load generator and measuring client")]
@@ -30,6 +30,8 @@ enum Command {
     Throttled(throttled::ThrottledArguments),
     /// Send rows from one worker to another on this machine; print bytes per second and the latency of small batches.
     Shuffle(shuffle::ShuffleArguments),
+    /// Kill workers of a cluster with much state; print how long output stays away.
+    Recovery(recovery::RecoveryArguments),
     /// Count a topic's committed records and digest them without regard to their order.
     Digest { topic: String },
 }
@@ -55,6 +57,10 @@ pub struct JobsArguments {
     /// Run each job with this checkpoint interval too, in turn, and state what the checkpoints cost.
     #[arg(long)]
     pub against_interval: Option<String>,
+    /// Run each job as a coordinator and so many workers too, in turn, and state what that costs. They share the
+    /// parallelism's slots.
+    #[arg(long)]
+    pub workers: Option<u32>,
     /// Run each job on Flink too, in turn, and compare the outputs.
     #[arg(long)]
     pub flink: bool,
@@ -72,6 +78,7 @@ impl Arguments {
             Command::Footprint(arguments) => footprint::run(&self.bootstrap, &arguments),
             Command::Throttled(arguments) => throttled::run(&self.bootstrap, &arguments),
             Command::Shuffle(arguments) => shuffle::run(&arguments),
+            Command::Recovery(arguments) => recovery::run(&self.bootstrap, &arguments),
             Command::Digest { topic } => {
                 let digest = topics::digest(&self.bootstrap, &topic)?;
                 println!("{}", serde_json::to_string(&digest)?);

@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::arguments::JobsArguments;
+use crate::cluster::Cluster as Processes;
 use crate::flink::{Cluster, Installation};
 use crate::manifest::COLUMNS;
+use crate::measure::Cost;
 use crate::process::Process;
 use crate::{machine, measure, topics};
 
@@ -57,6 +59,10 @@ pub fn run(bootstrap: &str, arguments: &JobsArguments) -> anyhow::Result<()> {
                 let rarely = bench.run_millstream(job, rare)?;
                 bench.compare_intervals(job, &ours, rare, &rarely);
             }
+            if let Some(workers) = arguments.workers {
+                let cluster = bench.run_cluster(job, workers)?;
+                bench.compare_layouts(job, &ours, workers, &cluster)?;
+            }
             if let Some((installation, cluster)) = &flink {
                 let theirs = bench.run_flink(job, installation, cluster)?;
                 bench.compare(job, &ours, &theirs)?;
@@ -105,16 +111,41 @@ impl Bench<'_> {
     fn run_millstream(&self, job: &Job, interval: &str) -> anyhow::Result<Figures> {
         let output = self.prepare("millstream", job)?;
         let manifest = manifest_text(self.bootstrap, self.arguments, interval, job, &output);
+        self.measure("millstream", job, interval, &output, || Process::start(&self.arguments.binary, &manifest)?.wait())
+    }
+
+    /// The same job in a coordinator's process and those of workers.
+    fn run_cluster(&self, job: &Job, workers: u32) -> anyhow::Result<Figures> {
+        let output = self.prepare("cluster", job)?;
+        let interval = &self.arguments.interval;
+        let manifest = manifest_text(self.bootstrap, self.arguments, interval, job, &output);
+        self.measure(&format!("millstream, {workers} workers"), job, interval, &output, || {
+            let mut cluster = Processes::start(&self.arguments.binary, &manifest, &[])?;
+            for _ in 0..workers {
+                cluster.add_worker(self.arguments.parallelism.div_ceil(workers))?;
+            }
+            cluster.wait()
+        })
+    }
+
+    fn measure(
+        &self,
+        engine: &str,
+        job: &Job,
+        interval: &str,
+        output: &str,
+        run: impl FnOnce() -> anyhow::Result<Cost>,
+    ) -> anyhow::Result<Figures> {
         let broker = self.broker_time();
-        let cost = Process::start(&self.arguments.binary, &manifest)?.wait()?;
+        let cost = run()?;
         let broker = broker.and_then(|before| Some(self.broker_time()? - before));
         let figures = Figures {
             processor_s: cost.processor.as_secs_f64(),
             wall_s: cost.wall.as_secs_f64(),
             resident_bytes: cost.resident_bytes_max,
-            output: self.digest(job, &output)?,
+            output: self.digest(job, output)?,
         };
-        self.print("millstream", job, interval, &figures, broker);
+        self.print(engine, job, interval, &figures, broker);
         Ok(figures)
     }
 
@@ -167,6 +198,19 @@ impl Bench<'_> {
             "cost_by_wall_s": often.wall_s / rarely.wall_s - 1.0,
         });
         println!("{line}");
+    }
+
+    /// What the network between processes costs.
+    fn compare_layouts(&self, job: &Job, one: &Figures, workers: u32, cluster: &Figures) -> anyhow::Result<()> {
+        let (ours, theirs) = (&one.output, &cluster.output);
+        anyhow::ensure!(ours == theirs, "the outputs of {} differ: {ours:?}, {theirs:?}", job.name);
+        let line = json!({
+            "job": job.name, "workers": workers,
+            "lost_by_processor_s": 1.0 - one.processor_s / cluster.processor_s,
+            "lost_by_wall_s": 1.0 - one.wall_s / cluster.wall_s,
+        });
+        println!("{line}");
+        Ok(())
     }
 
     /// The ratio counts, and only where both wrote the same.

@@ -3,16 +3,21 @@
 use clap::Parser;
 
 mod arguments;
+mod cluster;
 mod events;
 mod fill;
 mod flink;
 mod footprint;
+mod gaps;
 mod jobs;
+mod keyed;
 mod latency;
 mod machine;
 mod manifest;
 mod measure;
 mod process;
+mod recovery;
+mod rest;
 mod shuffle;
 mod throttled;
 mod topics;

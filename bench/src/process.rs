@@ -9,46 +9,104 @@ use tempfile::TempDir;
 
 use crate::measure::{self, Cost};
 
-/// A running job; it is killed when dropped.
+/// One process with a log of its own; it is killed when dropped.
+#[derive(Debug)]
+pub struct Member {
+    child: Option<Child>,
+    log: PathBuf,
+    started: Instant,
+}
+
+impl Member {
+    /// Its state and its log are in `folder`.
+    pub fn start(
+        binary: &Path,
+        arguments: &[&str],
+        environment: &[(&'static str, String)],
+        folder: &Path,
+        name: &str,
+    ) -> anyhow::Result<Self> {
+        let log = folder.join(name);
+        let started = Instant::now();
+        let child = Command::new(binary)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .env("MILLSTREAM_STATE_DIR", folder.join("state"))
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("failed to start {}", binary.display()))?;
+        Ok(Self { child: Some(child), log, started })
+    }
+
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.child.as_ref().context("the process was waited for")?.id())
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(&self.log).with_context(|| format!("failed to read {}", self.log.display()))
+    }
+
+    /// Fails with its log when it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        let ended = self.child.as_mut().context("the process was waited for")?.try_wait()?;
+        ensure!(ended.is_none(), "the process ended: {}", self.log()?);
+        Ok(())
+    }
+
+    /// Waits for the end of a bounded job.
+    pub fn wait(&mut self) -> anyhow::Result<Cost> {
+        let cost = measure::wait(self.child.take().context("the process was waited for")?, self.started)?;
+        ensure!(cost.status.success(), "the process failed: {}", self.log()?);
+        Ok(cost)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A running job in one process.
 #[derive(Debug)]
 pub struct Process {
-    child: Option<Child>,
-    folder: TempDir,
+    member: Member,
+    _folder: TempDir,
     pub started: Instant,
 }
 
 impl Process {
     pub fn start(binary: &Path, manifest: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let path = folder.path().join("job.yaml");
-        std::fs::write(&path, manifest)?;
+        let path = write_manifest(&folder, manifest)?;
         let started = Instant::now();
-        let child = Command::new(binary)
-            .arg("run")
-            .arg(&path)
-            .env("MILLSTREAM_STATE_DIR", folder.path().join("state"))
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.path().join("log"))?)
-            .spawn()
-            .with_context(|| format!("failed to start {}", binary.display()))?;
-        Ok(Self { child: Some(child), folder, started })
+        let member = Member::start(binary, &["run", &path], &[], folder.path(), "log")?;
+        Ok(Self { member, _folder: folder, started })
     }
 
     pub fn pid(&self) -> anyhow::Result<u32> {
-        Ok(self.child.as_ref().context("the job was waited for")?.id())
+        self.member.pid()
     }
 
     /// What the job has logged so far.
     pub fn log(&self) -> anyhow::Result<String> {
-        let path: PathBuf = self.folder.path().join("log");
-        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+        self.member.log()
     }
 
     /// Fails with the job's log when it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        let ended = self.child.as_mut().context("the job was waited for")?.try_wait()?;
-        ensure!(ended.is_none(), "the job ended: {}", self.log()?);
-        Ok(())
+        self.member.check()
     }
 
     /// Lets the job run so long; fails when it ends before.
@@ -63,18 +121,13 @@ impl Process {
 
     /// Waits for the end of a bounded job.
     pub fn wait(mut self) -> anyhow::Result<Cost> {
-        let cost = measure::wait(self.child.take().context("the job was waited for")?, self.started)?;
-        ensure!(cost.status.success(), "the job failed: {}", self.log()?);
-        Ok(cost)
+        self.member.wait()
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Returns the path, for a command line.
+pub fn write_manifest(folder: &TempDir, manifest: &str) -> anyhow::Result<String> {
+    let path = folder.path().join("job.yaml");
+    std::fs::write(&path, manifest)?;
+    Ok(path.display().to_string())
 }

@@ -114,6 +114,11 @@ impl Proxy {
         self.gate.set(None);
     }
 
+    /// Connections that stand.
+    pub fn connections(&self) -> usize {
+        self.gate.connections.lock().unwrap().len()
+    }
+
     /// What met trouble so far: connections that were closed, and pieces of data.
     pub fn hits(&self) -> usize {
         self.gate.hits.load(Ordering::Relaxed)

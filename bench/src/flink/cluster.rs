@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 
-use super::{Installation, rest};
+use super::{Installation, PORT, get};
 use crate::measure;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ impl Cluster {
     fn wait_until_ready(&self) -> anyhow::Result<()> {
         let end = Instant::now() + START_TIMEOUT;
         loop {
-            if rest::get("/overview").is_ok_and(|o| o["taskmanagers"] == 1) {
+            if get("/overview").is_ok_and(|o| o["taskmanagers"] == 1) {
                 return Ok(());
             }
             ensure!(
@@ -109,7 +109,7 @@ impl Drop for Cluster {
 }
 
 fn write_configuration(folder: &Path) -> anyhow::Result<()> {
-    let (place, port) = (folder.display(), rest::PORT);
+    let (place, port) = (folder.display(), PORT);
     let configuration = format!(
         "jobmanager.rpc.address: 127.0.0.1
 jobmanager.rpc.port: 16123

@@ -4,7 +4,6 @@
 
 mod cluster;
 mod install;
-mod rest;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +13,16 @@ use anyhow::{Context, bail, ensure};
 
 pub use cluster::Cluster;
 pub use install::Installation;
+
+use crate::rest;
+
+/// Flink's REST port in a measuring run.
+const PORT: u16 = 18_081;
+
+/// The JSON answer of Flink's REST interface.
+fn get(path: &str) -> anyhow::Result<serde_json::Value> {
+    rest::get(&format!("127.0.0.1:{PORT}"), path)
+}
 
 /// What Flink used for one job.
 #[derive(Debug)]
@@ -38,14 +47,14 @@ impl Cluster {
 
     fn wait_until_finished(&self, id: &str) -> anyhow::Result<Duration> {
         loop {
-            let job = rest::get(&format!("/jobs/{id}"))?;
+            let job = get(&format!("/jobs/{id}"))?;
             match job["state"].as_str().unwrap_or_default() {
                 "FINISHED" => {
                     let millis = job["duration"].as_u64().context("the job has no duration")?;
                     return Ok(Duration::from_millis(millis));
                 }
                 state @ ("FAILED" | "CANCELED") => {
-                    bail!("Flink's job ended {state}: {}", rest::get(&format!("/jobs/{id}/exceptions"))?)
+                    bail!("Flink's job ended {state}: {}", get(&format!("/jobs/{id}/exceptions"))?)
                 }
                 _ => std::thread::park_timeout(Duration::from_millis(200)),
             }
@@ -63,7 +72,7 @@ fn submit(installation: &Installation, script: &Path, folder: &Path) -> anyhow::
         .arg(class_path(installation))
         .arg("SubmitSql")
         .arg(script)
-        .arg(rest::PORT.to_string())
+        .arg(PORT.to_string())
         .output()?;
     ensure!(output.status.success(), "failed to submit to Flink: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;

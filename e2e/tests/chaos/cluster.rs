@@ -12,8 +12,8 @@ use crate::seats::{CoordinatorSeat, Hosts, WorkerSeat, kill, wait_until_ended};
 const RESTART: &str = "  restart:\n    strategy: fixedDelay\n    initialBackoff: 100 ms\n";
 /// 200 faults and their recoveries make less than an hour of it: a few million records.
 const RATE_PER_S: u64 = 1_000;
-/// Lines of each process' log that are shown after a failure.
-const LOG_LINES_SHOWN: usize = 60;
+/// Lines of each process' log that are shown after a failure; the files stay.
+const LOG_LINES_SHOWN: usize = 10;
 
 /// How large a cluster is.
 #[derive(Clone, Copy)]
@@ -167,6 +167,7 @@ impl Drop for Cluster {
         if !std::thread::panicking() {
             return;
         }
+        self.numbers.job.folder.disable_cleanup(true);
         for (name, path) in &self.logs {
             let log = std::fs::read_to_string(path).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();

@@ -186,10 +186,14 @@ impl Scene<'_> {
         cut(&links, self.random)
     }
 
-    /// Between a worker and those that send it rows.
+    /// Between a worker and those that dialled it. One of two dials, for both ways: nobody may have dialled the drawn one.
     fn cut_shuffle(&mut self) -> Happened {
         self.begin();
-        cut(&[&self.cluster.workers[self.worker].shuffle], self.random)
+        let workers = &self.cluster.workers;
+        let from_drawn = (self.worker..workers.len()).chain(0..self.worker);
+        let mut dialled = from_drawn.map(|number| &workers[number].shuffle).filter(|shuffle| shuffle.connections() > 0);
+        let shuffle = dialled.next().expect("the workers of a job that runs are connected");
+        cut(&[shuffle], self.random)
     }
 
     fn slow_store(&mut self) -> Happened {

@@ -61,6 +61,7 @@ fn every_kind_of_fault_is_survived() {
             plan = shuffled(&mut random);
         }
         let fault = plan.pop().expect("filled when it is empty");
+        println!("cycle {number}: {fault:?}");
         let struck = fault.strike(&mut cluster, &brokers, &mut random);
         cluster.catch_up();
         let gap = cluster.numbers.longest_gap(struck.begin);

@@ -21,7 +21,7 @@ pub struct Report {
 impl Report {
     pub fn add(&mut self, cycle: Cycle) {
         let Cycle { number, fault, struck, gap } = &cycle;
-        println!("cycle {number}: {fault:?}, {}: no output for {gap:.1?}, allowed {:.1?}", struck.what, struck.allowed);
+        println!("cycle {number}: {fault:?} {}: no output for {gap:.1?}, allowed {:.1?}", struck.what, struck.allowed);
         self.cycles.push(cycle);
     }
 

@@ -1,0 +1,82 @@
+//! How long the output of a running job stays away, for a reader of either isolation.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Message, Offset};
+
+use crate::topics;
+
+/// A gap that is worth keeping.
+const KEPT_MIN: Duration = Duration::from_millis(20);
+
+/// A reader that never stops.
+pub struct Watch {
+    seen: Arc<Mutex<Seen>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Seen {
+    records: u64,
+    last: Instant,
+    gaps: Vec<(Instant, Instant)>,
+}
+
+impl Watch {
+    /// Reads `topic` from now on, with `read_committed` or `read_uncommitted`.
+    pub fn start(bootstrap: &str, topic: &str, isolation: &str) -> anyhow::Result<Self> {
+        let (consumer, _) = topics::reader(bootstrap, topic, isolation, Offset::End)?;
+        let seen = Arc::new(Mutex::new(Seen { records: 0, last: Instant::now(), gaps: Vec::new() }));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (shared, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                poll(&consumer, &shared);
+            }
+            consumer.unsubscribe();
+        });
+        Ok(Self { seen, stop, thread: Some(thread) })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn records(&self) -> u64 {
+        self.seen().records
+    }
+
+    /// The longest time without a record of which some lies after `begin`, up to now.
+    pub fn longest_gap(&self, begin: Instant) -> Duration {
+        let seen = self.seen();
+        let open = (seen.last, Instant::now());
+        let gaps = seen.gaps.iter().chain([&open]).filter(|(_, end)| *end > begin);
+        gaps.map(|(start, end)| *end - *start).max().unwrap_or_default()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic there is told there.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn poll(consumer: &BaseConsumer, shared: &Mutex<Seen>) {
+    let Some(Ok(message)) = consumer.poll(Duration::from_millis(10)) else { return };
+    let now = Instant::now();
+    let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.records += u64::from(message.offset() >= 0);
+    if now - seen.last > KEPT_MIN {
+        let gap = (seen.last, now);
+        seen.gaps.push(gap);
+    }
+    seen.last = now;
+}
