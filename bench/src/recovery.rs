@@ -72,6 +72,7 @@ pub fn run(bootstrap: &str, arguments: &RecoveryArguments) -> anyhow::Result<()>
             "engine": "millstream", "measure": "recovery", "politely": arguments.politely, "run": run, "keys": arguments.keys,
             "state_mb_in_store": state_bytes.map(|b| b as f64 / 1e6), "checkpoint_interval": arguments.interval,
             "s3": arguments.s3, "workers": arguments.workers, "rate": arguments.rate,
+            "coordinator": newest_restart(&cluster.log()?),
             "gap_at_least_once_ms": uncommitted.longest_gap(begin).as_millis() as u64,
             "gap_committed_ms": committed.longest_gap(begin).as_millis() as u64,
             "machine": machine::facts(),
@@ -98,6 +99,12 @@ fn wait(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> boo
 
 fn whole(cluster: &Cluster, slots: u32) -> bool {
     cluster.status().is_some_and(|status| status["state"] == "RUNNING" && status["slots"] == slots)
+}
+
+/// What took the time, as the coordinator's log says.
+fn newest_restart(log: &str) -> Option<&str> {
+    let (_, rest) = log.rsplit_once("tasks run after ")?;
+    rest.lines().next()?.split_once(')').map(|(text, _)| text)
 }
 
 /// What a restore reads.
