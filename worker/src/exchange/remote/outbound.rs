@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 
 use crate::metrics::ShuffleMetrics;
 
-/// Frames below this are copied together into one write: waking the other side costs more than the copy.
-const SMALL_BYTES: usize = 128 * 1024;
+/// Frames below this are copied together into one write. Measured: copying larger ones together makes the whole slower.
+const SMALL_BYTES: usize = 4 * 1024;
 /// So much of them at most.
-const GATHERED_BYTES_MAX: usize = 256 * 1024;
+const GATHERED_BYTES_MAX: usize = 32 * 1024;
 
 /// Makes the queue of a connection: the end to fill and the stream that the transport drains.
 pub(super) fn outbound(metrics: Arc<ShuffleMetrics>) -> (Outbound, OutboundBody) {
