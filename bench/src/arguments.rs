@@ -30,7 +30,7 @@ enum Command {
     Throttled(throttled::ThrottledArguments),
     /// Send rows from one worker to another on this machine; print bytes per second and the latency of small batches.
     Shuffle(shuffle::ShuffleArguments),
-    /// Kill workers of a cluster with much state; print how long output stays away.
+    /// End workers of a cluster with much state; print how long output stays away.
     Recovery(recovery::RecoveryArguments),
     /// Count a topic's committed records and digest them without regard to their order.
     Digest { topic: String },

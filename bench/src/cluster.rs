@@ -44,9 +44,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// `kill -9`.
-    pub fn kill_worker(&mut self, number: usize) {
-        self.workers.remove(number).kill();
+    /// `kill -9`, or a polite request, which is waited for.
+    pub fn end_worker(&mut self, number: usize, politely: bool) -> anyhow::Result<()> {
+        let mut worker = self.workers.remove(number);
+        if politely {
+            worker.ask_to_end()?;
+            worker.wait()?;
+        }
+        Ok(())
     }
 
     /// Fails with the log of a process that has ended.

@@ -62,19 +62,22 @@ impl Member {
         Ok(cost)
     }
 
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    /// SIGTERM.
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()?)?;
+        // SAFETY: a signal to a child that was not waited for.
+        ensure!(unsafe { libc::kill(pid, libc::SIGTERM) } == 0, "failed to ask process {pid} to end");
+        Ok(())
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.kill();
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

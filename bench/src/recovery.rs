@@ -1,4 +1,4 @@
-//! From the `kill -9` of a worker to the next output, with a free slot elsewhere and state of some size.
+//! From the end of a worker to the next output, with a free slot elsewhere and state of some size.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,16 +20,19 @@ pub struct RecoveryArguments {
     /// Keys of state, about 120 bytes each.
     #[arg(long, default_value_t = 1_000_000)]
     pub keys: u64,
-    /// Events per second while a worker is killed.
+    /// Events per second while a worker ends.
     #[arg(long, default_value_t = 5_000)]
     pub rate: u64,
     #[arg(long, default_value_t = 4)]
     pub workers: u32,
     #[arg(long, default_value = "1 s")]
     pub interval: String,
-    /// Workers killed, one after the other.
+    /// Workers ended, one after the other.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
+    /// Ask the worker to leave (SIGTERM) instead of killing it.
+    #[arg(long)]
+    pub politely: bool,
     /// Checkpoints on the S3 server of `MILLSTREAM_TEST_S3` instead of a folder.
     #[arg(long)]
     pub s3: bool,
@@ -63,12 +66,13 @@ pub fn run(bootstrap: &str, arguments: &RecoveryArguments) -> anyhow::Result<()>
         pause(&mut cluster, SETTLE)?;
         let state_bytes = newest_state_bytes(&cluster);
         let begin = Instant::now();
-        cluster.kill_worker(0);
+        cluster.end_worker(0, arguments.politely)?;
         pause(&mut cluster, LOOK)?;
         let line = json!({
-            "engine": "millstream", "measure": "recovery", "run": run, "keys": arguments.keys,
+            "engine": "millstream", "measure": "recovery", "politely": arguments.politely, "run": run, "keys": arguments.keys,
             "state_mb_in_store": state_bytes.map(|b| b as f64 / 1e6), "checkpoint_interval": arguments.interval,
             "s3": arguments.s3, "workers": arguments.workers, "rate": arguments.rate,
+            "coordinator": newest_restart(&cluster.log()?),
             "gap_at_least_once_ms": uncommitted.longest_gap(begin).as_millis() as u64,
             "gap_committed_ms": committed.longest_gap(begin).as_millis() as u64,
             "machine": machine::facts(),
@@ -97,8 +101,14 @@ fn whole(cluster: &Cluster, slots: u32) -> bool {
     cluster.status().is_some_and(|status| status["state"] == "RUNNING" && status["slots"] == slots)
 }
 
+/// What took the time, as the coordinator's log says.
+fn newest_restart(log: &str) -> Option<&str> {
+    let (_, rest) = log.rsplit_once("tasks run after ")?;
+    rest.lines().next()?.split_once(')').map(|(text, _)| text)
+}
+
 /// What a restore reads.
 fn newest_state_bytes(cluster: &Cluster) -> Option<u64> {
     let status = cluster.status()?;
-    status["checkpoints"].as_array()?.iter().find_map(|checkpoint| checkpoint["stateBytes"].as_u64())
+    status["checkpoints"]["history"].as_array()?.iter().find_map(|checkpoint| checkpoint["stateBytes"].as_u64())
 }

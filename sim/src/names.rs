@@ -56,6 +56,7 @@ pub fn notice_name(notice: &Notice) -> &'static str {
         Notice::SealUnknown { .. } => "put of unknown outcome",
         Notice::GivenUp { .. } => "epoch given up",
         Notice::Restarting { .. } => "restart within a term",
+        Notice::Running { .. } => "running",
         Notice::SourcesPaused { .. } => "sources paused",
         Notice::SourcesResumed => "sources resumed",
         Notice::AwaitingSlots { .. } => "waiting for slots",

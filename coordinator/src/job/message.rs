@@ -203,6 +203,10 @@ pub enum Notice {
         delay_ms: Millis,
         number: u32,
     },
+    /// Tasks run, after what took so many milliseconds each.
+    Running {
+        steps: Vec<(&'static str, Millis)>,
+    },
     SourcesPaused {
         uncovered_ms: Millis,
     },
@@ -276,6 +280,11 @@ impl fmt::Display for Notice {
                  its input is read again",
                 topics.join(", ")
             ),
+            Self::Running { steps } => {
+                let total: Millis = steps.iter().map(|(_, time)| time).sum();
+                let parts: Vec<String> = steps.iter().map(|(name, time)| format!("{name} {time}")).collect();
+                write!(f, "tasks run after {total} ms ({})", parts.join(", "))
+            }
             Self::Restarting { failure, delay_ms, number } => {
                 write!(f, "restart {number} in {delay_ms} ms: {}", failure.message)
             }

@@ -27,6 +27,7 @@ mod slots;
 mod standby;
 mod status;
 mod term;
+mod timeline;
 mod view;
 
 #[cfg(test)]
@@ -63,6 +64,7 @@ use restart::Restarts;
 use restore::Fencing;
 use slots::Slots;
 use standby::Watch;
+use timeline::Timeline;
 
 /// First wait before a put of unknown outcome, or a read that failed, is tried again; it doubles up to the other.
 const STORE_RETRY_FIRST_MS: Millis = 100;
@@ -119,6 +121,7 @@ pub struct Core {
     failures: Vec<String>,
     /// Objects to delete after the entries that name them, and those whose deletion failed.
     undeleted: Vec<String>,
+    timeline: Timeline,
     status: Status,
     out: Vec<Command>,
 }
@@ -275,6 +278,7 @@ impl Core {
             ending: None,
             failures: Vec::new(),
             undeleted: Vec::new(),
+            timeline: Timeline::default(),
             status: Status::default(),
             out: Vec::new(),
             config,
@@ -304,6 +308,9 @@ impl Core {
         }
         self.advance(now);
         self.release_idle();
+        if let Some(steps) = self.timeline.note(now, &self.phase) {
+            self.out.push(Command::Notice(Notice::Running { steps }));
+        }
         self.show();
         #[cfg(debug_assertions)]
         if let Err(broken) = invariants::holds(self) {

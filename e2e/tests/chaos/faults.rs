@@ -44,9 +44,15 @@ pub struct Struck {
     pub what: String,
 }
 
-/// Every kind once.
-pub fn shuffled(random: &mut Random) -> Vec<Fault> {
-    let mut faults = Fault::ALL.to_vec();
+/// Every kind once; only those that `MILLSTREAM_TEST_FAULTS` names, where it is set.
+pub fn wanted() -> Vec<Fault> {
+    let Ok(names) = std::env::var("MILLSTREAM_TEST_FAULTS") else { return Fault::ALL.to_vec() };
+    let find = |name: &str| Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name);
+    names.split(',').map(|name| find(name).unwrap_or_else(|| panic!("there is no fault {name}"))).collect()
+}
+
+/// In an order of chance.
+pub fn shuffled(random: &mut Random, mut faults: Vec<Fault>) -> Vec<Fault> {
     for last in (1..faults.len()).rev() {
         faults.swap(last, draw(random, last + 1));
     }
@@ -123,13 +129,19 @@ impl Scene<'_> {
         self.begin = Instant::now();
     }
 
-    /// In half of all cases there is a free slot, otherwise the dead worker's successor brings it.
-    fn kill_worker(&mut self) -> Happened {
+    /// In half of all cases.
+    fn add_spare(&mut self) -> bool {
         let spare = self.random.below(2) == 0;
         if spare {
             self.cluster.add_worker();
             self.cluster.settle();
         }
+        spare
+    }
+
+    /// In half of all cases there is a free slot, otherwise the dead worker's successor brings it.
+    fn kill_worker(&mut self) -> Happened {
+        let spare = self.add_spare();
         self.begin();
         self.cluster.kill_worker(self.worker);
         if spare {
@@ -157,11 +169,18 @@ impl Scene<'_> {
         (SILENCE, String::new())
     }
 
+    /// Without a free slot elsewhere the job waits for it.
     fn pause_worker(&mut self) -> Happened {
+        let spare = self.add_spare();
         self.begin();
         let time = millis(self.random, 1_000..8_000);
         pause(&self.cluster.workers[self.worker].process, self.begin + time);
-        (time.max(SILENCE), format!("for {time:?}"))
+        if spare {
+            // Its tasks moved, or came through; either way it is one too many now.
+            self.stop_drawn();
+            return (SILENCE, format!("for {time:?} with a spare"));
+        }
+        (time.max(SILENCE), format!("for {time:?} without a spare"))
     }
 
     fn pause_coordinator(&mut self) -> Happened {
@@ -223,12 +242,16 @@ impl Scene<'_> {
         self.cluster.add_worker();
         self.cluster.settle();
         self.begin();
+        self.stop_drawn();
+        (Duration::ZERO, format!("gone after {:?}", self.begin.elapsed()))
+    }
+
+    fn stop_drawn(&mut self) {
         let mut seat = self.cluster.workers.remove(self.worker);
         seat.process.signal(libc::SIGTERM);
         let status = wait_until_ended(&seat.name, &mut seat.process);
         let log = seat.process.stderr();
         assert!(status.success() && log.contains("nothing of the job runs here any more"), "{} left: {log}", seat.name);
-        (Duration::ZERO, format!("gone after {:?}", self.begin.elapsed()))
     }
 }
 

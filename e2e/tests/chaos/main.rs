@@ -15,7 +15,7 @@ use std::time::Instant;
 use millstream_e2e::{Random, rounds, services};
 
 use self::cluster::{Cluster, Shape};
-use self::faults::{Fault, shuffled};
+use self::faults::{Fault, shuffled, wanted};
 use self::report::{Cycle, Report};
 
 /// Each kind of fault once, or 200 faults.
@@ -58,7 +58,7 @@ fn every_kind_of_fault_is_survived() {
     for number in 1..=rounds(CYCLES.0, CYCLES.1) {
         cluster.settle();
         if plan.is_empty() {
-            plan = shuffled(&mut random);
+            plan = shuffled(&mut random, wanted());
         }
         let fault = plan.pop().expect("filled when it is empty");
         println!("cycle {number}: {fault:?}");
@@ -69,6 +69,6 @@ fn every_kind_of_fault_is_survived() {
     }
     cluster.settle();
     report.print();
-    report.check();
+    report.check(&wanted());
     cluster.finish();
 }

@@ -43,10 +43,10 @@ impl Report {
         gaps
     }
 
-    /// Every kind of fault was met, and no reader waited too long.
-    pub fn check(&self) {
-        for fault in Fault::ALL {
-            assert!(self.cycles.iter().any(|cycle| cycle.fault == fault), "{fault:?} was never met");
+    /// Each of these was met, and no reader waited too long.
+    pub fn check(&self, faults: &[Fault]) {
+        for fault in faults {
+            assert!(self.cycles.iter().any(|cycle| cycle.fault == *fault), "{fault:?} was never met");
         }
         let late: Vec<usize> = self.cycles.iter().filter(|c| c.gap > c.struck.allowed).map(|c| c.number).collect();
         assert!(late.is_empty(), "output stayed away for too long in cycles {late:?}");
