@@ -290,7 +290,7 @@ impl Core {
             Event::LogUnreadable { problem } => self.on_log_unreadable(now, problem),
             Event::Appended { seq, outcome } => self.on_appended(now, seq, outcome),
             Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
-            Event::StateListed { objects } => self.on_state_listed(now, &objects),
+            Event::StateListed { objects } => self.on_state_listed(&objects),
             Event::LeaderProbed { rules } => self.on_leader_probed(now, rules),
             Event::WorkerRegistered { worker, offer } => self.on_worker_registered(now, worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
