@@ -44,7 +44,7 @@ use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction,
 
 pub use assemble::AssemblyError;
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
-pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits};
+pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
 pub use message::{
     AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem,

@@ -161,6 +161,7 @@ impl World {
                 inspect_timeout_ms: SILENCE_MS,
                 leader_silence_ms: SILENCE_MS,
                 probe_interval_ms: 50,
+                probe_timeout_ms: 60,
             },
             seed,
         }
