@@ -23,6 +23,14 @@ pub struct Rules {
     pub own_by_placement: bool,
     /// A task's watermark is at least what it was, whatever its channels say after a restore.
     pub keep_watermark: bool,
+    /// A layer of another term's epoch counts only when its seal was heard.
+    pub distrust_other_terms: bool,
+    /// A task's processing time is at least what it was, whatever the wall clock says, now or after a restore.
+    pub keep_processing_time: bool,
+    /// A coordinator reads the wall clock once and counts from there.
+    pub count_time: bool,
+    /// Of a process one says that it is gone only when it is.
+    pub know_the_dead: bool,
 }
 
 impl Default for Rules {
@@ -38,6 +46,10 @@ impl Default for Rules {
             losers_step_down: true,
             own_by_placement: true,
             keep_watermark: true,
+            distrust_other_terms: true,
+            keep_processing_time: true,
+            count_time: true,
+            know_the_dead: true,
         }
     }
 }
@@ -50,6 +62,9 @@ pub enum Invariant {
     NoStaleCommit,
     OwnedOnce,
     WatermarkNeverFalls,
+    ProcessingTimeNeverFalls,
+    BackToTheLog,
+    ClaimAfterSilence,
 }
 
 impl Invariant {
@@ -60,7 +75,10 @@ impl Invariant {
             Self::SealedBeforeCommit => "no commit without a sealed manifest",
             Self::NoStaleCommit => "no commit by a stale generation",
             Self::OwnedOnce => "every split and key group has one owner",
+            Self::BackToTheLog => "states go back to what the log holds",
             Self::WatermarkNeverFalls => "a task's watermark never falls",
+            Self::ProcessingTimeNeverFalls => "a task's processing time never falls",
+            Self::ClaimAfterSilence => "who rules is replaced only after silence",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_api::control::{Attempt, Failure, Report, Running};
-use millstream_api::ids::{Epoch, TaskId};
+use millstream_api::ids::{Epoch, Generation, TaskId};
 use millstream_api::log::Manifest;
 
 use super::{Job, Worker, transient};
@@ -34,6 +34,13 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn new(attempt: Attempt, restored: Option<Epoch>) -> Self {
         Self { attempt, decided: restored, ..Self::default() }
+    }
+
+    /// Whether the layers of these tasks are what a manifest of this epoch holds, as a coordinator of that term restores it.
+    /// Within a term an epoch's number is used once. Another term may have used one again that was not sealed, so only what
+    /// these tasks have heard of counts.
+    pub(super) fn shares_epochs(&self, generation: Generation, epoch: Option<Epoch>) -> bool {
+        self.attempt.generation == generation || self.decided >= epoch
     }
 
     pub(super) fn note_sealed(&mut self, manifest: &Manifest) {

@@ -5,7 +5,7 @@ use millstream_api::ids::{TaskId, owner_of};
 
 use crate::job::{COUNT, SOURCE};
 use crate::sink::Seen;
-use crate::task::Element;
+use crate::task::{CountTask, Element};
 
 use super::transactions::{commit_early, send};
 use super::{Job, Worker};
@@ -18,10 +18,10 @@ impl Worker {
         }
         let of_counts = !self.random.next_u64().is_multiple_of(3);
         let vertex = if of_counts { COUNT } else { SOURCE };
-        let indexes: Vec<u32> =
-            if of_counts { self.counts.keys().copied().collect() } else { self.sources.keys().copied().collect() };
-        let at = (self.random.next_u64() % indexes.len().max(1) as u64) as usize;
-        if let Some(index) = indexes.get(at).copied()
+        let there = if of_counts { self.counts.len() } else { self.sources.len() };
+        let at = (self.random.next_u64() % there.max(1) as u64) as usize;
+        let chosen = if of_counts { self.counts.keys().nth(at) } else { self.sources.keys().nth(at) };
+        if let Some(index) = chosen.copied()
             && !self.record.failed.contains_key(&TaskId { vertex, index })
         {
             if of_counts {
@@ -53,6 +53,7 @@ impl Worker {
         let Some(count) = self.counts.get_mut(&index) else { return };
         let was_ended = count.ended;
         let epoch = count.epoch_now();
+        count.read_clock(self.wall_ms);
         let taken = count.step(&mut self.random, epoch);
         let ends = count.ended && !was_ended;
         if let Some((channel, element)) = taken
@@ -71,14 +72,14 @@ impl Worker {
         if self.suspended {
             return jobs;
         }
-        let failed = &self.record.failed;
+        let (failed, of) = (&self.record.failed, self.record.attempt.generation);
         let live = |index: &u32| !failed.contains_key(&TaskId { vertex: COUNT, index: *index });
         let mut reports = Vec::new();
         let mut snapshots = Vec::new();
         for (index, count) in self.counts.iter_mut().filter(|(index, _)| live(index)) {
             // A barrier waits behind records, so it is seen in a step; a task without inputs left takes it at once.
             if let Some(epoch) = count.aligned() {
-                snapshots.push((*index, count.snapshot(epoch)));
+                snapshots.push((*index, count.snapshot(of, epoch)));
             }
             count.sink.flush();
             if let Some(batch) = count.sink.next_batch() {
@@ -106,11 +107,20 @@ impl Worker {
         for (index, change) in snapshots {
             jobs.push(self.upload(index, change));
         }
-        for index in self.counts.keys().copied().collect::<Vec<_>>() {
+        let mut after = None;
+        while let Some(index) = self.next_uploaded(after) {
             if let Some(report) = self.acknowledgement(index) {
                 self.report_deployed(report);
             }
+            after = Some(index);
         }
         jobs
+    }
+
+    /// The first count task after this one with a state that is in the store and not acknowledged.
+    fn next_uploaded(&self, after: Option<u32>) -> Option<u32> {
+        let from = after.map_or(0, |index| index + 1);
+        let waits = |count: &CountTask| count.uploading.values().any(|change| change.uploaded.is_some());
+        self.counts.range(from..).find(|(_, count)| waits(count)).map(|(index, _)| *index)
     }
 }
