@@ -43,9 +43,14 @@ impl Record {
         self.attempt.generation == generation || self.decided >= epoch
     }
 
-    pub(super) fn note_sealed(&mut self, manifest: &Manifest) {
-        self.decided = self.decided.max(Some(manifest.epoch));
+    /// False when it was known. What these tasks were restored from may be of another parallelism: then its tasks are others.
+    pub(super) fn note_sealed(&mut self, manifest: &Manifest) -> bool {
+        if self.decided >= Some(manifest.epoch) {
+            return false;
+        }
+        self.decided = Some(manifest.epoch);
         self.finished.clone_from(&manifest.finished_tasks);
+        true
     }
 
     pub(super) fn note(&mut self, report: &Report) {
@@ -110,7 +115,6 @@ impl Worker {
         }
         self.hits.push("tasks adopted");
         self.record.attempt = self.attempt;
-        self.record.note_sealed(sealed);
         let unheard = self.record.unheard();
         let jobs = self.sealed(sealed);
         for epoch in aborted {

@@ -129,6 +129,8 @@ pub struct Worker {
     unheard: bool,
     /// What the wall clock of its machine says.
     pub wall_ms: i64,
+    /// How often a task has moved: its times are then to be looked at.
+    moves: u64,
     /// The manifest that the newest snapshots build on: what a merge replaces.
     base: Option<Arc<Manifest>>,
     pub jobs: Vec<Job>,
@@ -166,6 +168,7 @@ impl Worker {
             paused: false,
             unheard: false,
             wall_ms: i64::MIN,
+            moves: 0,
             base: None,
             jobs: Vec::new(),
             out: Out::default(),
@@ -436,6 +439,12 @@ impl Worker {
     pub fn restored_time(&self) -> i64 {
         let manifest = self.deployment.as_ref().and_then(|deployment| deployment.restore.as_ref());
         manifest.map_or(i64::MIN, |manifest| manifest.processing_time_max_ms)
+    }
+
+    /// Changes with the times of the tasks.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// The times of each task.

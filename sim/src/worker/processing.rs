@@ -38,6 +38,7 @@ impl Worker {
         let (Some(deployment), Some(source)) = (&self.deployment, self.sources.get_mut(&index)) else { return };
         let (p, max) = (deployment.parallelism, deployment.max_parallelism);
         let was_ended = source.ended;
+        self.moves += 1;
         let owner = |group| owner_of(group, p, max) as usize;
         let elements = source.step(&mut self.random, self.plan.keys, max, owner, p as usize);
         let ends = source.ended && !was_ended;
@@ -52,6 +53,7 @@ impl Worker {
     fn count(&mut self, index: u32) {
         let Some(count) = self.counts.get_mut(&index) else { return };
         let was_ended = count.ended;
+        self.moves += 1;
         let epoch = count.epoch_now();
         count.read_clock(self.wall_ms);
         let taken = count.step(&mut self.random, epoch);

@@ -104,6 +104,7 @@ impl Worker {
 
     pub(super) fn restored(&mut self, restored: Restored) {
         let Restored { own, positions, mut layers, mut producers } = restored;
+        self.moves += 1;
         let Some(deployment) = &self.deployment else { return };
         let (p, max) = (deployment.parallelism, deployment.max_parallelism);
         let indexes = |vertex| own.iter().filter(move |t: &&TaskId| t.vertex == vertex).map(|t| t.index);

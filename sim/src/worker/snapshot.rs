@@ -67,9 +67,11 @@ impl Worker {
         if self.suspended {
             return Vec::new();
         }
-        self.record.note_sealed(manifest);
+        if self.record.note_sealed(manifest) {
+            let is_over = |index| manifest.finished_tasks.contains(&TaskId { vertex: SOURCE, index });
+            self.sources.retain(|index, _| !is_over(*index));
+        }
         self.base = Some(Arc::clone(manifest));
-        self.sources.retain(|index, _| !manifest.finished_tasks.contains(&TaskId { vertex: SOURCE, index: *index }));
         let mut jobs = Vec::new();
         for (index, count) in &mut self.counts {
             // A task that has decided the epoch already takes no notice.

@@ -21,8 +21,16 @@ use crate::worker::{Done, Times, Worker};
 use super::World;
 use super::calls::is_of;
 
-/// The times of each task when it was last looked at, by process, and the attempt that deployed it.
-pub(super) type Seen = BTreeMap<ProcessId, (Attempt, Vec<(TaskId, Times)>)>;
+/// Tasks as they were when they were last looked at, by process.
+pub(super) type Seen = BTreeMap<ProcessId, SeenTasks>;
+
+#[derive(Debug, Default)]
+pub(super) struct SeenTasks {
+    /// The attempt that deployed them.
+    of: Attempt,
+    moves: u64,
+    times: Vec<(TaskId, Times)>,
+}
 
 /// A standby does not notice that it stood still for less than the pause between two questions; it may be twice.
 const STANDSTILL_UNSEEN_MS: Millis = 2 * PROBE_INTERVAL_MS;
@@ -186,7 +194,10 @@ impl World {
         let Some(attempt) = worker.deployed_in().filter(|_| invariants.iter().any(|i| self.watch.includes(*i))) else {
             return Ok(());
         };
-        let (of, seen) = self.seen.entry(id).or_default();
+        let SeenTasks { of, moves, times: seen } = self.seen.entry(id).or_default();
+        if std::mem::replace(moves, worker.moves()) == worker.moves() {
+            return Ok(());
+        }
         if *of != attempt {
             (*of, *seen) = (attempt, Vec::new());
         }
