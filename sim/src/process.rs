@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use millstream_api::control::{self, WorkerCommand, WorkerReport};
-use millstream_api::ids::{Epoch, Generation};
 use millstream_api::log::LogEntry;
 use millstream_coordinator::job::{Command, Event, Millis, Notice, Outcome};
 
@@ -77,8 +76,6 @@ pub struct Output {
     pub probes: Vec<ProcessId>,
     /// The worker may go.
     pub released: bool,
-    /// Epochs whose layers states went back by, and the term that each layer is of.
-    pub went_back: Vec<(Epoch, Generation)>,
     pub outcome: Option<Outcome>,
 }
 
@@ -306,7 +303,6 @@ impl Process {
         output.messages.extend(out.frames.into_iter().map(|(link, frame)| (link, Message::Frame(frame))));
         output.wanted.extend(out.wanted);
         output.closed.extend(out.closed);
-        output.went_back.extend(out.went_back);
         output.messages.extend(out.leaves.into_iter().map(|session| (session, Message::Leave)));
     }
 }

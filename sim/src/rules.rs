@@ -23,8 +23,6 @@ pub struct Rules {
     pub own_by_placement: bool,
     /// A task's watermark is at least what it was, whatever its channels say after a restore.
     pub keep_watermark: bool,
-    /// A layer of another term's epoch counts only when its seal was heard.
-    pub distrust_other_terms: bool,
     /// A task's processing time is at least what it was, whatever the wall clock says, now or after a restore.
     pub keep_processing_time: bool,
     /// A coordinator reads the wall clock once and counts from there.
@@ -46,7 +44,6 @@ impl Default for Rules {
             losers_step_down: true,
             own_by_placement: true,
             keep_watermark: true,
-            distrust_other_terms: true,
             keep_processing_time: true,
             count_time: true,
             know_the_dead: true,
@@ -63,7 +60,6 @@ pub enum Invariant {
     OwnedOnce,
     WatermarkNeverFalls,
     ProcessingTimeNeverFalls,
-    BackToTheLog,
     ClaimAfterSilence,
 }
 
@@ -75,7 +71,6 @@ impl Invariant {
             Self::SealedBeforeCommit => "no commit without a sealed manifest",
             Self::NoStaleCommit => "no commit by a stale generation",
             Self::OwnedOnce => "every split and key group has one owner",
-            Self::BackToTheLog => "states go back to what the log holds",
             Self::WatermarkNeverFalls => "a task's watermark never falls",
             Self::ProcessingTimeNeverFalls => "a task's processing time never falls",
             Self::ClaimAfterSilence => "who rules is replaced only after silence",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use millstream_api::ids::{Epoch, Generation};
+use millstream_api::ids::Epoch;
 use millstream_api::log::{SplitState, TableSnapshot};
 use millstream_coordinator::job::Random;
 
@@ -123,8 +123,6 @@ pub struct Channel {
 /// A count as of a barrier.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    /// The term in which the barrier came: another one may use the number of an epoch that was not sealed again.
-    pub of: Generation,
     pub counts: BTreeMap<u32, u64>,
     pub watermark: i64,
     pub ended: bool,
@@ -252,14 +250,14 @@ impl CountTask {
     }
 
     /// The barrier's moment: what changed is copied, processing goes on.
-    pub fn snapshot(&mut self, of: Generation, epoch: Epoch) -> Change {
+    pub fn snapshot(&mut self, epoch: Epoch) -> Change {
         for channel in &mut self.channels {
             channel.barrier = None;
         }
         self.done_through = Some(epoch);
         self.undecided = Some(epoch);
         self.triggered = None;
-        let layer = Layer { of, counts: self.counts.clone(), watermark: self.watermark, ended: self.ended };
+        let layer = Layer { counts: self.counts.clone(), watermark: self.watermark, ended: self.ended };
         self.layers.insert(epoch, layer);
         self.sink.prepare(epoch);
         let counts = self.dirty.keys().map(|key| (*key, self.counts[key])).collect();

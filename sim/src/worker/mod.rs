@@ -90,8 +90,6 @@ pub struct Out {
     pub closed: Vec<ConnectionId>,
     /// Coordinators that are to hear that the process is about to stop.
     pub leaves: Vec<ConnectionId>,
-    /// Epochs whose layers states went back by, and the term that each layer is of.
-    pub went_back: Vec<(Epoch, Generation)>,
 }
 
 pub struct Worker {

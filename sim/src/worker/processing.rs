@@ -74,14 +74,14 @@ impl Worker {
         if self.suspended {
             return jobs;
         }
-        let (failed, of) = (&self.record.failed, self.record.attempt.generation);
+        let failed = &self.record.failed;
         let live = |index: &u32| !failed.contains_key(&TaskId { vertex: COUNT, index: *index });
         let mut reports = Vec::new();
         let mut snapshots = Vec::new();
         for (index, count) in self.counts.iter_mut().filter(|(index, _)| live(index)) {
             // A barrier waits behind records, so it is seen in a step; a task without inputs left takes it at once.
             if let Some(epoch) = count.aligned() {
-                snapshots.push((*index, count.snapshot(of, epoch)));
+                snapshots.push((*index, count.snapshot(epoch)));
             }
             count.sink.flush();
             if let Some(batch) = count.sink.next_batch() {

@@ -36,7 +36,7 @@ impl Worker {
         } else {
             deployment.tasks.iter().copied().collect()
         };
-        let known = self.record.shares_epochs(self.attempt.generation, epoch) || !self.rules.distrust_other_terms;
+        let known = self.record.shares_epochs(self.attempt.generation, epoch);
         let mut kept = BTreeMap::new();
         for task in own.iter().filter(|task| task.vertex == COUNT) {
             let survivor = self.counts.get_mut(&task.index).filter(|_| same && known);
@@ -44,7 +44,6 @@ impl Worker {
                 // Now and then the layer is over its bound and gone.
                 Some(layer) if !self.random.next_u64().is_multiple_of(6) => {
                     self.hits.push("reset by undo layer");
-                    self.out.went_back.extend(epoch.map(|epoch| (epoch, layer.of)));
                     kept.insert(task.index, layer);
                 }
                 _ => self.hits.push("reset from the store"),
@@ -84,7 +83,7 @@ impl Worker {
                         Ok(counts) => {
                             let watermarks = manifest.watermarks.get(&uid(COUNT_UID));
                             let watermark = watermarks.and_then(|w| w.iter().min()).copied().unwrap_or(i64::MIN);
-                            layers.insert(task.index, Layer { counts, watermark, ..Layer::default() });
+                            layers.insert(task.index, Layer { counts, watermark, ended: false });
                         }
                         Err(failure) => return failed(*task, failure),
                     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_api::control::Attempt;
-use millstream_api::ids::{Epoch, Generation, Seq, TaskId, owner_of};
+use millstream_api::ids::{Seq, TaskId, owner_of};
 use millstream_api::log::EntryKind;
 use millstream_coordinator::job::Millis;
 
@@ -169,22 +169,6 @@ impl World {
             Some(group) => Err(broken(invariant, &format!("nobody owns group {group} in {newest:?}"))),
             None => Ok(()),
         }
-    }
-
-    /// Looked at when states go back by their layers: the manifest of the epoch is of the same term.
-    pub(super) fn back_to_the_log(&self, went_back: &[(Epoch, Generation)]) -> Result<(), String> {
-        let invariant = Invariant::BackToTheLog;
-        for (epoch, of) in went_back.iter().filter(|_| self.watch.includes(invariant)) {
-            let sealed = self.objects.log().iter().rev().find(|entry| match &entry.kind {
-                EntryKind::Manifest(manifest) => manifest.epoch == *epoch,
-                _ => false,
-            });
-            if sealed.is_none_or(|entry| entry.generation != *of) {
-                let seen = format!("a layer of epoch {epoch} of term {of}, which is not the one that was sealed");
-                return Err(broken(invariant, &seen));
-            }
-        }
-        Ok(())
     }
 
     /// Event time and processing time of a task, from what it restored on.

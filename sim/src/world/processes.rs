@@ -307,7 +307,6 @@ impl World {
         for connection in output.closed {
             self.hang_up(id, connection);
         }
-        self.back_to_the_log(&output.went_back)?;
         for of in output.probes {
             let soon = self.now + 1 + self.below(5);
             self.at(soon, Item::Probe { by: id, of });

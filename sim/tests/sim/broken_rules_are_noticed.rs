@@ -58,11 +58,6 @@ fn who_rules_is_replaced_only_after_silence() {
 }
 
 #[test]
-fn states_go_back_to_what_the_log_holds() {
-    noticed_by(Invariant::BackToTheLog, Rules { distrust_other_terms: false, ..Rules::default() });
-}
-
-#[test]
 fn commits_before_sealing() {
     noticed("commits before sealing", Rules { commit_after_seal: false, ..Rules::default() });
 }
