@@ -2,9 +2,11 @@
 
 use millstream_api::control::{Failure, FailureKind, Placement, Report, Running};
 use millstream_api::ids::{Epoch, WorkerId};
-use millstream_api::log::EntryKind;
+use millstream_api::log::{EntryKind, TaskSnapshot};
 
-use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, registered, snapshot, transaction};
+use super::fixture::{
+    Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, manifest, registered, snapshot, transaction,
+};
 use crate::job::{Event, JobConfig, JobState, ProcessState};
 
 fn cluster() -> JobConfig {
@@ -96,7 +98,8 @@ fn tasks_that_had_finished_at_another_parallelism_are_others() {
     assert_eq!(bench.report(inspected(running(&first)))[0], "adopt 1 without ");
     let of_count = Report::Acknowledged(Box::new(snapshot(COUNT_TASK, 2)));
     assert!(bench.report(of_count).is_empty(), "the source runs as well");
-    let sealed = bench.report(Report::Acknowledged(Box::new(snapshot(SOURCE_TASK, 2))));
+    let of_source = TaskSnapshot { splits: manifest(2, vec![]).splits, ..snapshot(SOURCE_TASK, 2) };
+    let sealed = bench.report(Report::Acknowledged(Box::new(of_source)));
     assert!(sealed[0].contains("manifest 2"), "{sealed:?}");
     bench.won();
     let EntryKind::Manifest(sealed) = &bench.log.last().unwrap().kind else { panic!("a manifest is last") };
