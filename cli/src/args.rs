@@ -31,7 +31,7 @@ enum Command {
     Explain(ExplainArguments),
     /// Show what a running job does: tasks, checkpoints, splits and their lag, restarts.
     Status(StatusArguments),
-    /// Stop a running job with a last checkpoint, from which it can go on.
+    /// Stop a running job with a last checkpoint, from which it can go on; or drain it, so that it has finished.
     Stop(StopArguments),
 }
 
@@ -195,6 +195,9 @@ pub enum StatusFormat {
 pub struct StopArguments {
     #[command(flatten)]
     pub asked: AskedArguments,
+    /// As if all input ended now: windows and timers fire, and the job has finished; it does not go on from there.
+    #[arg(long)]
+    pub drain: bool,
     /// Name of this stop, to ask again with when the answer was lost. Drawn when it is not given.
     #[arg(long, value_name = "ID")]
     pub operation_id: Option<String>,

@@ -57,7 +57,8 @@ pub fn stop(arguments: &StopArguments) -> Exit {
     };
     let address = &asked.coordinator;
     run(async {
-        let stopped = at_the_ruling_one(address, &security, async |client| client.stop(&id).await).await;
+        let stopped =
+            at_the_ruling_one(address, &security, async |client| client.stop(&id, arguments.drain).await).await;
         match stopped {
             Err(error @ CallError::Lost { .. }) => {
                 eprintln!("the job may be stopping; to hear what came of it, ask again with --operation-id {id}");

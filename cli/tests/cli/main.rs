@@ -4,6 +4,7 @@
 mod bad_input;
 mod cluster;
 mod crash;
+mod drain;
 mod examples;
 mod golden;
 mod manifest;

@@ -70,6 +70,17 @@ impl Core {
         }
     }
 
+    /// It takes as long as it takes, over restarts too: what the last windows say must not depend on a failure. A job that
+    /// does not run yet is drained once it does. A stop without drain may still follow, and has a deadline.
+    pub(super) fn on_drain_requested(&mut self) {
+        let over = self.ending.is_some() || matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
+        if over || self.generation.is_none() || self.draining {
+            return;
+        }
+        self.draining = true;
+        self.out.push(Command::Notice(Notice::Draining));
+    }
+
     /// The deadline of the end passes whatever is going on.
     pub(super) fn advance_ending(&mut self, now: Millis) {
         if let Phase::Closing { deadline: Some(deadline), .. } = self.phase

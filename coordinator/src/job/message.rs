@@ -41,8 +41,17 @@ pub enum Event {
     NoWorkerLeft { reason: String },
     /// A worker reports.
     Worker { worker: WorkerId, report: WorkerReport },
-    /// The user wants the job to end with a last checkpoint.
-    StopRequested,
+    /// The user wants the job to end.
+    StopRequested(StopMode),
+}
+
+/// How the user wants the job to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// With a last checkpoint, from which it can go on.
+    Suspend,
+    /// As if all input ended here: windows and timers fire, and the job has finished.
+    Drain,
 }
 
 /// What a worker brings to the job.
@@ -208,6 +217,8 @@ pub enum Notice {
     },
     SourcesResumed,
     Stopping,
+    /// The job is to finish with what its sources have read until now.
+    Draining,
     /// The job waits: its tasks do not all have a place.
     AwaitingSlots {
         there: u32,
@@ -261,7 +272,7 @@ impl fmt::Display for Notice {
                 write!(f, "finished {transactions} commits that checkpoint {epoch} left open")
             }
             Self::NothingLeft { epoch } => {
-                write!(f, "all input was read by checkpoint {epoch}: only its commits are finished")
+                write!(f, "the input had ended by checkpoint {epoch}: only its commits are finished")
             }
             Self::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
                 write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
@@ -286,6 +297,9 @@ impl fmt::Display for Notice {
             ),
             Self::SourcesResumed => write!(f, "sources go on"),
             Self::Stopping => write!(f, "stopping with a last checkpoint"),
+            Self::Draining => {
+                write!(f, "draining: the input ends here, windows and timers fire, then the job has finished")
+            }
             Self::AwaitingSlots { there, wanted } => {
                 write!(
                     f,

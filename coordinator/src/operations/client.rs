@@ -99,13 +99,13 @@ impl Client {
         Ok(Statuses { address: self.address.clone(), stream })
     }
 
-    /// Stops the job, or says what became of the operation of this id.
+    /// Stops or drains the job, or says what became of the operation of this id.
     ///
     /// # Errors
     /// As the coordinator says, or it does not answer.
-    pub async fn stop(&mut self, operation_id: &str) -> Result<v1::Operation, CallError> {
+    pub async fn stop(&mut self, operation_id: &str, drain: bool) -> Result<v1::Operation, CallError> {
         let operation_id = operation_id.to_owned();
-        let mut request = Request::new(v1::StopRequest { operation_id, ..v1::StopRequest::default() });
+        let mut request = Request::new(v1::StopRequest { operation_id, drain, ..v1::StopRequest::default() });
         request.set_timeout(STOP_TIMEOUT);
         let answer = self.calls.stop(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))

@@ -21,7 +21,7 @@ use millstream_store::ObjectStore;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::element::{Barrier, Mutation};
+use crate::element::Barrier;
 use crate::exchange::remote::{LinkNews, Shuffle, ShuffleConfig};
 use crate::metrics::{JobMetrics, TaskReadings};
 use crate::slot::{SlotCommand, SlotHandle, Wake};
@@ -219,9 +219,8 @@ impl Runtime {
                 self.note(Record::note_started);
                 self.broadcast(|| SlotCommand::Start);
             }
-            Command::Trigger { epoch, stop } => {
-                self.note(|record| record.note_triggered(epoch, stop));
-                let mutation = if stop { Mutation::Stop } else { Mutation::None };
+            Command::Trigger { epoch, mutation } => {
+                self.note(|record| record.note_triggered(epoch, mutation));
                 self.broadcast(|| SlotCommand::Trigger(Barrier { epoch, mutation }));
             }
             Command::Sealed { epoch: _, manifest } => {

@@ -142,6 +142,7 @@ pub(super) fn control(channel: ChannelId, element: &Element) -> Option<Bytes> {
             payload[8] = match mutation {
                 Mutation::None => 0,
                 Mutation::Stop => 1,
+                Mutation::Drain => 2,
             };
             control_frame(Kind::Barrier, channel, &payload)
         }
@@ -173,11 +174,17 @@ impl Frame {
                 _ => None,
             },
             Kind::Barrier => match payload {
-                [epoch @ .., mutation @ (0 | 1)] => read_u64(epoch).map(|epoch| {
-                    let mutation = if *mutation == 0 { Mutation::None } else { Mutation::Stop };
-                    Element::Barrier(Barrier { epoch: Epoch(epoch), mutation })
-                }),
-                _ => None,
+                [epoch @ .., mutation] => {
+                    let mutation = match mutation {
+                        0 => Some(Mutation::None),
+                        1 => Some(Mutation::Stop),
+                        2 => Some(Mutation::Drain),
+                        _ => None,
+                    };
+                    let barrier = |(epoch, mutation)| Barrier { epoch: Epoch(epoch), mutation };
+                    read_u64(epoch).zip(mutation).map(barrier).map(Element::Barrier)
+                }
+                [] => None,
             },
             Kind::EndOfInput if payload.is_empty() => Some(Element::EndOfInput),
             Kind::EndOfInput | Kind::Rows { .. } | Kind::Consumed => None,
@@ -233,6 +240,7 @@ mod tests {
             Element::Idle(false),
             Element::Barrier(Barrier { epoch: Epoch(u64::MAX), mutation: Mutation::Stop }),
             Element::Barrier(Barrier { epoch: Epoch(3), mutation: Mutation::None }),
+            Element::Barrier(Barrier { epoch: Epoch(0), mutation: Mutation::Drain }),
             Element::EndOfInput,
         ];
         for element in elements {
