@@ -31,6 +31,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Show what a running job does: tasks, checkpoints, splits and their lag, restarts.
     Status(StatusArguments),
+    /// Check a manifest against a running job: what of its state would be kept, dropped or refused. Nothing is touched.
+    Prepare(PrepareArguments),
     /// Stop a running job with a last checkpoint, from which it can go on; or drain it, so that it has finished.
     Stop(StopArguments),
 }
@@ -192,6 +194,17 @@ pub enum StatusFormat {
 }
 
 #[derive(Debug, Args)]
+pub struct PrepareArguments {
+    #[command(flatten)]
+    pub job: JobArguments,
+    #[command(flatten)]
+    pub asked: AskedArguments,
+    /// Form of the answer. As JSON it is the operations API's.
+    #[arg(long, short, value_enum, default_value_t = StatusFormat::Table)]
+    pub output: StatusFormat,
+}
+
+#[derive(Debug, Args)]
 pub struct StopArguments {
     #[command(flatten)]
     pub asked: AskedArguments,
@@ -213,6 +226,7 @@ impl Arguments {
             Command::Validate(arguments) => explain::validate(&arguments),
             Command::Explain(arguments) => explain::explain(&arguments),
             Command::Status(arguments) => ask::status(&arguments),
+            Command::Prepare(arguments) => ask::prepare::prepare(&arguments),
             Command::Stop(arguments) => ask::stop(&arguments),
         }
     }

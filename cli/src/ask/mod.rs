@@ -1,7 +1,8 @@
-//! `millstream status` and `millstream stop`: asking a coordinator.
+//! `millstream status`, `millstream stop` and `millstream prepare`: asking a coordinator.
 //!
 //! Owns: which coordinator is asked, what people are told when it does not answer. Does not own: the tables (`table`).
 
+pub mod prepare;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
