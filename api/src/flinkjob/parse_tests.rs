@@ -68,6 +68,14 @@ fn wrong_types_and_values_have_a_place() {
 }
 
 #[test]
+fn a_wrong_duration_is_named_with_its_field_and_place_at_every_depth() {
+    let shallow = refused(&format!("{SMALLEST}  slotTimeout: soon\n"));
+    assert!(shallow.starts_with("7:16: spec.slotTimeout: `soon` is not a duration"), "{shallow}");
+    let deep = refused(&format!("{SMALLEST}  checkpoint:\n    interval: 10\n"));
+    assert!(deep.starts_with("8:15: spec.checkpoint.interval: the duration `10` has no unit"), "{deep}");
+}
+
+#[test]
 fn unknown_metadata_is_refused_and_what_kubernetes_adds_is_not() {
     let with = |field: &str| SMALLEST.replace("  name: clicks\n", &format!("  name: clicks\n{field}"));
     let message = refused(&with("  namepsace: prod\n"));
