@@ -56,6 +56,13 @@ impl Core {
         match self.phase {
             Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
             Phase::StandingBy(_) => self.end(Outcome::StoodBy { over: None }),
+            // Tasks that lost their places were suspended, and left open what they had: it goes before the end, and
+            // `advance_slots` sees to it. Without a worker the next run does.
+            Phase::AwaitingSlots { .. } if self.slots.any().is_some() => {
+                self.attempt += 1;
+                self.tell_all(&control::Command::Cancel);
+                self.run = None;
+            }
             // Nothing has been read since the tip: it is the last checkpoint.
             Phase::AwaitingSlots { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
                 self.attempt += 1;

@@ -1,10 +1,10 @@
 //! The ways a job ends.
 
 use millstream_api::control::{Failure, FailureKind, Report};
-use millstream_api::ids::Epoch;
+use millstream_api::ids::{Epoch, TaskId, WorkerId};
 use millstream_api::log::TaskSnapshot;
 
-use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, snapshot, transaction};
+use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, registered, snapshot, transaction};
 use crate::job::{AppendOutcome, Event, JobState, Outcome, ProcessState, StopMode};
 
 #[test]
@@ -20,6 +20,63 @@ fn a_stop_takes_a_last_checkpoint_commits_it_and_records_that() {
         panic!("must stop")
     };
     assert_eq!(checkpoint.path, "default/job/log/00000000000000000002");
+}
+
+/// A job of two tasks per chain, of which one has just lost its worker, after both had run.
+fn after_a_loss() -> Bench {
+    let mut two = config();
+    (two.parallelism, two.min_parallelism) = (2, 2);
+    let (mut bench, _) = Bench::on_log(two, Vec::new(), ProcessState::Gone);
+    bench.event(registered(1, 1));
+    bench.won();
+    bench.event(registered(2, 1));
+    bench.report_of(1, Report::Deployed);
+    bench.report_of(2, Report::Deployed);
+    for (worker, index) in [(2, 0), (1, 1)] {
+        for task in [SOURCE_TASK, COUNT_TASK].map(|task| TaskId { index, ..task }) {
+            bench.report_of(worker, Report::Acknowledged(Box::new(snapshot(task, 0))));
+        }
+    }
+    bench.won();
+    assert_eq!(bench.core.status().state, JobState::Running);
+    let lost = Event::WorkerLost { worker: WorkerId(2), reason: "silent".to_owned() };
+    assert_eq!(bench.event(lost), ["suspend"]);
+    bench
+}
+
+fn waiting_for_slots() -> Bench {
+    let mut bench = after_a_loss();
+    let at = bench.core.deadline().unwrap();
+    assert!(bench.tick(at).is_empty());
+    assert_eq!(bench.core.status().state, JobState::AwaitingSlots);
+    bench
+}
+
+#[test]
+fn a_stop_that_finds_the_job_waiting_for_slots_ends_what_suspended_tasks_left_open() {
+    let mut bench = waiting_for_slots();
+    let commands = bench.event(Event::StopRequested(StopMode::Suspend));
+    assert_eq!(commands, ["cancel", "put 2: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 2x4"]);
+    assert_eq!(bench.report_of(1, Report::TransactionsFenced), ["put 3: stopped Stopped, committed Some(0)"]);
+    bench.won();
+    assert!(matches!(bench.outcome, Some(Outcome::Stopped { incomplete: None, .. })), "{:?}", bench.outcome);
+}
+
+#[test]
+fn a_stop_without_any_worker_leaves_that_to_the_next_run_and_ends_at_once() {
+    let mut bench = waiting_for_slots();
+    assert!(bench.event(Event::WorkerLost { worker: WorkerId(1), reason: "silent".to_owned() }).is_empty());
+    let commands = bench.event(Event::StopRequested(StopMode::Suspend));
+    assert_eq!(commands, ["put 2: stopped Stopped, committed Some(0)"]);
+}
+
+/// The stop comes between the loss and the next attempt, for which there are too few slots then.
+#[test]
+fn a_stop_before_an_attempt_without_enough_slots_ends_what_is_open_too() {
+    let mut bench = after_a_loss();
+    assert_eq!(bench.event(Event::StopRequested(StopMode::Suspend)), ["put 2: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 2x4"]);
 }
 
 #[test]
