@@ -85,6 +85,50 @@ pub enum FrameError {
     Credit { channel: ChannelId },
 }
 
+/// Which rule a frame broke, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameRule {
+    Length,
+    Header,
+    Truncated,
+    Channel,
+    Payload,
+    Credit,
+}
+
+impl FrameRule {
+    pub const ALL: [Self; 6] =
+        [Self::Length, Self::Header, Self::Truncated, Self::Channel, Self::Payload, Self::Credit];
+
+    /// As counters call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Header => "header",
+            Self::Truncated => "truncated",
+            Self::Channel => "channel",
+            Self::Payload => "payload",
+            Self::Credit => "credit",
+        }
+    }
+}
+
+impl FrameError {
+    /// The rule that was broken.
+    #[must_use]
+    pub fn rule(&self) -> FrameRule {
+        match self {
+            Self::Length { .. } => FrameRule::Length,
+            Self::Header { .. } => FrameRule::Header,
+            Self::Truncated => FrameRule::Truncated,
+            Self::Channel { .. } => FrameRule::Channel,
+            Self::Payload { .. } => FrameRule::Payload,
+            Self::Credit { .. } => FrameRule::Credit,
+        }
+    }
+}
+
 impl Header {
     pub(super) fn write(&self) -> [u8; HEADER_BYTES] {
         let (kind, flags) = match self.kind {
