@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flinkjob::{CheckpointSpec, StateSpec};
+use crate::flinkjob::{CheckpointSpec, ShuffleSpec, StateSpec};
 use crate::graph::JobGraph;
 use crate::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
@@ -34,6 +34,7 @@ pub struct WorkerSettings {
     pub job_name: Option<String>,
     pub checkpoint: CheckpointSpec,
     pub state: StateSpec,
+    pub shuffle: ShuffleSpec,
     /// A worker that has heard no coordinator for so long stops reading: half of the shortest transaction time-out of the
     /// sinks. `None`: no sink has one.
     pub pause_after_ms: Option<u64>,

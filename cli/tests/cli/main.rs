@@ -9,5 +9,6 @@ mod examples;
 mod golden;
 mod manifest;
 mod operation;
+mod shuffle;
 mod status;
 mod tls;

@@ -69,8 +69,8 @@ impl ControlService {
         }
         if !settings.is_empty() && settings != self.settings {
             return Err(Status::aborted(format!(
-                "worker {name} works by other settings of job {job} than these (storage, state or checkpoints in the manifest \
-                 have changed): start it anew"
+                "worker {name} works by other settings of job {job} than these (storage, state, checkpoints or shuffle in the \
+                 manifest have changed): start it anew"
             )));
         }
         if slots == 0 || slots > SLOTS_MAX {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_api::control::{Attempt, Command, Report, WorkerCommand, WorkerReport, WorkerSettings};
-use millstream_api::flinkjob::{CheckpointSpec, StateSpec};
+use millstream_api::flinkjob::{CheckpointSpec, ShuffleSpec, StateSpec};
 use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TransformUid};
 use millstream_api::log::PreparedTransaction;
@@ -46,6 +46,7 @@ impl Scene {
             checkpoint: CheckpointSpec::default(),
             state: StateSpec::default(),
             pause_after_ms: None,
+            shuffle: ShuffleSpec::default(),
         };
         let listener = WorkerServer::bind("127.0.0.1:0", &Security::plain()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
