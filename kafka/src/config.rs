@@ -20,6 +20,9 @@ pub struct ClientConfig {
     /// They win over this crate's defaults. Of a consumer: the Java client's names and values; of a producer:
     /// librdkafka's.
     pub settings: BTreeMap<String, String>,
+    /// Of a consumer: answers that it holds may have so many bytes together, whatever its settings say. `None`: no other bound
+    /// than theirs.
+    pub buffered_bytes_max: Option<usize>,
 }
 
 /// Encryption and authentication.

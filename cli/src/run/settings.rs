@@ -82,7 +82,7 @@ pub fn worker_config(
     let limits = Limits::of_this_process();
     let budgets = limits.budgets(&backend);
     announce(display, &format!("limits: {limits}; {budgets}"));
-    let Budgets { state_bytes_max, undo_bytes_max, io_threads } = budgets;
+    let Budgets { state_bytes_max, undo_bytes_max, fetch_bytes_max, io_threads } = budgets;
     worker::WorkerConfig {
         slots,
         store,
@@ -91,6 +91,7 @@ pub fn worker_config(
         backend,
         state_bytes_max,
         undo_bytes_max,
+        fetch_bytes_max,
         io_threads,
         shuffle: ShuffleConfig { compression: compression(told), ..shuffle },
     }

@@ -53,6 +53,8 @@ pub struct WorkerConfig {
     pub state_bytes_max: u64,
     /// Pre-images of all tasks together, for roll back; past it a restart reads the store.
     pub undo_bytes_max: u64,
+    /// What the sources of all tasks together fetch ahead.
+    pub fetch_bytes_max: u64,
     /// Threads for network and store.
     pub io_threads: usize,
     pub shuffle: ShuffleConfig,

@@ -117,6 +117,7 @@ fn spawn(folder: &Path) -> Worker {
         backend: StateBackend::Memory,
         state_bytes_max: 1 << 20,
         undo_bytes_max: 1 << 20,
+        fetch_bytes_max: 1 << 20,
         io_threads: 1,
         shuffle: ShuffleConfig::default(),
     })

@@ -88,6 +88,7 @@ impl Coordinator {
             backend,
             state_bytes_max: 256 << 20,
             undo_bytes_max: 256 << 20,
+            fetch_bytes_max: 256 << 20,
             io_threads: 2,
             shuffle: ShuffleConfig {
                 listener: listener.map(Arc::new),
