@@ -11,4 +11,5 @@ mod manifest;
 mod operation;
 mod shuffle;
 mod status;
+mod strangers;
 mod tls;

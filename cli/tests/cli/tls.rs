@@ -11,7 +11,7 @@ use millstream_e2e::{CHECKPOINT_DONE, wait_for};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Each number once, by a group of its own: rows cross from worker to worker.
-fn grouping(manifest: &str) -> String {
+pub fn grouping(manifest: &str) -> String {
     let (source, target) = manifest.split_once("CREATE TABLE target").expect("the job has one");
     let target = target
         .replace("(id BIGINT)", "(id BIGINT, times BIGINT, PRIMARY KEY (id) NOT ENFORCED)")
