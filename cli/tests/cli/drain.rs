@@ -181,7 +181,7 @@ fn a_drain_survives_the_death_of_the_process() {
         wait_until_all_is_read(&address, 500);
         let (code, told) = drain(&address, "one");
         assert_eq!(code, 4, "{fault}: {told}");
-        assert!(told.contains("ask again with --operation-id one"), "{fault}: {told}");
+        assert!(told.contains("ask again with --drain --operation-id one"), "{fault}: {told}");
         process.wait(LIMIT);
         if fault.starts_with("after-operation-accepted") {
             let (process, address) = hours.run(None);
