@@ -319,16 +319,20 @@ impl fmt::Display for Notice {
                 write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
             }
             Self::Moving { worker, room } => {
-                let then = match room {
-                    true => "its tasks move at the next checkpoint",
-                    false => "its tasks stay until there are slots for them elsewhere, or until it is gone",
-                };
-                write!(f, "worker {worker} is about to stop: {then}")
+                write!(f, "worker {worker} is about to stop: its tasks {}", when_they_move(*room))
             }
             Self::NotCollected { objects, reason } => {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }
         }
+    }
+}
+
+/// `room`: there are slots elsewhere.
+fn when_they_move(room: bool) -> &'static str {
+    match room {
+        true => "move at the next checkpoint",
+        false => "stay until there are slots for them elsewhere, or until it is gone",
     }
 }
 
