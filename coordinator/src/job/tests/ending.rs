@@ -32,7 +32,7 @@ fn after_a_loss() -> Bench {
     bench.event(registered(2, 1));
     bench.report_of(1, Report::Deployed);
     bench.report_of(2, Report::Deployed);
-    for (worker, index) in [(2, 0), (1, 1)] {
+    for (worker, index) in [(1, 0), (2, 1)] {
         for task in [SOURCE_TASK, COUNT_TASK].map(|task| TaskId { index, ..task }) {
             bench.report_of(worker, Report::Acknowledged(Box::new(snapshot(task, 0))));
         }
