@@ -20,7 +20,7 @@ const STEP_MS: u64 = 20_000;
 /// 2026-01-01T00:00:00Z.
 const FIRST_MS: u64 = 1_767_225_600_000;
 
-/// Counts per key and hour. The watermark trails by three hours, so that without the end of input nothing closes.
+/// Counts per key and hour. The watermark trails by half a day, so that without the end of input nothing closes.
 struct Hours {
     broker: Broker,
     input: String,
@@ -52,7 +52,7 @@ spec:
     interval: 200 ms
     storage: {}
   sql: |
-    CREATE TABLE source (k BIGINT, n BIGINT, at TIMESTAMP_LTZ(3), WATERMARK FOR at AS at - INTERVAL '3' HOUR) WITH (
+    CREATE TABLE source (k BIGINT, n BIGINT, at TIMESTAMP_LTZ(3), WATERMARK FOR at AS at - INTERVAL '12' HOUR) WITH (
       'connector' = 'kafka', 'topic' = '{input}', 'format' = 'json', 'json.timestamp-format.standard' = 'ISO-8601',
       'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset');
     CREATE TABLE target (k BIGINT, since TIMESTAMP(3), times BIGINT, total BIGINT) WITH ('connector' = 'kafka',

@@ -284,10 +284,10 @@ fn the_prepare_command_names_files_as_they_are_here_and_has_exit_codes() {
     };
     let (code, told, errors) = prepare(COUNTED, &[]);
     assert_eq!(code, 0, "{told}{errors}");
-    assert!(told.contains("kept     t/GlobalGroupAggregate/0") && told.contains("accepted: the same graph"), "{told}");
+    assert!(told.contains("kept     t/aggregate/0") && told.contains("accepted: the same graph"), "{told}");
     let (code, told, errors) = prepare(&COUNTED.replace("COUNT(*)", "SUM(a)"), &[]);
     assert_eq!(code, 6, "{told}{errors}");
-    assert!(told.contains("refused  t/GlobalGroupAggregate/0") && errors.starts_with("error: "), "{told}{errors}");
+    assert!(told.contains("refused  t/aggregate/0") && errors.starts_with("error: "), "{told}{errors}");
     let (code, _, errors) = prepare(&COUNTED.replace("GROUP BY a", "GROUP BY b"), &[]);
     let place = format!("error: {}:13:", path.display());
     assert!(code == 3 && errors.starts_with(&place), "{code}: {errors}");

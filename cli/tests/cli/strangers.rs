@@ -14,6 +14,8 @@ use millstream_e2e::recorder::Recorder;
 use millstream_e2e::{Random, rounds, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Between the last byte and the end, for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_millis(50);
 /// After the last byte: whoever waits for more hears that there is none.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -34,14 +36,17 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Says the bytes and hangs up; the other side must hang up, too.
+/// Says the bytes, listens until nothing more is answered, and hangs up; the other side must hang up, too.
 fn say(address: &str, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(HANG_UP_LIMIT)).unwrap();
     // It may have heard enough before the end.
     let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(Shutdown::Write);
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
     let mut answer = Vec::new();
+    // An end that comes with the last byte would be seen before what the bytes say.
+    let _ = stream.read_to_end(&mut answer);
+    let _ = stream.shutdown(Shutdown::Write);
+    stream.set_read_timeout(Some(HANG_UP_LIMIT)).unwrap();
     if let Err(error) = stream.read_to_end(&mut answer) {
         let waits = matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
         assert!(!waits, "{address} does not hang up after {} bytes: {bytes:02x?}", bytes.len());
