@@ -41,8 +41,17 @@ pub enum Event {
     NoWorkerLeft { reason: String },
     /// A worker reports.
     Worker { worker: WorkerId, report: WorkerReport },
-    /// The user wants the job to end with a last checkpoint.
-    StopRequested,
+    /// The user wants the job to end.
+    StopRequested(StopMode),
+}
+
+/// How the user wants the job to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// With a last checkpoint, from which it can go on.
+    Suspend,
+    /// As if all input ended here: windows and timers fire, and the job has finished.
+    Drain,
 }
 
 /// What a worker brings to the job.
@@ -212,6 +221,8 @@ pub enum Notice {
     },
     SourcesResumed,
     Stopping,
+    /// The job is to finish with what its sources have read until now.
+    Draining,
     /// The job waits: its tasks do not all have a place.
     AwaitingSlots {
         there: u32,
@@ -265,7 +276,7 @@ impl fmt::Display for Notice {
                 write!(f, "finished {transactions} commits that checkpoint {epoch} left open")
             }
             Self::NothingLeft { epoch } => {
-                write!(f, "all input was read by checkpoint {epoch}: only its commits are finished")
+                write!(f, "the input had ended by checkpoint {epoch}: only its commits are finished")
             }
             Self::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
                 write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
@@ -295,6 +306,9 @@ impl fmt::Display for Notice {
             ),
             Self::SourcesResumed => write!(f, "sources go on"),
             Self::Stopping => write!(f, "stopping with a last checkpoint"),
+            Self::Draining => {
+                write!(f, "draining: the input ends here, windows and timers fire, then the job has finished")
+            }
             Self::AwaitingSlots { there, wanted } => {
                 write!(
                     f,
@@ -314,16 +328,20 @@ impl fmt::Display for Notice {
                 write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
             }
             Self::Moving { worker, room } => {
-                let then = match room {
-                    true => "its tasks move at the next checkpoint",
-                    false => "its tasks stay until there are slots for them elsewhere, or until it is gone",
-                };
-                write!(f, "worker {worker} is about to stop: {then}")
+                write!(f, "worker {worker} is about to stop: its tasks {}", when_they_move(*room))
             }
             Self::NotCollected { objects, reason } => {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }
         }
+    }
+}
+
+/// `room`: there are slots elsewhere.
+fn when_they_move(room: bool) -> &'static str {
+    match room {
+        true => "move at the next checkpoint",
+        false => "stay until there are slots for them elsewhere, or until it is gone",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_api::control::{self, Failure, FailureKind};
+use millstream_api::control::{self, Failure, FailureKind, Mutation};
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_api::log::{EntryKind, Manifest, TaskSnapshot};
 
@@ -14,7 +14,7 @@ use super::status::{CheckpointEnd, REASON_BYTES_MAX, shortened};
 use super::term::state_bytes;
 use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, transient};
 
-/// Tries of the last checkpoint before a stop goes without it.
+/// Tries of the last checkpoint before a stop goes without it, and a drain fails the attempt.
 const STOP_TRIES_MAX: u32 = 3;
 /// Objects whose deletion failed that are remembered; what is beyond waits for the search for orphans.
 const UNDELETED_MAX: usize = 10_000;
@@ -75,6 +75,8 @@ impl Core {
         }
         if self.ending.is_some() {
             self.trigger(now, Purpose::Stop);
+        } else if self.draining {
+            self.trigger(now, Purpose::Drain);
         } else if due {
             self.trigger(now, Purpose::Periodic);
         }
@@ -82,9 +84,12 @@ impl Core {
 
     pub(super) fn trigger(&mut self, now: Millis, purpose: Purpose) {
         let Some(run) = &mut self.run else { return };
-        if purpose == Purpose::Stop {
-            run.stop_tries += 1;
-        }
+        let mutation = match purpose {
+            Purpose::Anchor | Purpose::Periodic => Mutation::None,
+            Purpose::Stop => Mutation::Stop,
+            Purpose::Drain => Mutation::Drain,
+        };
+        run.stop_tries += u32::from(mutation != Mutation::None);
         let epoch = self.view.epoch_max().map_or(Epoch(0), Epoch::next);
         // A number is used once, also when its epoch is aborted.
         self.view.raise_epoch(epoch);
@@ -98,7 +103,7 @@ impl Core {
             snapshots: Default::default(),
             acknowledged_at: Default::default(),
         });
-        self.tell_all(&control::Command::Trigger { epoch, stop: purpose == Purpose::Stop });
+        self.tell_all(&control::Command::Trigger { epoch, mutation });
     }
 
     pub(super) fn on_acknowledged(&mut self, now: Millis, snapshot: TaskSnapshot) {
@@ -262,8 +267,9 @@ impl Core {
                 self.fail(now, Failure { kind, message });
             }
             // The sources have stopped: another try is all that can be done.
-            Purpose::Stop if run.stop_tries < STOP_TRIES_MAX => {}
-            Purpose::Stop => {
+            Purpose::Stop | Purpose::Drain if run.stop_tries < STOP_TRIES_MAX => {}
+            // Drained, it restarts and tries again; stopped, it ends without.
+            Purpose::Stop | Purpose::Drain => {
                 self.fail(now, transient(format!("the last checkpoint ({epoch}) failed: {reason}")));
             }
             Purpose::Periodic if self.status.checkpoints_failed_in_row > tolerable => {
