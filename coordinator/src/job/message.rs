@@ -291,11 +291,7 @@ impl fmt::Display for Notice {
                  its input is read again",
                 topics.join(", ")
             ),
-            Self::Running { steps } => {
-                let total: Millis = steps.iter().map(|(_, time)| time).sum();
-                let parts: Vec<String> = steps.iter().map(|(name, time)| format!("{name} {time}")).collect();
-                write!(f, "tasks run after {total} ms ({})", parts.join(", "))
-            }
+            Self::Running { steps } => write_steps(f, steps),
             Self::Restarting { failure, delay_ms, number } => {
                 write!(f, "restart {number} in {delay_ms} ms: {}", failure.message)
             }
@@ -348,4 +344,10 @@ fn when_they_move(room: bool) -> &'static str {
 /// A coordinator's process in words.
 pub(crate) fn place(start: &Start) -> String {
     format!("process {} on {}", start.address.process_id, start.address.host)
+}
+
+fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[(&'static str, Millis)]) -> fmt::Result {
+    let total: Millis = steps.iter().map(|(_, time)| time).sum();
+    let parts: Vec<String> = steps.iter().map(|(name, time)| format!("{name} {time}")).collect();
+    write!(f, "tasks run after {total} ms ({})", parts.join(", "))
 }
