@@ -36,7 +36,7 @@ impl Core {
         let run = self.run.as_ref()?;
         let trigger = self.checkpoint.is_none().then_some(run.next_trigger_at);
         let pause = self.pause_after_ms().filter(|_| !run.paused).map(|after| run.uncovered_since + after);
-        [trigger, pause].into_iter().flatten().min()
+        [trigger, pause, self.changes.deadline()].into_iter().flatten().min()
     }
 
     /// Half of the transaction time-out: the store or the coordinator is away, and what is sent now may be lost time.
@@ -68,13 +68,21 @@ impl Core {
             self.out.push(Command::Notice(Notice::SourcesPaused { uncovered_ms }));
             self.tell_all(&control::Command::Pause { paused: true });
         }
+        self.advance_change(now);
         let Some(run) = &self.run else { return };
         let due = run.next_trigger_at <= now;
-        if self.checkpoint.is_some() || self.append.is_some() {
+        if self.phase != Phase::Running
+            || self.checkpoint.is_some()
+            || self.append.is_some()
+            || self.changes.switching()
+        {
             return;
         }
         if self.ending.is_some() {
+            self.drop_change();
             self.trigger(now, Purpose::Stop);
+        } else if self.changes.ready_to_cut() {
+            self.trigger(now, Purpose::Change);
         } else if due {
             self.trigger(now, Purpose::Periodic);
         }
@@ -82,9 +90,12 @@ impl Core {
 
     pub(super) fn trigger(&mut self, now: Millis, purpose: Purpose) {
         let Some(run) = &mut self.run else { return };
-        if purpose == Purpose::Stop {
-            run.stop_tries += 1;
+        match purpose {
+            Purpose::Stop => run.stop_tries += 1,
+            Purpose::Change => self.note_cut(),
+            Purpose::Anchor | Purpose::Periodic => {}
         }
+        let Some(run) = &self.run else { return };
         let epoch = self.view.epoch_max().map_or(Epoch(0), Epoch::next);
         // A number is used once, also when its epoch is aborted.
         self.view.raise_epoch(epoch);
@@ -98,7 +109,7 @@ impl Core {
             snapshots: Default::default(),
             acknowledged_at: Default::default(),
         });
-        self.tell_all(&control::Command::Trigger { epoch, stop: purpose == Purpose::Stop });
+        self.tell_all(&control::Command::Trigger { epoch, stop: matches!(purpose, Purpose::Stop | Purpose::Change) });
     }
 
     pub(super) fn on_acknowledged(&mut self, now: Millis, snapshot: TaskSnapshot) {
@@ -126,6 +137,8 @@ impl Core {
             uncommitted: self.uncommitted.values().flatten().cloned().collect(),
             committed_through: self.committed_through(),
             transactional_ids: &own_ids,
+            next_transactional_ids: self.next_ids(),
+            scale: Some(self.scale()),
             restored_from,
         };
         match assemble(&basis, &checkpoint.snapshots) {
@@ -159,7 +172,10 @@ impl Core {
         if !new.is_empty() {
             self.uncommitted.insert(manifest.epoch, new);
         }
-        self.tell_all(&control::Command::Sealed { epoch: manifest.epoch, manifest: Arc::clone(&manifest) });
+        let changes = checkpoint.purpose == Purpose::Change && self.ending.is_none() && !self.is_finished(&manifest);
+        if !changes {
+            self.tell_all(&control::Command::Sealed { epoch: manifest.epoch, manifest: Arc::clone(&manifest) });
+        }
         self.show_completed(now, &checkpoint, &manifest);
         self.collect();
         let (interval_ms, min_pause_ms) = (self.config.checkpoint.interval_ms, self.config.checkpoint.min_pause_ms);
@@ -176,16 +192,17 @@ impl Core {
             run.next_trigger_at = now;
         }
         self.resume_sources(now);
+        if changes {
+            return self.switch(now, &manifest);
+        }
         let deadline = now + self.config.limits.commit_timeout_ms;
         if self.is_finished(&manifest) {
             // Running => Committing: every task ended within the epoch.
             self.phase = Phase::Committing { deadline, finished: true };
-        } else if checkpoint.purpose == Purpose::Stop {
+        } else if matches!(checkpoint.purpose, Purpose::Stop | Purpose::Change) {
             self.phase = Phase::Committing { deadline, finished: false };
         } else if checkpoint.purpose == Purpose::Anchor {
             self.start_running(now);
-        } else {
-            self.regroup(now);
         }
     }
 
@@ -263,6 +280,10 @@ impl Core {
             }
             // The sources have stopped: another try is all that can be done.
             Purpose::Stop if run.stop_tries < STOP_TRIES_MAX => {}
+            Purpose::Change => {
+                let message = format!("the last checkpoint before a change of the tasks ({epoch}) failed: {reason}");
+                self.fail(now, transient(message));
+            }
             Purpose::Stop => {
                 self.fail(now, transient(format!("the last checkpoint ({epoch}) failed: {reason}")));
             }

@@ -114,6 +114,8 @@ pub struct Worker {
     running: bool,
     /// `Suspend`: state stays, nothing moves.
     suspended: bool,
+    /// What may follow what runs.
+    staged: Option<(Attempt, Deployment)>,
     paused: bool,
     /// By itself: no coordinator was heard for long.
     unheard: bool,
@@ -151,6 +153,7 @@ impl Worker {
             record: Record::default(),
             running: false,
             suspended: false,
+            staged: None,
             paused: false,
             unheard: false,
             base: None,
@@ -280,6 +283,16 @@ impl Worker {
                 self.hits.push("deploy");
                 vec![self.deploy(*deployment)]
             }
+            Command::Prepare { attempt, deployment } => {
+                self.staged = Some((attempt, *deployment));
+                self.report(Report::Prepared);
+                Vec::new()
+            }
+            Command::Discard => {
+                self.staged = None;
+                Vec::new()
+            }
+            Command::Switch { manifest } => self.switch(manifest),
             Command::Start => {
                 self.running = true;
                 self.paused = false;
@@ -320,7 +333,24 @@ impl Worker {
         self.drop_tasks();
     }
 
+    /// The prepared tasks go on from the manifest, at once.
+    fn switch(&mut self, manifest: Arc<Manifest>) -> Vec<Job> {
+        let Some((_, mut deployment)) = self.staged.take().filter(|(attempt, _)| *attempt == self.attempt) else {
+            self.report(Report::CommandFailed { failure: transient("nothing is prepared") });
+            return Vec::new();
+        };
+        self.hits.push("switch");
+        deployment.restore = Some(manifest);
+        self.suspend();
+        let job = self.deploy(deployment);
+        self.running = true;
+        self.paused = false;
+        self.record.started = true;
+        vec![job]
+    }
+
     fn suspend(&mut self) {
+        self.staged = None;
         self.take_tasks();
         self.suspended = true;
     }
