@@ -116,6 +116,8 @@ pub struct Worker {
     suspended: bool,
     /// What may follow what runs.
     staged: Option<(Attempt, Deployment)>,
+    /// What is being deployed took over from others: nobody tells it to start.
+    starts_by_itself: bool,
     paused: bool,
     /// By itself: no coordinator was heard for long.
     unheard: bool,
@@ -154,6 +156,7 @@ impl Worker {
             running: false,
             suspended: false,
             staged: None,
+            starts_by_itself: false,
             paused: false,
             unheard: false,
             base: None,
@@ -294,9 +297,7 @@ impl Worker {
             }
             Command::Switch { manifest } => self.switch(manifest),
             Command::Start => {
-                self.running = true;
-                self.paused = false;
-                self.record.started = true;
+                self.start();
                 self.pump()
             }
             Command::Trigger { epoch, stop } => self.trigger(epoch, stop),
@@ -343,10 +344,22 @@ impl Worker {
         deployment.restore = Some(manifest);
         self.suspend();
         let job = self.deploy(deployment);
+        self.starts_by_itself = true;
+        vec![job]
+    }
+
+    fn start(&mut self) {
         self.running = true;
         self.paused = false;
         self.record.started = true;
-        vec![job]
+    }
+
+    /// Every task is here and connected.
+    fn is_deployed(&mut self) {
+        self.report_deployed(Report::Deployed);
+        if std::mem::take(&mut self.starts_by_itself) {
+            self.start();
+        }
     }
 
     fn suspend(&mut self) {
@@ -359,6 +372,7 @@ impl Worker {
     fn take_tasks(&mut self) {
         self.run.0 += 1;
         self.running = false;
+        self.starts_by_itself = false;
         self.out.closed.extend(std::mem::take(&mut self.exchange).connections());
     }
 

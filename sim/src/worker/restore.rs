@@ -124,7 +124,7 @@ impl Worker {
             .collect();
         self.base.clone_from(&deployment.restore);
         if self.connect() {
-            self.report_deployed(Report::Deployed);
+            self.is_deployed();
         }
     }
 }
