@@ -1,4 +1,4 @@
-//! How to reach a cluster and how to prove oneself to it, for producers (librdkafka) and for the wire layer alike.
+//! How to reach a cluster and how to prove oneself to it, for all clients alike.
 //!
 //! Owns: the one description of security that both layers are set up from. Does not own: the Java client's names for
 //! these things; the caller translates.
@@ -17,8 +17,7 @@ pub struct ClientConfig {
     /// Name under which the brokers log this client.
     pub client_id: String,
     pub security: Security,
-    /// They win over this crate's defaults. Of a consumer: the Java client's names and values; of a producer:
-    /// librdkafka's.
+    /// By the Java client's names; they win over this crate's defaults.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -117,70 +116,10 @@ impl SaslMechanism {
     }
 }
 
-impl Security {
-    /// The same in librdkafka's words.
-    pub(crate) fn librdkafka(&self) -> Vec<(String, String)> {
-        let protocol = match (&self.tls, &self.sasl) {
-            (None, None) => "plaintext",
-            (Some(_), None) => "ssl",
-            (None, Some(_)) => "sasl_plaintext",
-            (Some(_), Some(_)) => "sasl_ssl",
-        };
-        let mut pairs = vec![("security.protocol".to_owned(), protocol.to_owned())];
-        let mut pem = |name: &str, pem: &Pem| match pem {
-            Pem::File(path) => pairs.push((format!("{name}.location"), path.display().to_string())),
-            Pem::Text(text) => pairs.push((format!("{name}.pem"), text.clone())),
-        };
-        if let Some(tls) = &self.tls {
-            if let Some(authority) = &tls.authority {
-                pem("ssl.ca", authority);
-            }
-            if let Some(client) = &tls.client {
-                pem("ssl.certificate", &client.chain);
-                pem("ssl.key", &client.key);
-            }
-            let check = if tls.verify_hostname { "https" } else { "none" };
-            pairs.push(("ssl.endpoint.identification.algorithm".to_owned(), check.to_owned()));
-        }
-        if let Some(sasl) = &self.sasl {
-            pairs.push(("sasl.mechanisms".to_owned(), sasl.mechanism.name().to_owned()));
-            pairs.push(("sasl.username".to_owned(), sasl.username.clone()));
-            pairs.push(("sasl.password".to_owned(), sasl.password.clone()));
-        }
-        pairs
-    }
-}
-
 impl ClientConfig {
-    /// All pairs for librdkafka: `defaults`, then security, then the caller's own settings, then `fixed`, which the
-    /// caller cannot change because this crate's correctness rests on them.
-    pub(crate) fn librdkafka(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> Vec<(String, String)> {
-        let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-        };
-        let mut all: BTreeMap<String, String> = BTreeMap::new();
-        all.extend(own(defaults));
-        all.extend(self.security.librdkafka());
-        all.extend(self.settings.iter().map(|(name, value)| (canonical(name).to_owned(), value.clone())));
-        all.insert("bootstrap.servers".to_owned(), self.bootstrap_servers.clone());
-        all.insert("client.id".to_owned(), self.client_id.clone());
-        all.extend(own(fixed));
-        all.into_iter().collect()
-    }
-
     /// The bootstrap servers one by one.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.bootstrap_servers.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
-    }
-}
-
-/// librdkafka knows some settings by two names; with both given, the order would decide instead of the caller.
-fn canonical(name: &str) -> &str {
-    match name {
-        "delivery.timeout.ms" => "message.timeout.ms",
-        "queue.buffering.max.ms" => "linger.ms",
-        "request.required.acks" => "acks",
-        other => other,
     }
 }
 
@@ -189,18 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_callers_settings_win_over_defaults_but_not_over_what_is_fixed() {
-        let config = ClientConfig {
-            bootstrap_servers: "a:1, b:2,".into(),
-            client_id: "me".into(),
-            settings: BTreeMap::from([("linger.ms".into(), "7".into()), ("enable.auto.commit".into(), "true".into())]),
-            ..ClientConfig::default()
-        };
-        let pairs: BTreeMap<_, _> =
-            config.librdkafka(&[("linger.ms", "1")], &[("enable.auto.commit", "false")]).into_iter().collect();
-        assert_eq!(pairs["linger.ms"], "7");
-        assert_eq!(pairs["enable.auto.commit"], "false");
-        assert_eq!(pairs["security.protocol"], "plaintext");
+    fn bootstrap_servers_are_a_list() {
+        let config = ClientConfig { bootstrap_servers: "a:1, b:2,".into(), ..ClientConfig::default() };
         assert_eq!(config.servers(), ["a:1", "b:2"]);
     }
 

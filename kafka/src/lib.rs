@@ -1,18 +1,19 @@
-//! Kafka by the batch: a consumer on a wire layer of our own, and producers over librdkafka.
+//! Kafka by the batch: a consumer and producers on a wire layer of our own.
 //!
 //! Owns: connections, security, records as borrowed bytes, transactions and their recovery by stored ids. Does not
 //! own: formats, epochs, which task reads which partition; it knows nothing of Arrow and of jobs.
 //!
-//! Records are read by `consumer` and `records`, over the wire layer (`wire`). `admin` and `transactions` ask what else
-//! there is to know or to end: topic ids, offsets, the transaction of a producer that is dead. librdkafka writes records.
+//! Records are read by `consumer` and `records`, written by `producer`, over the wire layer (`wire`). `admin` and
+//! `transactions` ask what else there is to know or to end: topic ids, offsets, the transaction of a producer that is dead.
 
 mod admin;
+mod compression;
 mod config;
 mod consumer;
 mod error;
-mod native;
 mod partitioner;
 mod producer;
+mod record_batch;
 mod record_buffer;
 mod records;
 mod transactions;
@@ -23,7 +24,7 @@ pub use config::{ClientCertificate, ClientConfig, Pem, Sasl, SaslMechanism, Secu
 pub use consumer::{Consumer, Record, Taken};
 pub use error::{ErrorKind, KafkaError};
 pub use partitioner::partition_of_key;
-pub use producer::{Producer, ProducerEvent, ProducerOptions, Sent, finish_aborts};
+pub use producer::{Producer, ProducerEvent, ProducerOptions, Sent, Throttle, finish_aborts};
 pub use record_buffer::RecordBuffer;
 pub use transactions::{
     Ending, ProducerIdentity, StoredTransaction, TransactionDescription, TransactionOutcome, TransactionState,

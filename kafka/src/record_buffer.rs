@@ -1,111 +1,104 @@
-//! Records on their way to one partition: encoded bytes next to each other, no allocation per record.
+//! Records on their way to one partition, encoded into the batches that will be sent; no allocation per record.
+//!
+//! Owns: where one batch ends and the next begins. Does not own: when batches are sent.
 
-/// Length of a key or value that is not there.
-const ABSENT: u32 = u32::MAX;
+use std::collections::VecDeque;
+
+use crate::record_batch::{Appended, Batch};
+
+/// A batch holds no more unless a single record does: what a topic takes by default (`max.message.bytes`), and less.
+pub(crate) const BATCH_BYTES_MAX: usize = 1_000_000;
 
 /// Encoded records of one partition, in order. A producer takes them from the front.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RecordBuffer {
-    bytes: Vec<u8>,
-    records: Vec<Span>,
-    /// Records before this one were handed to a producer, with so many bytes.
-    taken: usize,
-    taken_bytes: usize,
+    /// Full, in order.
+    full: VecDeque<Batch>,
+    open: Batch,
+    batch_bytes_max: usize,
+    pending_records: usize,
+    pending_bytes: usize,
 }
 
-/// Lengths of one record; its bytes follow those of the record before it, the key first.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    key_bytes: u32,
-    value_bytes: u32,
-}
-
-/// A record of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Buffered<'a> {
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: Option<&'a [u8]>,
-}
-
-impl Buffered<'_> {
-    pub(crate) fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+impl Default for RecordBuffer {
+    fn default() -> Self {
+        Self::new(BATCH_BYTES_MAX)
     }
 }
 
 impl RecordBuffer {
+    /// `batch_bytes_max`: records that do not fit with others get a batch of their own.
+    #[must_use]
+    pub fn new(batch_bytes_max: usize) -> Self {
+        let (full, open) = (VecDeque::new(), Batch::default());
+        Self { full, open, batch_bytes_max, pending_records: 0, pending_bytes: 0 }
+    }
+
     /// Appends a record whose value the closure encodes.
     #[inline]
     pub fn append(&mut self, key: Option<&[u8]>, value: impl FnOnce(&mut Vec<u8>)) {
-        let key_bytes = self.append_key(key);
-        let before_value = self.bytes.len();
-        value(&mut self.bytes);
-        let value_bytes = length(self.bytes.len() - before_value);
-        self.records.push(Span { key_bytes, value_bytes });
+        let before = self.open.payload_bytes();
+        let appended = self.open.append(key, Some(value));
+        self.appended(appended, before);
     }
 
     /// Appends a record without value: what deletes a key from a compacted topic.
     pub fn append_tombstone(&mut self, key: Option<&[u8]>) {
-        let key_bytes = self.append_key(key);
-        self.records.push(Span { key_bytes, value_bytes: ABSENT });
+        let before = self.open.payload_bytes();
+        let appended = self.open.append(key, None::<fn(&mut Vec<u8>)>);
+        self.appended(appended, before);
     }
 
     #[inline]
-    fn append_key(&mut self, key: Option<&[u8]>) -> u32 {
-        let Some(key) = key else { return ABSENT };
-        self.bytes.extend_from_slice(key);
-        length(key.len())
+    fn appended(&mut self, appended: Appended, payload_before: usize) {
+        self.pending_records += 1;
+        self.pending_bytes += self.open.payload_bytes() - payload_before;
+        if self.open.bytes().len() > self.batch_bytes_max && self.open.records() > 1 {
+            self.begin_with(appended);
+        }
     }
 
-    /// Bytes that no producer has taken yet.
+    /// The record that made the batch too large begins the next one.
+    #[cold]
+    fn begin_with(&mut self, last: Appended) {
+        let mut next = Batch::default();
+        self.open.move_last(last, &mut next);
+        self.full.push_back(std::mem::replace(&mut self.open, next));
+    }
+
+    /// Bytes of keys and values that no producer has taken yet.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        self.bytes.len() - self.taken_bytes
+        self.pending_bytes
     }
 
     /// Records that no producer has taken yet.
     #[must_use]
     pub fn pending_records(&self) -> usize {
-        self.records.len() - self.taken
+        self.pending_records
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pending_records() == 0
+        self.pending_records == 0
     }
 
-    /// Visits the pending records in order.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = Buffered<'_>> {
-        let mut at = self.taken_bytes;
-        self.records[self.taken..].iter().map(move |span| {
-            let mut take = |bytes: u32| {
-                (bytes != ABSENT).then(|| {
-                    let slice = &self.bytes[at..at + bytes as usize];
-                    at += slice.len();
-                    slice
-                })
-            };
-            Buffered { key: take(span.key_bytes), value: take(span.value_bytes) }
-        })
+    /// Whether there is a batch that takes no more.
+    pub(crate) fn has_full(&self) -> bool {
+        !self.full.is_empty()
     }
 
-    /// The first `records` pending ones belong to a producer now.
-    pub(crate) fn take(&mut self, records: usize) {
-        if records == self.pending_records() {
-            self.bytes.clear();
-            self.records.clear();
-            self.taken = 0;
-            self.taken_bytes = 0;
-            return;
-        }
-        self.taken_bytes += self.pending().take(records).map(|r| r.bytes()).sum::<usize>();
-        self.taken += records;
+    /// The batch at the front belongs to a producer now. What comes next is written to `spare`'s memory.
+    pub(crate) fn take(&mut self, spare: impl FnOnce() -> Vec<u8>) -> Option<Batch> {
+        let batch = match self.full.pop_front() {
+            Some(batch) => batch,
+            None if self.open.is_empty() => return None,
+            None => std::mem::replace(&mut self.open, Batch::reusing(spare())),
+        };
+        self.pending_records -= batch.records();
+        self.pending_bytes -= batch.payload_bytes();
+        Some(batch)
     }
-}
-
-/// A record longer than 4 GiB does not come about: Kafka's own limit is below 2 GiB, a batch's memory is far less.
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("one encoded row is shorter than 4 GiB")
 }
 
 #[cfg(test)]
@@ -117,19 +110,29 @@ mod tests {
     }
 
     #[test]
-    fn keeps_order_keys_tombstones_and_what_was_not_taken() {
+    fn counts_what_is_pending_by_payload() {
         let mut buffer = RecordBuffer::default();
         put(&mut buffer, Some("k"), "one");
         put(&mut buffer, None, "");
         buffer.append_tombstone(Some(b"gone"));
         assert_eq!((buffer.pending_records(), buffer.pending_bytes()), (3, 8));
-        buffer.take(1);
-        let rest: Vec<_> = buffer.pending().collect();
-        assert_eq!(rest, [Buffered { key: None, value: Some(b"") }, Buffered { key: Some(b"gone"), value: None }]);
-        assert_eq!(buffer.pending_bytes(), 4);
-        buffer.take(2);
-        assert!(buffer.is_empty());
-        put(&mut buffer, None, "again");
-        assert_eq!(buffer.pending().collect::<Vec<_>>(), [Buffered { key: None, value: Some(b"again") }]);
+        assert_eq!(buffer.take(Vec::new).map(|b| b.records()), Some(3));
+        assert!(buffer.is_empty() && buffer.take(Vec::new).is_none());
+    }
+
+    #[test]
+    fn a_batch_ends_before_the_record_that_does_not_fit() {
+        let mut buffer = RecordBuffer::new(1_000);
+        for _ in 0..25 {
+            put(&mut buffer, None, &"x".repeat(90));
+        }
+        put(&mut buffer, Some("large"), &"x".repeat(5_000));
+        put(&mut buffer, None, "small");
+        let mut taken = Vec::new();
+        while let Some(batch) = buffer.take(Vec::new) {
+            taken.push((batch.records(), batch.bytes().len() <= 1_000, batch.largest_record_bytes()));
+        }
+        assert_eq!(taken, [(9, true, 90), (9, true, 90), (7, true, 5_005), (1, false, 5_005), (1, true, 5)]);
+        assert_eq!((buffer.pending_records(), buffer.pending_bytes()), (0, 0));
     }
 }

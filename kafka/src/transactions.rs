@@ -1,19 +1,21 @@
 //! Transactions seen from outside of their producer: described, ended by stored ids, fenced.
 //!
-//! Owns: the requests and the meaning of every answer. Does not own: which transaction is to be ended how. librdkafka
-//! cannot end a transaction that another process prepared; this can (Flink's `FlinkKafkaInternalProducer` does the
-//! same by reflection).
+//! Owns: the requests and the meaning of every answer. Does not own: which transaction is to be ended how. A producer
+//! asks its coordinator through this, and so does who ends a transaction that another process prepared.
 //!
-//! All requests stay at versions before KIP-890 (EndTxn 5, InitProducerId 5): those raise the epoch at each commit,
-//! librdkafka's do not, and a retry in the other version is refused as fenced.
+//! All requests stay at versions before KIP-890 (EndTxn 5, InitProducerId 5, AddPartitionsToTxn 4): those raise the
+//! epoch at each commit, so that stored ids would not hold, and a retry in the other version is refused as fenced.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::describe_transactions_response::TransactionState as Described;
 use kafka_protocol::messages::{
-    DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProducerId,
-    TransactionalId,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, DescribeTransactionsRequest, EndTxnRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ProducerId, TopicName, TransactionalId,
 };
 
 use crate::config::ClientConfig;
@@ -21,7 +23,9 @@ use crate::error::{ErrorKind, KafkaError};
 use crate::wire::{Cluster, Deadline, text};
 
 const END_TXN_VERSION: i16 = 4;
-const INIT_PRODUCER_ID_VERSION: i16 = 4;
+pub(crate) const INIT_PRODUCER_ID_VERSION: i16 = 4;
+/// The last one that clients send; later ones are the brokers' among themselves.
+const ADD_PARTITIONS_VERSION: i16 = 3;
 /// The first version that looks up several coordinators at once; Kafka 3.0, like DescribeTransactions.
 const FIND_COORDINATORS_VERSION: i16 = 4;
 const KEY_TYPE_TRANSACTION: i8 = 1;
@@ -37,7 +41,9 @@ mod code {
     pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub(super) const INVALID_TXN_STATE: i16 = 48;
     pub(super) const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+    pub(super) const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
     pub(super) const CONCURRENT_TRANSACTIONS: i16 = 51;
+    pub(super) const OPERATION_NOT_ATTEMPTED: i16 = 55;
     pub(super) const PRODUCER_FENCED: i16 = 90;
     pub(super) const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 }
@@ -126,6 +132,8 @@ pub struct Transactions {
     cluster: Cluster,
     /// By transactional id: where its coordinator listens, as last found.
     coordinators: HashMap<String, String>,
+    /// Nothing is asked any more once this is true.
+    cancelled: Option<Arc<AtomicBool>>,
 }
 
 /// An answer that says "later" or "elsewhere".
@@ -144,7 +152,13 @@ enum Answer<T> {
 impl Transactions {
     /// Reads certificates; connects to nothing yet.
     pub fn new(config: ClientConfig) -> Result<Self, KafkaError> {
-        Ok(Self { cluster: Cluster::new(config)?, coordinators: HashMap::new() })
+        Ok(Self { cluster: Cluster::new(config)?, coordinators: HashMap::new(), cancelled: None })
+    }
+
+    /// Calls end with an error at their next look when the flag is set. Taking an id over for somebody who is gone would
+    /// fence his successor.
+    pub(crate) fn cancel_by(&mut self, flag: Option<Arc<AtomicBool>>) {
+        self.cancelled = flag;
     }
 
     /// The state of each id, in the order asked for.
@@ -225,17 +239,74 @@ impl Transactions {
 
     /// Takes the id over: fences whoever holds it and aborts what it has open. The new identity is never used.
     pub fn fence(&mut self, id: &str, deadline: Deadline) -> Result<ProducerIdentity, KafkaError> {
+        self.take_over(id, FENCING_TIMEOUT, &format!("fence the transactional id '{id}'"), deadline)
+    }
+
+    /// Takes the id over to write under it; the broker aborts transactions that stay open longer than `timeout`.
+    pub(crate) fn initialise(
+        &mut self,
+        id: &str,
+        timeout: Duration,
+        deadline: Deadline,
+    ) -> Result<ProducerIdentity, KafkaError> {
+        self.take_over(id, timeout, &format!("initialise the transactional id '{id}'"), deadline)
+    }
+
+    fn take_over(
+        &mut self,
+        id: &str,
+        timeout: Duration,
+        action: &str,
+        deadline: Deadline,
+    ) -> Result<ProducerIdentity, KafkaError> {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(Some(transactional_id(id)))
-            .with_transaction_timeout_ms(i32::try_from(FENCING_TIMEOUT.as_millis()).expect("a minute"))
+            .with_transaction_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1);
-        let action = format!("fence the transactional id '{id}'");
         self.ask_until(id, deadline, |cluster, address| {
             let response = cluster.ask(address, &request, INIT_PRODUCER_ID_VERSION, deadline)?;
             let identity =
                 ProducerIdentity { producer_id: response.producer_id.0, producer_epoch: response.producer_epoch };
-            answer(response.error_code, &action, identity)
+            match response.error_code {
+                code::INVALID_TRANSACTION_TIMEOUT => Err(KafkaError::Setting {
+                    name: "transaction.timeout.ms".to_owned(),
+                    reason: format!(
+                        "{} ms is more than the brokers' 'transaction.max.timeout.ms'",
+                        timeout.as_millis()
+                    ),
+                }),
+                code => answer(code, action, identity),
+            }
+        })
+    }
+
+    /// Announces that the open transaction, which this begins, writes to these partitions. May be repeated.
+    pub(crate) fn add_partitions(
+        &mut self,
+        transaction: &StoredTransaction,
+        topic: &str,
+        partitions: &[i32],
+        deadline: Deadline,
+    ) -> Result<(), KafkaError> {
+        let StoredTransaction { transactional_id: id, identity } = transaction;
+        let topics =
+            AddPartitionsToTxnTopic::default().with_name(TopicName(text(topic))).with_partitions(partitions.to_vec());
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(transactional_id(id))
+            .with_v3_and_below_producer_id(ProducerId(identity.producer_id))
+            .with_v3_and_below_producer_epoch(identity.producer_epoch)
+            .with_v3_and_below_topics(vec![topics]);
+        let action = format!("add topic '{topic}' to the transaction of '{id}'");
+        self.ask_until(id, deadline, |cluster, address| {
+            let response = cluster.ask(address, &request, ADD_PARTITIONS_VERSION, deadline)?;
+            match worst_code(&response) {
+                code if gave_up(code) => Err(KafkaError::Fenced {
+                    transactional_id: id.clone(),
+                    reason: KafkaError::from_code(code, &action).to_string(),
+                }),
+                code => answer(code, &action, ()),
+            }
         })
     }
 
@@ -249,6 +320,13 @@ impl Transactions {
         let ids = [id.to_owned()];
         let mut retries = deadline.retries();
         loop {
+            if self.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                return Err(KafkaError::Broker {
+                    action: format!("ask for the transactional id '{id}'"),
+                    reason: "the producer was closed".to_owned(),
+                    retriable: true,
+                });
+            }
             let result = match self.locate(&ids, deadline) {
                 Ok(()) => ask(&mut self.cluster, &self.coordinators[id]),
                 Err(e) => Err(e),
@@ -312,6 +390,24 @@ impl Transactions {
 
 fn transactional_id(id: &str) -> TransactionalId {
     TransactionalId(text(id))
+}
+
+/// The broker has given the producer's epoch or transaction to somebody else, or has aborted it.
+pub(crate) fn gave_up(error_code: i16) -> bool {
+    matches!(
+        error_code,
+        code::PRODUCER_FENCED
+            | code::INVALID_PRODUCER_EPOCH
+            | code::INVALID_PRODUCER_ID_MAPPING
+            | code::INVALID_TXN_STATE
+    )
+}
+
+/// The code that says most: a partition that was not attempted only follows from another's error.
+fn worst_code(response: &AddPartitionsToTxnResponse) -> i16 {
+    let topics = response.results_by_topic_v3_and_below.iter();
+    let codes = topics.flat_map(|t| t.results_by_partition.iter().map(|p| p.partition_error_code));
+    codes.filter(|code| *code != 0).min_by_key(|code| *code == code::OPERATION_NOT_ATTEMPTED).unwrap_or(0)
 }
 
 /// Sorts a coordinator's error code: retry here, retry elsewhere, final.

@@ -103,6 +103,8 @@ pub struct Broker {
     /// How the newest transaction of each producer and epoch stands, also of epochs that are over.
     newest: BTreeMap<(String, i64, i16), State>,
     timeout_ms: Millis,
+    /// No transaction is older than the time-out before then.
+    none_expires_until: Millis,
 }
 
 impl Broker {
@@ -124,6 +126,9 @@ impl Broker {
     }
 
     fn expire(&mut self, now: Millis) {
+        if now <= self.none_expires_until {
+            return;
+        }
         for (id, producer) in &mut self.producers {
             if producer.state == State::Ongoing && now.saturating_sub(producer.since) > self.timeout_ms {
                 let key = (id.clone(), producer.producer_id, producer.producer_epoch);
@@ -134,6 +139,8 @@ impl Broker {
                 self.expired += 1;
             }
         }
+        let oldest = self.open().map(|(_, since)| since).min().unwrap_or(now);
+        self.none_expires_until = oldest + self.timeout_ms;
     }
 
     /// Carries a request out. A commit is reported, so that the world can ask the log whether it was permitted.

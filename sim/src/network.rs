@@ -2,7 +2,8 @@
 //!
 //! A connection delivers what was sent on it in order, or the beginning of it: when it is cut, what is still on its way is
 //! lost, and each end learns of it in its own time. Nothing is delivered twice; a worker that connects again is another one
-//! to the coordinator. Messages of different connections overtake each other.
+//! to the coordinator. Messages of different connections overtake each other. A split takes one direction or both: what is
+//! sent into it waits, and arrives once it is over, if the connection is still there.
 //!
 //! Owns: which connections there are, what waits behind a split. Does not own: when something arrives (the world), what
 //! the ends make of it.
@@ -99,7 +100,7 @@ impl Connection {
 pub struct Network {
     connections: BTreeMap<ConnectionId, Connection>,
     opened: u64,
-    /// Until when two cannot reach each other, lower one first.
+    /// Until when nothing gets from the one to the other.
     splits: BTreeMap<(Party, Party), Millis>,
 }
 
@@ -142,30 +143,40 @@ impl Network {
         }
     }
 
-    /// Two parties cannot reach each other until then.
-    pub fn split(&mut self, a: Party, b: Party, until: Millis) {
-        let known = self.splits.entry((a.min(b), a.max(b))).or_default();
+    /// Nothing gets from the one to the other until then.
+    pub fn split(&mut self, from: Party, to: Party, until: Millis) {
+        let known = self.splits.entry((from, to)).or_default();
         *known = until.max(*known);
     }
 
+    /// Until when nothing gets from the one to the other; `None`: it does.
     #[must_use]
-    pub fn is_split(&self, now: Millis, a: Party, b: Party) -> bool {
-        self.splits.get(&(a.min(b), a.max(b))).is_some_and(|until| now < *until)
+    pub fn lost_until(&self, now: Millis, from: Party, to: Party) -> Option<Millis> {
+        if self.splits.is_empty() {
+            return None;
+        }
+        self.splits.get(&(from, to)).copied().filter(|until| now < *until)
     }
 
-    /// Whether the ends of a connection cannot reach each other.
+    /// Whether something gets from the one to the other and back.
     #[must_use]
-    pub fn is_interrupted(&self, now: Millis, id: ConnectionId) -> bool {
-        let ends = self.connections.get(&id).map(|c| c.ends);
-        ends.is_some_and(|[a, b]| self.is_split(now, Party::Process(a), Party::Process(b)))
+    pub fn reach(&self, now: Millis, a: Party, b: Party) -> bool {
+        self.lost_until(now, a, b).is_none() && self.lost_until(now, b, a).is_none()
     }
 
-    /// Keeps back what arrives while the ends are split, and what comes after it.
+    /// Whether nothing gets to an end of a connection.
+    #[must_use]
+    pub fn is_interrupted(&self, now: Millis, id: ConnectionId, to: usize) -> bool {
+        let ends = self.connections.get(&id).map(|c| [c.ends[1 - to], c.ends[to]].map(Party::Process));
+        ends.is_some_and(|[from, to]| self.lost_until(now, from, to).is_some())
+    }
+
+    /// Keeps back what arrives while nothing gets there, and what comes after it.
     ///
     /// # Errors
     /// The message: nothing hinders it.
     pub fn stall(&mut self, now: Millis, id: ConnectionId, to: usize, message: Message) -> Result<(), Message> {
-        let interrupted = self.is_interrupted(now, id);
+        let interrupted = self.is_interrupted(now, id, to);
         match self.connections.get_mut(&id) {
             Some(connection) if interrupted || !connection.stalled[to].is_empty() => {
                 connection.stalled[to].push(message);
@@ -175,8 +186,8 @@ impl Network {
         }
     }
 
-    /// What waited for the end of a split, by end.
-    pub fn take_stalled(&mut self, id: ConnectionId) -> [Vec<Message>; 2] {
-        self.connections.get_mut(&id).map(|c| std::mem::take(&mut c.stalled)).unwrap_or_default()
+    /// What waited on its way to an end.
+    pub fn take_stalled(&mut self, id: ConnectionId, to: usize) -> Vec<Message> {
+        self.connections.get_mut(&id).map(|c| std::mem::take(&mut c.stalled[to])).unwrap_or_default()
     }
 }

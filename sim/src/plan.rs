@@ -13,6 +13,9 @@ pub const STUCK_AT_MS: Millis = 60_000;
 /// How long a process hears nothing before it takes the other end of a connection for lost; a tenth of the product's, as
 /// all limits here are.
 pub const SILENCE_MS: Millis = 300;
+/// Between two questions of a standby to the one that rules, and how long it waits for the answer.
+pub const PROBE_INTERVAL_MS: Millis = 50;
+pub const PROBE_TIMEOUT_MS: Millis = 60;
 /// Task indexes that a worker can run.
 const SLOTS_MAX: u64 = 3;
 const WORKERS_MAX: u64 = 4;
@@ -33,6 +36,10 @@ pub enum Fault {
     PauseWorker {
         for_ms: Millis,
     },
+    /// kill -9 of a coordinator while a worker's process stands still: the next one begins without it.
+    CrashAndPause {
+        for_ms: Millis,
+    },
     /// kill -9 of a worker.
     KillWorker {
         back_after_ms: Millis,
@@ -43,9 +50,10 @@ pub enum Fault {
     WorkerLeaves,
     /// A connection is cut; what is on its way is lost.
     Cut,
-    /// Two cannot reach each other.
+    /// Between two, messages are lost.
     Split {
         between: Between,
+        ways: Ways,
         for_ms: Millis,
     },
     StoreAway {
@@ -58,18 +66,36 @@ pub enum Fault {
     BrokerAway {
         for_ms: Millis,
     },
+    /// Somebody sets the wall clock of a process's machine.
+    ClockSet {
+        by_ms: i64,
+    },
+    /// The machine of a process sleeps: it stands still, and its monotonic clock with it.
+    Sleep {
+        for_ms: Millis,
+    },
     TaskFails,
     /// SIGTERM, then the job is started again.
     Stop,
 }
 
-/// Who cannot reach each other.
+/// In which direction messages are lost, from the first of the two to the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ways {
+    Both,
+    There,
+    Back,
+}
+
+/// Who cannot reach each other: any two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
     Coordinators,
     CoordinatorAndWorker,
     Workers,
     CoordinatorAndStore,
+    /// In the one-process form; a coordinator alone asks the broker for nothing.
+    CoordinatorAndBroker,
     WorkerAndStore,
     WorkerAndBroker,
 }
@@ -106,6 +132,8 @@ pub struct Plan {
     pub unknown_rate: u64,
     pub unavailable_rate: u64,
     pub late_rate: u64,
+    /// Requests that a client sends twice by itself.
+    pub twice_rate: u64,
 }
 
 impl Plan {
@@ -116,6 +144,7 @@ impl Plan {
         let parallelism = 1 + below(if cluster.is_some() { 4 } else { 3 }) as u32;
         let rough = below(3);
         let (unknown_rate, unavailable_rate, late_rate) = (rough * below(60), rough * below(40), rough * below(40));
+        let twice_rate = rough * below(30);
         let expired_transactions = match below(4) {
             0 => ExpiredTransactions::AcceptDuplicates,
             1 => ExpiredTransactions::AcceptLoss,
@@ -136,6 +165,7 @@ impl Plan {
             unknown_rate,
             unavailable_rate,
             late_rate,
+            twice_rate,
         };
         let count = below(9);
         for _ in 0..count {
@@ -169,25 +199,41 @@ fn span(below: &mut impl FnMut(u64) -> u64, transaction_timeout_ms: Millis) -> M
     }
 }
 
+fn draw_ways(below: &mut impl FnMut(u64) -> u64) -> Ways {
+    match below(4) {
+        0 => Ways::There,
+        1 => Ways::Back,
+        _ => Ways::Both,
+    }
+}
+
+/// By how much a wall clock is set: by parts of a second, by minutes, or by days.
+fn draw_step(below: &mut impl FnMut(u64) -> u64) -> i64 {
+    let most = [1_000, 600_000, 3 * 24 * 60 * 60 * 1000][below(3) as usize];
+    below(2 * most) as i64 - most as i64
+}
+
 fn draw_cluster_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
     let mut below = |n: u64| random.next_u64() % n;
     let for_ms = span(&mut below, transaction_timeout_ms);
-    match below(10) {
+    match below(11) {
         0..=2 => Fault::KillWorker { back_after_ms: 10 + below(800) },
         3 | 4 => Fault::PauseWorker { for_ms },
         5 if below(2) == 0 => Fault::WorkerComes,
         5 => Fault::WorkerLeaves,
         6 | 7 => Fault::Cut,
+        8 => Fault::CrashAndPause { for_ms },
         _ => {
-            let between = match below(6) {
-                5 => Between::Coordinators,
+            let between = match below(7) {
                 0 => Between::CoordinatorAndWorker,
                 1 => Between::Workers,
                 2 => Between::CoordinatorAndStore,
                 3 => Between::WorkerAndStore,
-                _ => Between::WorkerAndBroker,
+                4 => Between::WorkerAndBroker,
+                5 => Between::Coordinators,
+                _ => Between::CoordinatorAndBroker,
             };
-            Fault::Split { between, for_ms }
+            Fault::Split { between, ways: draw_ways(&mut below), for_ms }
         }
     }
 }
@@ -196,7 +242,7 @@ fn draw_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
     let mut below = |n: u64| random.next_u64() % n;
     let for_ms = span(&mut below, transaction_timeout_ms);
     let other = span(&mut below, transaction_timeout_ms);
-    match below(10) {
+    match below(13) {
         0..=2 => Fault::Crash,
         3 | 4 => {
             let takeover_after_ms = (below(3) > 0).then(|| below(for_ms.max(1)));
@@ -209,6 +255,12 @@ fn draw_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
         },
         7 => Fault::BrokerAway { for_ms: other },
         8 => Fault::TaskFails,
-        _ => Fault::Stop,
+        9 => Fault::Stop,
+        10 => Fault::ClockSet { by_ms: draw_step(&mut below) },
+        11 => Fault::Sleep { for_ms },
+        _ => {
+            let between = if below(2) == 0 { Between::CoordinatorAndStore } else { Between::CoordinatorAndBroker };
+            Fault::Split { between, ways: draw_ways(&mut below), for_ms }
+        }
     }
 }

@@ -1,13 +1,17 @@
 //! A process of the job: a coordinator, a worker, or both as `millstream run` has them, and its calls to the outside.
 
-use std::task::{Context, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use millstream_api::control::{self, WorkerCommand, WorkerReport};
+use millstream_api::log::LogEntry;
 use millstream_coordinator::job::{Command, Event, Millis, Notice, Outcome};
 
 use crate::calls::{Client, ProcessId, Reply};
+use crate::clock::Clock;
 use crate::coordinator::{Coordinator, process_at};
 use crate::network::{ConnectionId, Message, Purpose};
+use crate::signs::Signs;
 use crate::worker::{Done, Worker};
 
 /// Something that a process takes in.
@@ -65,7 +69,8 @@ pub struct Output {
     /// Connections that it has no use for any more.
     pub closed: Vec<ConnectionId>,
     pub notices: Vec<Notice>,
-    pub puts: Vec<(u64, &'static str)>,
+    /// Entries on their way to the log.
+    pub puts: Vec<LogEntry>,
     pub started: bool,
     /// Who is to be asked whether it rules.
     pub probes: Vec<ProcessId>,
@@ -85,14 +90,31 @@ pub struct Process {
     pub worker_paused: bool,
     /// What arrived while it stood still.
     pub held: Vec<Input>,
+    pub clock: Clock,
+    /// Since when all of it stands still, and whether its machine sleeps.
+    still_since: Option<(Millis, bool)>,
+    /// How long it stood still before.
+    stood_still_ms: Millis,
+    /// Somebody named the owner that it takes the job from.
+    pub takes_over: bool,
+    pub signs: Signs,
     pub tick_at: Option<Millis>,
+    /// Calls of the coordinator and of the worker, in front, that were polled and wait.
+    calls_polled: usize,
+    jobs_polled: usize,
     /// What it tells itself keeps its order.
     pub last_arrival: Millis,
 }
 
 impl Process {
     #[must_use]
-    pub fn new(id: ProcessId, client: Client, coordinator: Option<Coordinator>, worker: Option<Worker>) -> Self {
+    pub fn new(
+        id: ProcessId,
+        clock: Clock,
+        client: Client,
+        coordinator: Option<Coordinator>,
+        worker: Option<Worker>,
+    ) -> Self {
         Self {
             id,
             coordinator,
@@ -101,14 +123,46 @@ impl Process {
             paused: false,
             worker_paused: false,
             held: Vec::new(),
+            clock,
+            still_since: None,
+            stood_still_ms: 0,
+            takes_over: false,
+            signs: Signs::default(),
             tick_at: None,
+            calls_polled: 0,
+            jobs_polled: 0,
             last_arrival: 0,
         }
     }
 
-    /// Takes an input and goes on until nothing moves.
+    /// Nothing of it moves from here on. `asleep`: its machine does not either.
+    pub fn stand_still(&mut self, now: Millis, asleep: bool) {
+        self.paused = true;
+        self.still_since.get_or_insert((now, asleep));
+    }
+
+    /// It moves again, after so long.
+    pub fn go_on(&mut self, now: Millis) -> Millis {
+        self.paused = false;
+        let Some((since, asleep)) = self.still_since.take() else { return 0 };
+        let for_ms = now.saturating_sub(since);
+        self.stood_still_ms += for_ms;
+        if asleep {
+            self.clock.slept(for_ms);
+        }
+        for_ms
+    }
+
+    /// How much of the world's time it was awake.
+    #[must_use]
+    pub fn awake_ms(&self, now: Millis) -> Millis {
+        self.still_since.map_or(now, |(since, _)| since.min(now)).saturating_sub(self.stood_still_ms)
+    }
+
+    /// Takes an input and goes on until nothing moves. `now`: as its clock has it.
     pub fn take(&mut self, now: Millis, input: Input) -> Output {
         let mut output = Output::default();
+        let answered = matches!(input, Input::Answer { .. });
         match input {
             Input::Core(event) => self.tell_core(now, event, &mut output),
             Input::Answer { call, reply } => self.client.answer(call, reply),
@@ -134,7 +188,7 @@ impl Process {
             Input::Done(done) => self.work(|worker| worker.done(done)),
             Input::Step => self.work(Worker::step),
         }
-        self.poll(&mut output);
+        self.poll(answered, &mut output);
         self.collect(&mut output);
         output
     }
@@ -193,7 +247,7 @@ impl Process {
         let Some(coordinator) = &mut self.coordinator else { return };
         match command {
             Command::Append(entry) => {
-                output.puts.push((entry.seq.0, crate::names::kind_name(&entry)));
+                output.puts.push(entry.as_ref().clone());
                 coordinator.append(*entry);
             }
             Command::Tell { worker, command } => {
@@ -221,14 +275,20 @@ impl Process {
         output.messages.push((session, Message::Command(command)));
     }
 
-    /// Polls every call: the world answers one at a time, so few are ready.
-    fn poll(&mut self, output: &mut Output) {
-        let mut context = Context::from_waker(Waker::noop());
+    /// Polls what can have come further: after an answer every call, for it may be the one that waited for it; otherwise
+    /// those that are new.
+    fn poll(&mut self, answered: bool, output: &mut Output) {
         if let Some(coordinator) = &mut self.coordinator {
-            output.inputs.extend(ready(&mut coordinator.calls, &mut context).map(Input::Core));
+            let calls = &mut coordinator.calls;
+            poll_from(if answered { 0 } else { self.calls_polled }, calls, |event| {
+                output.inputs.push(Input::Core(event))
+            });
+            self.calls_polled = calls.len();
         }
         if let Some(worker) = &mut self.worker {
-            output.inputs.extend(ready(&mut worker.jobs, &mut context).map(Input::Done));
+            let jobs = &mut worker.jobs;
+            poll_from(if answered { 0 } else { self.jobs_polled }, jobs, |done| output.inputs.push(Input::Done(done)));
+            self.jobs_polled = jobs.len();
         }
     }
 
@@ -247,18 +307,17 @@ impl Process {
     }
 }
 
-/// Takes out what is done.
-fn ready<T>(
-    calls: &mut Vec<std::pin::Pin<Box<dyn Future<Output = T> + Send>>>,
-    context: &mut Context<'_>,
-) -> impl Iterator<Item = T> + use<T> {
-    let mut done = Vec::new();
-    calls.retain_mut(|call| match call.as_mut().poll(context) {
-        std::task::Poll::Ready(value) => {
-            done.push(value);
-            false
+/// Polls the calls from one place on, and takes out what is done.
+fn poll_from<T>(from: usize, calls: &mut Vec<Pin<Box<dyn Future<Output = T> + Send>>>, mut done: impl FnMut(T)) {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut at = from;
+    while let Some(call) = calls.get_mut(at) {
+        match call.as_mut().poll(&mut context) {
+            Poll::Ready(value) => {
+                done(value);
+                drop(calls.remove(at));
+            }
+            Poll::Pending => at += 1,
         }
-        std::task::Poll::Pending => true,
-    });
-    done.into_iter()
+    }
 }

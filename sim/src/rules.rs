@@ -23,6 +23,12 @@ pub struct Rules {
     pub own_by_placement: bool,
     /// A task's watermark is at least what it was, whatever its channels say after a restore.
     pub keep_watermark: bool,
+    /// A task's processing time is at least what it was, whatever the wall clock says, now or after a restore.
+    pub keep_processing_time: bool,
+    /// A coordinator reads the wall clock once and counts from there.
+    pub count_time: bool,
+    /// Of a process one says that it is gone only when it is.
+    pub know_the_dead: bool,
 }
 
 impl Default for Rules {
@@ -38,6 +44,9 @@ impl Default for Rules {
             losers_step_down: true,
             own_by_placement: true,
             keep_watermark: true,
+            keep_processing_time: true,
+            count_time: true,
+            know_the_dead: true,
         }
     }
 }
@@ -50,6 +59,8 @@ pub enum Invariant {
     NoStaleCommit,
     OwnedOnce,
     WatermarkNeverFalls,
+    ProcessingTimeNeverFalls,
+    ClaimAfterSilence,
 }
 
 impl Invariant {
@@ -61,6 +72,8 @@ impl Invariant {
             Self::NoStaleCommit => "no commit by a stale generation",
             Self::OwnedOnce => "every split and key group has one owner",
             Self::WatermarkNeverFalls => "a task's watermark never falls",
+            Self::ProcessingTimeNeverFalls => "a task's processing time never falls",
+            Self::ClaimAfterSilence => "who rules is replaced only after silence",
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_api::ids::{Epoch, Seq};
 use millstream_api::log::{EntryKind, LogEntry, Manifest, PreparedTransaction};
 use millstream_coordinator::job::Millis;
-use millstream_coordinator::log::{decode, seq_of};
+use millstream_coordinator::log::seq_of;
 use millstream_store::{ObjectMeta, ObjectStore, PutOutcome, StoreError, StoreErrorKind};
 
 use crate::calls::{Client, Reply, Request};
@@ -35,6 +35,8 @@ pub enum StoreReply {
 pub struct Objects {
     objects: BTreeMap<String, (Bytes, Millis)>,
     log: Vec<LogEntry>,
+    /// Entries that coordinators have set out to put, by the place that they are for.
+    offered: BTreeMap<Seq, Vec<LogEntry>>,
     /// Names of state objects that were written once: never again.
     used: BTreeSet<String>,
 }
@@ -88,15 +90,25 @@ impl Objects {
     /// Takes an entry into the audit, unless a stale writer put it where the real one had been pruned.
     fn audit(&mut self, path: &str, data: &Bytes) -> Result<(), String> {
         let Some(seq) = seq_of(path) else { return Ok(()) };
-        let entry = decode(data).map_err(|e| format!("{path} cannot be read: {e}"))?;
         let next = Seq(self.log.len() as u64);
         if seq > next {
             return Err(format!("entry {seq} leaves a gap after {next}"));
         }
         if seq == next {
-            self.log.push(entry);
+            // Readers decode it. Here it is enough to know which one it is.
+            let offered = self.offered.remove(&seq).unwrap_or_default();
+            let written = offered.into_iter().find(|entry| holds(data, entry.nonce.0.as_bytes()));
+            self.log.push(written.ok_or_else(|| format!("{path} holds what no coordinator put there"))?);
         }
         Ok(())
+    }
+
+    /// An entry that a coordinator is about to put, once or again.
+    pub fn offer(&mut self, entry: LogEntry) {
+        let same_place = self.offered.entry(entry.seq).or_default();
+        if same_place.iter().all(|known| known.nonce != entry.nonce) {
+            same_place.push(entry);
+        }
     }
 
     fn check_deletion(&self, path: &str) -> Result<(), String> {
@@ -142,6 +154,10 @@ impl Objects {
     pub fn state_objects(&self) -> usize {
         self.objects.keys().filter(|path| seq_of(path).is_none()).count()
     }
+}
+
+fn holds(data: &[u8], nonce: &[u8]) -> bool {
+    data.windows(nonce.len()).any(|at| at == nonce)
 }
 
 /// The store as a process sees it.

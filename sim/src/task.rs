@@ -9,6 +9,7 @@ use millstream_coordinator::job::Random;
 
 use crate::broker::Output;
 use crate::job::{group_of, key_of, number};
+use crate::rules::Rules;
 use crate::sink::Sink;
 
 /// What flows between the tasks.
@@ -88,14 +89,14 @@ impl SourceTask {
         if self.ended || self.stopped {
             return Vec::new();
         }
-        let open: Vec<usize> =
-            (0..self.positions.len()).filter(|i| self.positions[*i].next < self.positions[*i].end).collect();
+        let open = |p: &&mut Position| p.next < p.end;
+        let choices = self.positions.iter_mut().filter(open).count();
         let to_all = |element| (0..counts).map(move |to| (to, element));
-        let Some(at) = open.get((random.next_u64() % open.len().max(1) as u64) as usize) else {
+        let chosen = (random.next_u64() % choices.max(1) as u64) as usize;
+        let Some(position) = self.positions.iter_mut().filter(open).nth(chosen) else {
             self.ended = true;
             return to_all(Element::Watermark(i64::MAX)).chain(to_all(Element::End)).collect();
         };
-        let position = &mut self.positions[*at];
         let number = number(position.split, position.next);
         position.next += 1;
         let key = key_of(number, keys);
@@ -133,6 +134,7 @@ pub struct Change {
     pub epoch: Epoch,
     pub counts: BTreeMap<u32, u64>,
     pub watermark: i64,
+    pub processing_time_ms: i64,
     pub ended: bool,
     /// What the acknowledgement says of the state, once it is in the store.
     pub uploaded: Option<TableSnapshot>,
@@ -148,7 +150,9 @@ pub struct CountTask {
     pub layers: BTreeMap<Epoch, Layer>,
     pub channels: Vec<Channel>,
     pub watermark: i64,
-    keep_watermark: bool,
+    /// The clock, as the last step read it; never less than it was.
+    pub processing_time_ms: i64,
+    rules: Rules,
     pub sink: Sink,
     /// The coordinator asked for it; needed when all inputs have ended.
     pub triggered: Option<Epoch>,
@@ -164,7 +168,7 @@ pub struct CountTask {
 
 impl CountTask {
     #[must_use]
-    pub fn new(groups: Range<u16>, layer: Layer, ended_inputs: &[bool], sink: Sink, keep_watermark: bool) -> Self {
+    pub fn new(groups: Range<u16>, layer: Layer, ended_inputs: &[bool], sink: Sink, rules: Rules) -> Self {
         let channel = |ended: &bool| Channel {
             queue: VecDeque::new(),
             // After a restore a channel counts as minus infinity until its source has spoken.
@@ -179,7 +183,8 @@ impl CountTask {
             layers: BTreeMap::new(),
             channels: ended_inputs.iter().map(channel).collect(),
             watermark: layer.watermark,
-            keep_watermark,
+            processing_time_ms: i64::MIN,
+            rules,
             sink,
             triggered: None,
             done_through: None,
@@ -189,16 +194,21 @@ impl CountTask {
         }
     }
 
+    /// The wall clock is read, once per step.
+    pub fn read_clock(&mut self, wall_ms: i64) {
+        let kept = if self.rules.keep_processing_time { self.processing_time_ms } else { i64::MIN };
+        self.processing_time_ms = kept.max(wall_ms);
+    }
+
     /// Takes one element, if there is one, and says from which channel.
     pub fn step(&mut self, random: &mut Random, epoch_now: Epoch) -> Option<(usize, Element)> {
-        let open: Vec<usize> = (0..self.channels.len())
-            .filter(|i| self.channels[*i].barrier.is_none() && !self.channels[*i].queue.is_empty())
-            .collect();
-        if open.is_empty() || !self.sink.ready() {
+        let open = |(_, c): &(usize, &mut Channel)| c.barrier.is_none() && !c.queue.is_empty();
+        let choices = self.channels.iter_mut().enumerate().filter(open).count();
+        if choices == 0 || !self.sink.ready() {
             return None;
         }
-        let at = open[(random.next_u64() % open.len() as u64) as usize];
-        let channel = &mut self.channels[at];
+        let chosen = (random.next_u64() % choices as u64) as usize;
+        let (at, channel) = self.channels.iter_mut().enumerate().filter(open).nth(chosen)?;
         let element = channel.queue.pop_front()?;
         match element {
             Element::Record { number, key } => {
@@ -225,7 +235,7 @@ impl CountTask {
 
     fn raise_watermark(&mut self) {
         let combined = self.channels.iter().map(|c| c.watermark).min().unwrap_or(i64::MAX);
-        self.watermark = if self.keep_watermark { self.watermark.max(combined) } else { combined };
+        self.watermark = if self.rules.keep_watermark { self.watermark.max(combined) } else { combined };
     }
 
     /// The epoch whose barrier has come on every input, if there is one.
@@ -251,7 +261,14 @@ impl CountTask {
         self.layers.insert(epoch, layer);
         self.sink.prepare(epoch);
         let counts = self.dirty.keys().map(|key| (*key, self.counts[key])).collect();
-        let change = Change { epoch, counts, watermark: self.watermark, ended: self.ended, uploaded: None };
+        let change = Change {
+            epoch,
+            counts,
+            watermark: self.watermark,
+            processing_time_ms: self.processing_time_ms,
+            ended: self.ended,
+            uploaded: None,
+        };
         self.uploading.insert(epoch, change.clone());
         change
     }

@@ -1,5 +1,4 @@
-//! Flink's `properties.*` (the Java client's names and values) as the clients take them: a consumer by the same names, a
-//! producer by librdkafka's.
+//! Flink's `properties.*` (the Java client's names and values) as the clients take them, by the same names.
 //!
 //! Owns: the table of names, the conversion of values, the reading of JAAS strings. A property without a counterpart is
 //! an error that names it; one that has no meaning here but cannot change what is read or written is dropped.
@@ -37,8 +36,6 @@ enum Carry {
     Number(&'static str, i64, i64),
     /// One of these values (Java's, the client's), under this name; compared without case.
     OneOf(&'static str, &'static [(&'static str, &'static str)], &'static str),
-    /// Bytes, under a name that counts in kibibytes.
-    Kibibytes(&'static str),
     /// A login module with its options.
     Jaas,
     /// Only this value is possible.
@@ -49,7 +46,7 @@ enum Carry {
     Owned(&'static str),
 }
 
-use Carry::{As, Drop, Jaas, Kibibytes, Number, OneOf, Only, Owned};
+use Carry::{As, Drop, Jaas, Number, OneOf, Only, Owned};
 
 const MS_MAX: i64 = 86_400_000;
 const BYTES_MAX: i64 = 1_000_000_000;
@@ -186,7 +183,7 @@ const PRODUCER: &[(&str, Carry)] = &[
     ("transaction.timeout.ms", Number("transaction.timeout.ms", 1000, INT_MAX)),
     ("linger.ms", Number("linger.ms", 0, 900_000)),
     ("batch.size", Number("batch.size", 1, INT_MAX)),
-    ("buffer.memory", Kibibytes("queue.buffering.max.kbytes")),
+    ("buffer.memory", Number("buffer.memory", 0, INT_MAX)),
     (
         "compression.type",
         OneOf(
@@ -196,12 +193,13 @@ const PRODUCER: &[(&str, Carry)] = &[
         ),
     ),
     ("compression.gzip.level", Number("compression.level", 1, 9)),
-    ("compression.lz4.level", Number("compression.level", 1, 12)),
-    ("compression.zstd.level", Number("compression.level", 1, 12)),
+    // How hard it tries; there is one way here.
+    ("compression.lz4.level", Drop),
+    ("compression.zstd.level", Number("compression.level", 1, 22)),
     ("acks", OneOf("acks", &[("all", "all"), ("-1", "all"), ("0", "0"), ("1", "1")], "all, -1, 0 or 1")),
     ("retries", Number("retries", 0, INT_MAX)),
     ("delivery.timeout.ms", Number("delivery.timeout.ms", 0, INT_MAX)),
-    ("max.request.size", Number("message.max.bytes", 1000, BYTES_MAX)),
+    ("max.request.size", Number("max.request.size", 1000, BYTES_MAX)),
     ("max.in.flight.requests.per.connection", Number("max.in.flight.requests.per.connection", 1, 1_000_000)),
     ("enable.idempotence", OneOf("enable.idempotence", FLAG, "true or false")),
     ("max.block.ms", Number("transaction.init.timeout.ms", 0, MS_MAX)),
@@ -246,8 +244,7 @@ pub fn check(client: KafkaClient, name: &str, value: &str) -> Result<(), Propert
 
 /// Translates all properties of a table, placeholders filled in, for one client.
 ///
-/// Java's defaults hold where librdkafka's differ and a user would notice: `isolation.level` is read_uncommitted,
-/// `ssl.endpoint.identification.algorithm` is https.
+/// Java's defaults hold: `isolation.level` is read_uncommitted, `ssl.endpoint.identification.algorithm` is https.
 ///
 /// # Errors
 /// As [`check`], for the first property that is refused.
@@ -262,7 +259,7 @@ pub fn translate(
     for (name, value) in properties {
         translate_one(client, name, value, &mut out)?;
     }
-    // A PEM key store is one file with key and chain; librdkafka names the two apart and reads both from one file.
+    // A PEM key store is one file with key and chain; the clients name the two apart.
     if let Some(location) = out.remove("ssl.keystore.pem.location") {
         out.insert("ssl.certificate.location".to_owned(), location.clone());
         out.insert("ssl.key.location".to_owned(), location);
@@ -286,19 +283,15 @@ fn translate_one(
     };
     match carry {
         As(to) => put(to, value),
-        Number(to, ..) | OneOf(to, ..) | Kibibytes(to) if open => put(to, value),
+        Number(to, ..) | OneOf(to, ..) if open => put(to, value),
         Number(to, least, most) => {
             let number: i64 = value.trim().parse().map_err(|_| bad("a whole number"))?;
-            // Java takes any size here; the client's range is narrower, and its bound means the same.
+            // Java takes any size here; this range is narrower, and its bound means the same.
             put(to, &number.clamp(least, most).to_string());
         }
         OneOf(to, values, expected) => {
             let found = values.iter().find(|(java, _)| java.eq_ignore_ascii_case(value.trim()));
             put(to, found.ok_or_else(|| bad(expected))?.1);
-        }
-        Kibibytes(to) => {
-            let bytes: u64 = value.trim().parse().map_err(|_| bad("a number of bytes"))?;
-            put(to, &(bytes / 1024).clamp(1, i32::MAX as u64).to_string());
         }
         Jaas => {
             let login = parse_jaas(value).map_err(|expected| PropertyError::BadValue {
@@ -454,8 +447,8 @@ mod tests {
         let out = translate(KafkaClient::Producer, &java).unwrap();
         let expected = properties(&[
             ("acks", "all"),
-            ("message.max.bytes", "2097152"),
-            ("queue.buffering.max.kbytes", "32768"),
+            ("buffer.memory", "33554432"),
+            ("max.request.size", "2097152"),
             ("retries", "2147483647"),
             ("transaction.timeout.ms", "600000"),
         ]);

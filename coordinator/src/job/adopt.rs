@@ -164,7 +164,8 @@ impl Core {
     }
 
     fn adopted_run(&self, now: Millis, tip: &Manifest, deployed: &BTreeSet<TaskId>, sealed_at_ms: i64) -> Run {
-        let finished = &tip.finished_tasks;
+        // The tip may be what these tasks were restored from, at another parallelism: then its tasks are others.
+        let finished = tip.finished_at(self.parallelism, self.graph_hash);
         let tasks: BTreeSet<TaskId> = deployed.iter().filter(|task| !finished.contains(task)).copied().collect();
         let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
         let sealed_at = Millis::try_from(sealed_at_ms).unwrap_or(now);
@@ -172,7 +173,7 @@ impl Core {
             committed: sinks.map(|task| (task, None)).collect(),
             last_epoch: BTreeMap::new(),
             ended: finished.clone(),
-            finished: finished.clone(),
+            finished,
             tasks,
             started: true,
             next_trigger_at: now,

@@ -53,6 +53,9 @@ pub struct CheckpointConfig {
     pub retained: u32,
 }
 
+/// A coordinator answers from memory: one that needs longer hangs, or its machine does.
+pub const PROBE_TIMEOUT_MS: Millis = 1_000;
+
 /// Bounds on waiting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -64,6 +67,8 @@ pub struct Limits {
     pub leader_silence_ms: Millis,
     /// Between two questions of a standby to the coordinator that rules.
     pub probe_interval_ms: Millis,
+    /// For the answer to such a question.
+    pub probe_timeout_ms: Millis,
     /// For the workers to build and restore their tasks.
     pub deploy_timeout_ms: Millis,
     /// From the request to stop to the end, whatever is missing then.
@@ -81,6 +86,7 @@ impl Default for Limits {
             inspect_timeout_ms: 3_000,
             leader_silence_ms: 3_000,
             probe_interval_ms: 500,
+            probe_timeout_ms: PROBE_TIMEOUT_MS,
             deploy_timeout_ms: 300_000,
             stop_timeout_ms: 60_000,
             store_patience_ms: 30_000,

@@ -47,7 +47,7 @@ use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction,
 pub use assemble::AssemblyError;
 pub use change::{Rescale, RescaleEnd, RescaleStatus};
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
-pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits};
+pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
 pub use message::{
     AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem,
@@ -302,7 +302,7 @@ impl Core {
             Event::LogUnreadable { problem } => self.on_log_unreadable(now, problem),
             Event::Appended { seq, outcome } => self.on_appended(now, seq, outcome),
             Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
-            Event::StateListed { objects } => self.on_state_listed(now, &objects),
+            Event::StateListed { objects } => self.on_state_listed(&objects),
             Event::LeaderProbed { rules } => self.on_leader_probed(now, rules),
             Event::WorkerRegistered { worker, offer } => self.on_worker_registered(worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),

@@ -52,20 +52,22 @@ pub fn superfluous(
     Some(Superfluous { entries, objects: objects.into_iter().collect(), first_kept })
 }
 
-/// Objects that no manifest names, old enough and of an older generation than `generation`.
+/// Objects that no manifest names, old enough and of an older generation than `generation`. The age is by the store's clock,
+/// which the newest object tells: this process's own may be days ahead of it, and tasks that another term deployed and this
+/// one adopted go on writing objects under that term's number.
 #[must_use]
 pub fn orphans(
     view: &LogView,
     listed: &[StoredObject],
     generation: Generation,
     checkpoint_timeout_ms: Millis,
-    now: Millis,
 ) -> Vec<String> {
     let age_min_ms = ORPHAN_AGE_MIN_MS.max(checkpoint_timeout_ms.saturating_mul(ORPHAN_TIMEOUTS_MIN));
     let manifests = view.sealed().iter().chain(view.dropped());
     let named: BTreeSet<&str> = manifests.flat_map(|s| s.manifest.objects()).map(|o| o.path.as_str()).collect();
+    let newest_ms = listed.iter().map(|object| object.modified_ms).max().unwrap_or_default();
     let old_enough = |object: &&StoredObject| {
-        u64::try_from(object.modified_ms).is_ok_and(|modified| now.saturating_sub(modified) >= age_min_ms)
+        u64::try_from(newest_ms.saturating_sub(object.modified_ms)).is_ok_and(|age_ms| age_ms >= age_min_ms)
     };
     listed
         .iter()

@@ -349,10 +349,10 @@ impl Core {
         self.undeleted.extend(paths.into_iter().take(room));
     }
 
-    pub(super) fn on_state_listed(&mut self, now: Millis, objects: &[StoredObject]) {
+    pub(super) fn on_state_listed(&mut self, objects: &[StoredObject]) {
         let Some(generation) = self.generation else { return };
         let timeout_ms = self.config.checkpoint.timeout_ms;
-        let orphans = orphans(&self.view, objects, generation, timeout_ms, now);
+        let orphans = orphans(&self.view, objects, generation, timeout_ms);
         if !orphans.is_empty() {
             let path = &self.config.path;
             self.out.push(Command::Delete(orphans.iter().map(|o| format!("{path}/{o}")).collect()));

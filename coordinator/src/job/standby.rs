@@ -2,6 +2,7 @@
 //!
 //! One claims only when the leader's address is dead, no worker within reach has heard the leader within the limit, and the
 //! log has not moved for that time. No wait is needed when the leader's process is provably gone, or when it ended the job.
+//! Time in which this process itself stood still does not count: it asked and heard nobody then.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,8 @@ pub(super) struct Watch {
     last_since: Millis,
     /// When it is asked again; `None`: an answer is awaited.
     probe_at: Option<Millis>,
+    /// When it was asked last.
+    asked_at: Millis,
     /// The log is being read.
     pub reading: bool,
 }
@@ -53,17 +56,38 @@ impl Core {
     pub(super) fn stand_by(&mut self, now: Millis, leader: &Start, address: String) {
         let (Some(generation), Some((last, _))) = (self.view.generation(), self.view.last().cloned()) else { return };
         // Reading | StandingBy => StandingBy: on this leader.
-        let watch =
-            Watch { generation, address, answered_at: now, last, last_since: now, probe_at: Some(now), reading: false };
+        let watch = Watch {
+            generation,
+            address,
+            answered_at: now,
+            last,
+            last_since: now,
+            probe_at: Some(now),
+            asked_at: now,
+            reading: false,
+        };
         self.phase = Phase::StandingBy(watch);
         self.out.push(Command::Notice(Notice::StandingBy { leader: Box::new(leader.clone()) }));
     }
 
     pub(super) fn advance_standby(&mut self, now: Millis) {
         let Phase::StandingBy(watch) = &mut self.phase else { return };
-        if watch.probe_at.is_some_and(|at| at <= now) {
-            watch.probe_at = None;
-            self.out.push(Command::Probe { address: watch.address.clone() });
+        let Some(due) = watch.probe_at.filter(|at| *at <= now) else { return };
+        (watch.probe_at, watch.asked_at) = (None, now);
+        self.out.push(Command::Probe { address: watch.address.clone() });
+        self.leave_out_standstill(now, due);
+    }
+
+    /// What was due then comes now. So late, this process stood still, or its machine did.
+    fn leave_out_standstill(&mut self, now: Millis, due: Millis) {
+        let Phase::StandingBy(watch) = &mut self.phase else { return };
+        let late_ms = now.saturating_sub(due);
+        if late_ms <= self.config.limits.probe_interval_ms {
+            return;
+        }
+        let heard = self.heard.values_mut().map(|(_, at)| at);
+        for since in heard.chain([&mut watch.answered_at, &mut watch.last_since]) {
+            *since = (*since + late_ms).min(now);
         }
     }
 
@@ -73,6 +97,9 @@ impl Core {
             return;
         }
         watch.probe_at = Some(now + self.config.limits.probe_interval_ms);
+        let due = watch.asked_at + self.config.limits.probe_timeout_ms;
+        self.leave_out_standstill(now, due);
+        let Phase::StandingBy(watch) = &mut self.phase else { return };
         if rules == Some(watch.generation) {
             watch.answered_at = now;
         } else if !watch.reading {

@@ -11,9 +11,9 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::calls::control_client::ControlClient;
+use crate::job::PROBE_TIMEOUT_MS;
 
-/// A coordinator answers from memory: one that needs longer hangs, or its machine does.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(PROBE_TIMEOUT_MS);
 
 /// A coordinator that did not say whether it rules.
 #[derive(Debug, Error)]

@@ -7,6 +7,7 @@ static UNDER_WAY: Mutex<usize> = Mutex::new(0);
 static DONE: Condvar = Condvar::new();
 
 /// One abort, from its request until the broker has answered or is given up.
+#[derive(Debug)]
 pub(super) struct AbortUnderWay(());
 
 impl AbortUnderWay {

@@ -1,51 +1,46 @@
-//! Writes records to one topic by the batch, at least once or in transactions; never blocks its caller.
+//! Writes records to one topic by the batch, at least once or in transactions, over sockets of its own; never blocks
+//! its caller.
 //!
-//! Owns: handing records to librdkafka, and an I/O thread per producer on which librdkafka's blocking calls run (init,
-//! flush, commit); their ends are polled as events. Does not own: which partition, which transaction belongs to what.
+//! Owns: records from a buffer to the brokers' acknowledgement, sequence numbers, the steps of a transaction. Does not
+//! own: which partition, which transaction belongs to what.
 //!
-//! A transactional producer goes round: initialised and begun -> sent -> flushed -> identified -> committed -> begun.
-//! Its transaction lives on at the broker when the producer is dropped: whoever has its identity can still end it.
+//! A `Producer` is the owner's side: it closes batches and queues them. Its `engine` is a task on the I/O threads that
+//! all producers share; it sends the batches, and its events are polled. A transactional producer goes round:
+//! initialised and begun -> sent -> flushed -> identified -> committed -> begun. Its transaction lives on at the broker
+//! when the producer is dropped: whoever has its identity can still end it.
 
 mod aborts;
+mod dispatch;
+mod engine;
 mod failure;
-mod thread;
+mod handover;
+mod link;
+mod links;
+mod questions;
+mod request;
+mod runtime;
+mod settings;
+mod stream;
+mod throttle;
+mod transaction;
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-
-use rdkafka_sys as ffi;
-use rdkafka_sys::rd_kafka_resp_err_t as ErrorCode;
+use std::time::{Instant, SystemTime};
 
 use crate::Waker;
+use crate::compression::Compressor;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
-use crate::native::{Handle, Queue, Topic};
+use crate::record_batch::Batch;
 use crate::record_buffer::RecordBuffer;
 use crate::transactions::{ProducerIdentity, Transactions};
+use crate::wire::Cluster;
 use aborts::AbortUnderWay;
 pub use aborts::finish_aborts;
-use failure::Shared;
-use thread::{Command, IoThread};
-
-/// Defaults that the caller may change.
-const DEFAULTS: &[(&str, &str)] = &[
-    ("acks", "all"),
-    // Long enough that a burst goes out as one request, short against any latency that is measured.
-    ("linger.ms", "1"),
-    ("batch.num.messages", "100000"),
-    ("batch.size", "1000000"),
-    // Memory of one producer, and so the longest flush. Each message costs about 200 bytes more than it holds.
-    ("queue.buffering.max.kbytes", "16384"),
-    ("queue.buffering.max.messages", "200000"),
-    // As `delivery.timeout.ms` of the Java client.
-    ("message.timeout.ms", "120000"),
-    // As the Java client; the ten seconds that librdkafka would grow to outlast the fail-over of a broker.
-    ("reconnect.backoff.max.ms", "1000"),
-];
-const MESSAGE_TIMEOUT_MS: u32 = 120_000;
-
-/// Messages per call of librdkafka: bounds the array that describes them.
-const RECORDS_PER_CALL: usize = 8_192;
+use engine::{Engine, panicked};
+use handover::{Command, Handover, Queued, State};
+use settings::Settings;
+pub use throttle::Throttle;
 
 /// What a producer is to be.
 #[derive(Clone)]
@@ -55,6 +50,8 @@ pub struct ProducerOptions {
     pub transactional_id: Option<String>,
     /// After this time the broker aborts an open transaction.
     pub transaction_timeout_ms: u32,
+    /// Shared with the other producers of the same client id.
+    pub throttle: Throttle,
     /// Called when there is an event to poll.
     pub waker: Waker,
 }
@@ -64,7 +61,7 @@ pub struct ProducerOptions {
 pub enum ProducerEvent {
     /// It can take records; a transactional one has begun its first transaction.
     Ready,
-    /// After `Sent::QueueFull` or `wake_for_room`: half of what was under way is acknowledged.
+    /// After `Sent::QueueFull` or `wake_for_room`: something of what was under way is acknowledged.
     Room,
     /// Everything that was sent is acknowledged by the brokers.
     Flushed,
@@ -80,144 +77,168 @@ pub enum ProducerEvent {
 #[must_use]
 pub enum Sent {
     All,
-    /// What is left in the buffer has to wait for `ProducerEvent::Room`.
+    /// What is left in the buffer has to wait for `ProducerEvent::Room`: the producer's memory is full, or a batch of
+    /// the partition waits already, so that the next one may just as well become larger.
     QueueFull,
 }
 
 /// A producer of one topic.
 pub struct Producer {
-    shared: Arc<Shared>,
-    commands: Sender<Command>,
-    events: Receiver<Result<ProducerEvent, KafkaError>>,
-    scratch: Vec<ffi::rd_kafka_message_t>,
-    full: bool,
-    /// `ProducerEvent::Room` will come.
-    room_awaited: bool,
+    shared: Arc<Handover>,
+    settings: Arc<Settings>,
+    compressor: Compressor,
+    /// For compressing.
+    scratch: Vec<u8>,
+    /// By partition: since when a batch lingers that is not full.
+    lingering: Vec<Option<Instant>>,
+    hurried: bool,
 }
-
-// SAFETY: the pointers in `scratch` are valid only within `send`.
-unsafe impl Send for Producer {}
 
 impl Producer {
     /// Starts the producer; it connects and initialises in the background, until `ProducerEvent::Ready`.
     pub fn open(config: &ClientConfig, options: ProducerOptions) -> Result<Self, KafkaError> {
-        let transactions = match &options.transactional_id {
+        let settings = Arc::new(Settings::read(config, &options)?);
+        let compressor = Compressor::new(&settings.compression, settings.compression_level)?;
+        let coordinator = match &settings.transactional_id {
             Some(_) => Some(Transactions::new(config.clone())?),
             None => None,
         };
-        let client = Handle::open(&settings(config, &options))?;
-        let topic = Topic::open(&client, &options.topic)?;
-        let queue = Queue::main(&client, options.waker.clone());
-        let shared = Arc::new(Shared::new(queue, topic, client, &options, config));
-        let (commands, receive_commands) = mpsc::channel();
-        let (send_events, events) = mpsc::channel();
-        let thread = IoThread::new(shared.clone(), transactions, receive_commands, send_events, options.waker);
-        thread.spawn().map_err(|e| KafkaError::Broker {
-            action: "start a producer's thread".to_owned(),
-            reason: e.to_string(),
-            retriable: true,
-        })?;
-        Ok(Self { shared, commands, events, scratch: Vec::new(), full: false, room_awaited: false })
+        let shared = Arc::new(Handover::new(options.waker));
+        let cluster = Cluster::new(config.clone())?;
+        let (watched, of_engine) = (shared.clone(), (shared.clone(), settings.clone()));
+        runtime::handle()?.spawn(async move {
+            let engine = Engine::new(of_engine.0, of_engine.1, cluster, coordinator);
+            if tokio::spawn(engine.run()).await.is_err() {
+                watched.fail(panicked());
+            }
+        });
+        let (scratch, lingering) = (Vec::new(), Vec::new());
+        Ok(Self { shared, settings, compressor, scratch, lingering, hurried: false })
     }
 
-    /// Hands the buffer's records to librdkafka, which copies them.
+    /// How large the batches in a `RecordBuffer` for a producer of this configuration may become.
+    ///
+    /// # Errors
+    /// A setting that is no number.
+    pub fn batch_bytes_max(config: &ClientConfig) -> Result<usize, KafkaError> {
+        settings::batch_bytes_max(config)
+    }
+
+    /// Takes the buffer's batches: those that are full as long as there is memory, the one at the end when no other of
+    /// the partition waits.
     ///
     /// # Errors
     /// `RecordTooLarge`, or what became known about records sent before.
     pub fn send(&mut self, partition: i32, buffer: &mut RecordBuffer) -> Result<Sent, KafkaError> {
-        self.shared.check()?;
-        if self.full {
-            return Ok(Sent::QueueFull);
-        }
+        let Ok(at) = usize::try_from(partition) else {
+            return Err(KafkaError::UnknownPartition { topic: self.settings.topic.clone(), partition });
+        };
+        let shared = self.shared.clone();
         while !buffer.is_empty() {
-            self.describe(buffer);
-            let offered = self.scratch.len();
-            // SAFETY: valid topic; `scratch` points into `buffer`, which outlives the call; F_COPY copies.
-            let accepted = unsafe {
-                ffi::rd_kafka_produce_batch(
-                    self.shared.topic(),
-                    partition,
-                    ffi::RD_KAFKA_MSG_F_COPY,
-                    self.scratch.as_mut_ptr(),
-                    offered as i32,
-                )
-            };
-            let accepted = usize::try_from(accepted).unwrap_or(0);
-            if accepted < offered {
-                self.refused()?;
-                // A full queue refuses everything from some record on, so the accepted ones are the first.
-                buffer.take(accepted);
-                self.full = true;
-                self.wake_for_room()?;
+            let mut state = shared.lock();
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            let full = state.bytes > 0 && state.bytes >= self.settings.buffer_memory;
+            let waits = !buffer.has_full() && !state.queue(at).is_empty();
+            if full || waits || !buffer.has_full() && self.lingers(at, &mut state) {
+                state.room_awaited = true;
+                // The engine is to know until when something lingers.
+                shared.work.notify_one();
                 return Ok(Sent::QueueFull);
             }
-            buffer.take(accepted);
+            let batch = buffer.take(|| state.spare());
+            drop(state);
+            if let Some(batch) = batch {
+                self.queue(at, batch)?;
+            }
         }
         Ok(Sent::All)
+    }
+
+    /// Whether the partition's last batch is to wait for more records.
+    fn lingers(&mut self, partition: usize, state: &mut State) -> bool {
+        if self.settings.linger.is_zero() || self.hurried {
+            return false;
+        }
+        if self.lingering.len() <= partition {
+            self.lingering.resize(partition + 1, None);
+        }
+        let now = Instant::now();
+        let until = *self.lingering[partition].get_or_insert(now) + self.settings.linger;
+        if until > now {
+            let earliest = state.lingering_until.map_or(until, |other| other.min(until));
+            state.lingering_until = Some(earliest);
+        }
+        until > now
+    }
+
+    /// Closes a batch and hands it to the engine.
+    fn queue(&mut self, partition: usize, mut batch: Batch) -> Result<(), KafkaError> {
+        if batch.bytes().len() > self.settings.max_request_size {
+            return Err(failure::larger_than_a_request(&self.settings, batch.largest_record_bytes()));
+        }
+        let closed = batch.close(now_ms(), &mut self.compressor, &mut self.scratch);
+        closed.map_err(|e| KafkaError::Broker {
+            action: format!("compress records ({})", self.settings.compression),
+            reason: e.to_string(),
+            retriable: false,
+        })?;
+        if let Some(lingering) = self.lingering.get_mut(partition) {
+            *lingering = None;
+        }
+        let mut state = self.shared.lock();
+        state.bytes += batch.bytes().len();
+        state.records += batch.records();
+        state.queue(partition).push_back(Queued { batch, since: Instant::now() });
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(())
     }
 
     /// Records that were sent, and that the brokers have not acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
-        self.shared.unacknowledged()
+        self.shared.lock().records
     }
 
-    /// Asks for `ProducerEvent::Room` when half of what is unacknowledged now is acknowledged.
-    pub fn wake_for_room(&mut self) -> Result<(), KafkaError> {
-        if !self.room_awaited {
-            self.room_awaited = true;
-            self.command(Command::WaitForRoom)?;
+    /// Asks for `ProducerEvent::Room` when more of what is unacknowledged now is acknowledged.
+    pub fn wake_for_room(&mut self) {
+        let mut state = self.shared.lock();
+        state.room_awaited = true;
+        if state.records > 0 {
+            return;
         }
-        Ok(())
+        drop(state);
+        self.shared.room();
     }
 
-    fn describe(&mut self, buffer: &RecordBuffer) {
-        let part = |bytes: Option<&[u8]>| bytes.map_or(std::ptr::null_mut(), |b| b.as_ptr().cast_mut().cast());
-        self.scratch.clear();
-        self.scratch.extend(buffer.pending().take(RECORDS_PER_CALL).map(|record| ffi::rd_kafka_message_t {
-            err: ErrorCode::RD_KAFKA_RESP_ERR_NO_ERROR,
-            rkt: std::ptr::null_mut(),
-            partition: 0,
-            payload: part(record.value),
-            len: record.value.map_or(0, <[u8]>::len),
-            key: part(record.key),
-            key_len: record.key.map_or(0, <[u8]>::len),
-            offset: 0,
-            _private: std::ptr::null_mut(),
-        }));
-    }
-
-    /// The error of the first message that librdkafka did not take, unless its queue is full.
-    fn refused(&self) -> Result<(), KafkaError> {
-        let bad = self.scratch.iter().find(|m| m.err != ErrorCode::RD_KAFKA_RESP_ERR_NO_ERROR);
-        match bad {
-            None => Ok(()),
-            Some(m) if m.err == ErrorCode::RD_KAFKA_RESP_ERR__QUEUE_FULL => Ok(()),
-            Some(m) => Err(self.shared.delivery_error(m.err, m.len + m.key_len)),
-        }
+    /// Nothing lingers until the next flush is done: a flush follows what is sent now.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Begins to flush: ends with `Flushed`, and `Identified` where the producer is transactional and sent something.
     /// Nothing may be sent until `Flushed`.
-    pub fn flush(&mut self) -> Result<(), KafkaError> {
-        self.command(Command::Flush)
+    pub fn flush(&mut self) {
+        self.hurried = false;
+        self.shared.command(Command::Flush);
     }
 
     /// Begins to commit the open transaction: ends with `Committed`.
-    pub fn commit(&mut self) -> Result<(), KafkaError> {
-        self.command(Command::Commit)
+    pub fn commit(&mut self) {
+        self.shared.command(Command::Commit);
     }
 
     /// Begins the next transaction: ends with `Begun`. The broker hears of it with the first record.
-    pub fn begin(&mut self) -> Result<(), KafkaError> {
-        self.command(Command::Begin)
+    pub fn begin(&mut self) {
+        self.shared.command(Command::Begin);
     }
 
     /// Drops the producer and aborts its open transaction, as far as the broker answers within seconds; `finish_aborts`
     /// waits for it. Only for a transaction that nobody else may want to commit.
     pub fn abort(self) {
-        // When the thread is gone there is nobody to abort; the time-out will.
-        let _ = self.commands.send(Command::Abort(AbortUnderWay::begin()));
+        self.shared.command(Command::Abort(AbortUnderWay::begin()));
     }
 
     /// What was finished since the last call, one event at a time.
@@ -225,63 +246,22 @@ impl Producer {
     /// # Errors
     /// The producer is of no more use: a record was not delivered, it is fenced, a call failed.
     pub fn poll(&mut self) -> Result<Option<ProducerEvent>, KafkaError> {
-        self.shared.check()?;
-        match self.events.try_recv() {
-            Ok(Ok(event)) => {
-                if event == ProducerEvent::Room {
-                    self.full = false;
-                    self.room_awaited = false;
-                }
-                Ok(Some(event))
-            }
-            Ok(Err(error)) => Err(self.shared.fail(error)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(self.shared.fail(thread_gone())),
+        let mut state = self.shared.lock();
+        match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(state.events.pop_front()),
         }
-    }
-
-    fn command(&self, command: Command) -> Result<(), KafkaError> {
-        self.commands.send(command).map_err(|_| self.shared.fail(thread_gone()))
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.shared.stop();
+        self.shared.close();
     }
 }
 
-fn thread_gone() -> KafkaError {
-    KafkaError::Broker {
-        action: "use a producer".to_owned(),
-        reason: "its I/O thread has ended".to_owned(),
-        retriable: true,
-    }
-}
-
-fn settings(config: &ClientConfig, options: &ProducerOptions) -> Vec<(String, String)> {
-    // Otherwise librdkafka would report every delivered message, at the cost of an allocation each.
-    let mut fixed = vec![("delivery.report.only.error", "true")];
-    let timeout = options.transaction_timeout_ms.to_string();
-    let message_timeout = options.transaction_timeout_ms.min(MESSAGE_TIMEOUT_MS).to_string();
-    let mut defaults = DEFAULTS.to_vec();
-    match &options.transactional_id {
-        Some(id) => {
-            fixed.extend([
-                ("transactional.id", id.as_str()),
-                ("transaction.timeout.ms", timeout.as_str()),
-                ("enable.idempotence", "true"),
-                ("acks", "all"),
-            ]);
-            defaults.push(("message.timeout.ms", message_timeout.as_str()));
-            // Nobody sees a record before its commit, and a flush does not linger.
-            defaults.push(("linger.ms", "5"));
-        }
-        // As in the Java client: on, unless weaker acknowledgements are asked for.
-        None => {
-            let all = config.settings.get("acks").is_none_or(|acks| acks == "all" || acks == "-1");
-            defaults.push(("enable.idempotence", if all { "true" } else { "false" }));
-        }
-    }
-    config.librdkafka(&defaults, &fixed)
+/// The time that new records carry.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

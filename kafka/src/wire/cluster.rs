@@ -8,6 +8,7 @@ use kafka_protocol::protocol::Request;
 
 use super::connection::Connection;
 use super::deadline::Deadline;
+use super::opener::Opener;
 use super::tls;
 use crate::config::ClientConfig;
 use crate::error::{ErrorKind, KafkaError};
@@ -22,6 +23,8 @@ pub(crate) struct Cluster {
     /// Node id -> `host:port`, as the last metadata said.
     brokers: BTreeMap<i32, String>,
     connections: HashMap<String, Connection>,
+    /// Did not answer when they were asked last, in that order.
+    unreachable: Vec<String>,
 }
 
 impl Cluster {
@@ -34,33 +37,45 @@ impl Cluster {
             });
         }
         let tls = config.security.tls.as_ref().map(tls::client_config).transpose()?;
-        Ok(Self { config, tls, brokers: BTreeMap::new(), connections: HashMap::new() })
+        Ok(Self { config, tls, brokers: BTreeMap::new(), connections: HashMap::new(), unreachable: Vec::new() })
     }
 
-    /// Asks whichever broker answers; one try each.
+    /// Opens connections like this cluster's.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener::new(self.config.clone(), self.tls.clone())
+    }
+
+    /// Asks whichever broker answers; one try each. Who did not answer last time is asked last: one that hangs would take
+    /// the time of all others, again and again.
     pub(crate) fn ask_any<R: Request>(
         &mut self,
         request: &R,
         cap: i16,
         deadline: Deadline,
     ) -> Result<R::Response, KafkaError> {
-        let mut addresses: Vec<String> = self.connections.keys().cloned().collect();
-        addresses.extend(self.brokers.values().cloned());
-        addresses.extend(self.config.servers());
-        let mut tried: Vec<String> = Vec::new();
         let mut reasons = Vec::new();
-        for address in addresses {
-            if tried.contains(&address) {
-                continue;
-            }
+        for address in self.addresses() {
             match self.ask(&address, request, cap, deadline) {
                 Err(KafkaError::Unreachable { brokers, reason }) => reasons.push(format!("{brokers}: {reason}")),
                 other => return other,
             }
-            tried.push(address);
         }
         let brokers = self.config.bootstrap_servers.clone();
         Err(KafkaError::Unreachable { brokers, reason: reasons.join("; ") })
+    }
+
+    /// Whom to ask, in this order.
+    fn addresses(&mut self) -> Vec<String> {
+        let known = self.connections.keys().chain(self.brokers.values()).cloned().chain(self.config.servers());
+        let mut addresses = Vec::new();
+        for address in known {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        self.unreachable.retain(|unreachable| addresses.contains(unreachable));
+        addresses.sort_by_key(|address| self.unreachable.iter().position(|unreachable| unreachable == address));
+        addresses
     }
 
     /// Asks whichever broker answers, again until the deadline while none can be reached.
@@ -87,16 +102,24 @@ impl Cluster {
         cap: i16,
         deadline: Deadline,
     ) -> Result<R::Response, KafkaError> {
-        let reused = self.connections.contains_key(address);
+        let (reused, in_time) = (self.connections.contains_key(address), !deadline.passed());
         let result = self.ask_once(address, request, cap, deadline);
         // An idle connection may have been closed by the broker long ago: that says nothing about the broker now.
         // All requests of this layer may be sent twice.
-        match result {
+        let result = match result {
             Err(KafkaError::Unreachable { .. }) if reused && !deadline.passed() => {
                 self.ask_once(address, request, cap, deadline)
             }
             other => other,
+        };
+        // Whose turn came too late was not asked.
+        if in_time {
+            self.unreachable.retain(|unreachable| unreachable != address);
+            if let Err(KafkaError::Unreachable { .. }) = result {
+                self.unreachable.push(address.to_owned());
+            }
         }
+        result
     }
 
     fn ask_once<R: Request>(

@@ -29,6 +29,21 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UNSUPPORTED_VERSION: i16 = 35;
 
+/// A ready connection's parts, for whoever reads and writes it without blocking.
+pub(crate) struct Opened {
+    pub(crate) socket: TcpStream,
+    pub(crate) session: Option<ClientConnection>,
+    versions: HashMap<i16, (i16, i16)>,
+}
+
+impl Opened {
+    /// The newest version of `R` between these that the broker speaks.
+    pub(crate) fn version<R: Request>(&self, least: i16, most: i16) -> Option<i16> {
+        let (min, max) = self.versions.get(&R::KEY).copied()?;
+        Some(max.min(most)).filter(|version| *version >= min.max(least))
+    }
+}
+
 /// A ready connection.
 pub(crate) struct Connection {
     stream: Stream,
@@ -100,6 +115,17 @@ impl Connection {
             sasl::authenticate(&mut connection, sasl)?;
         }
         Ok(connection)
+    }
+
+    pub(super) fn into_opened(self) -> Opened {
+        let (session, socket) = match self.stream {
+            Stream::Plain(socket) => (None, socket),
+            Stream::Tls(tls) => {
+                let (session, socket) = tls.into_parts();
+                (Some(session), socket)
+            }
+        };
+        Opened { socket, session, versions: self.versions }
     }
 
     pub(super) fn address(&self) -> &str {

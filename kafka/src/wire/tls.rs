@@ -1,4 +1,4 @@
-//! TLS by rustls, set up from the same description as librdkafka's.
+//! TLS by rustls.
 
 use std::sync::Arc;
 

@@ -32,7 +32,7 @@ fn a_record_larger_than_an_answer_should_be() {
     let topic = TestTopic::new(&bootstrap, "huge", 2, &[("max.message.bytes", "20000000")]);
     let huge = "x".repeat(12_000_000);
     let mut config = config(&bootstrap);
-    config.settings.insert("message.max.bytes".to_owned(), "20000000".to_owned());
+    config.settings.insert("max.request.size".to_owned(), "20000000".to_owned());
     let mut producer = TestProducer::open(&config, &topic.name, None, 60_000);
     for partition in 0..2 {
         producer.send(partition, &[(None, Some("before"))]).unwrap();

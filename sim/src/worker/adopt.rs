@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_api::control::{Attempt, Failure, Report, Running};
-use millstream_api::ids::{Epoch, TaskId};
+use millstream_api::ids::{Epoch, Generation, TaskId};
 use millstream_api::log::Manifest;
 
 use super::{Job, Worker, transient};
@@ -36,9 +36,21 @@ impl Record {
         Self { attempt, decided: restored, ..Self::default() }
     }
 
-    pub(super) fn note_sealed(&mut self, manifest: &Manifest) {
-        self.decided = self.decided.max(Some(manifest.epoch));
+    /// Whether the layers of these tasks are what a manifest of this epoch holds, as a coordinator of that term restores it.
+    /// Within a term an epoch's number is used once. Another term may have used one again that was not sealed, so only what
+    /// these tasks have heard of counts.
+    pub(super) fn shares_epochs(&self, generation: Generation, epoch: Option<Epoch>) -> bool {
+        self.attempt.generation == generation || self.decided >= epoch
+    }
+
+    /// False when it was known. What these tasks were restored from may be of another parallelism: then its tasks are others.
+    pub(super) fn note_sealed(&mut self, manifest: &Manifest) -> bool {
+        if self.decided >= Some(manifest.epoch) {
+            return false;
+        }
+        self.decided = Some(manifest.epoch);
         self.finished.clone_from(&manifest.finished_tasks);
+        true
     }
 
     pub(super) fn note(&mut self, report: &Report) {
@@ -103,7 +115,6 @@ impl Worker {
         }
         self.hits.push("tasks adopted");
         self.record.attempt = self.attempt;
-        self.record.note_sealed(sealed);
         let unheard = self.record.unheard();
         let jobs = self.sealed(sealed);
         for epoch in aborted {

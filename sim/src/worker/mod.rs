@@ -73,6 +73,14 @@ pub enum Done {
     Nothing,
 }
 
+/// How far a task is in both kinds of time.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    pub watermark: i64,
+    /// Of a task that looks at the clock.
+    pub processing_time_ms: Option<i64>,
+}
+
 /// What a worker gives out.
 #[derive(Debug, Default)]
 pub struct Out {
@@ -121,6 +129,10 @@ pub struct Worker {
     paused: bool,
     /// By itself: no coordinator was heard for long.
     unheard: bool,
+    /// What the wall clock of its machine says.
+    pub wall_ms: i64,
+    /// How often a task has moved: its times are then to be looked at.
+    moves: u64,
     /// The manifest that the newest snapshots build on: what a merge replaces.
     base: Option<Arc<Manifest>>,
     pub jobs: Vec<Job>,
@@ -159,6 +171,8 @@ impl Worker {
             starts_by_itself: false,
             paused: false,
             unheard: false,
+            wall_ms: i64::MIN,
+            moves: 0,
             base: None,
             jobs: Vec::new(),
             out: Out::default(),
@@ -462,11 +476,30 @@ impl Worker {
         &self.counts
     }
 
-    /// The watermark of each task.
-    pub fn watermarks(&self) -> impl Iterator<Item = (TaskId, i64)> {
-        let sources = self.sources.iter().map(|(index, s)| (TaskId { vertex: SOURCE, index: *index }, s.watermark()));
-        let counts = self.counts.iter().map(|(index, c)| (TaskId { vertex: COUNT, index: *index }, c.watermark));
-        sources.chain(counts)
+    /// The highest processing time in what was restored.
+    #[must_use]
+    pub fn restored_time(&self) -> i64 {
+        let manifest = self.deployment.as_ref().and_then(|deployment| deployment.restore.as_ref());
+        manifest.map_or(i64::MIN, |manifest| manifest.processing_time_max_ms)
+    }
+
+    /// Changes with the times of the tasks.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// The times of each task.
+    pub fn times(&self) -> impl Iterator<Item = (TaskId, Times)> {
+        let of_source = |(index, source): (&u32, &SourceTask)| {
+            let times = Times { watermark: source.watermark(), processing_time_ms: None };
+            (TaskId { vertex: SOURCE, index: *index }, times)
+        };
+        let of_count = |(index, count): (&u32, &CountTask)| {
+            let times = Times { watermark: count.watermark, processing_time_ms: Some(count.processing_time_ms) };
+            (TaskId { vertex: COUNT, index: *index }, times)
+        };
+        self.sources.iter().map(of_source).chain(self.counts.iter().map(of_count))
     }
 }
 

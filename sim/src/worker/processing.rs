@@ -5,7 +5,7 @@ use millstream_api::ids::{TaskId, owner_of};
 
 use crate::job::{COUNT, SOURCE};
 use crate::sink::Seen;
-use crate::task::Element;
+use crate::task::{CountTask, Element};
 
 use super::transactions::{commit_early, send};
 use super::{Job, Worker};
@@ -18,10 +18,10 @@ impl Worker {
         }
         let of_counts = !self.random.next_u64().is_multiple_of(3);
         let vertex = if of_counts { COUNT } else { SOURCE };
-        let indexes: Vec<u32> =
-            if of_counts { self.counts.keys().copied().collect() } else { self.sources.keys().copied().collect() };
-        let at = (self.random.next_u64() % indexes.len().max(1) as u64) as usize;
-        if let Some(index) = indexes.get(at).copied()
+        let there = if of_counts { self.counts.len() } else { self.sources.len() };
+        let at = (self.random.next_u64() % there.max(1) as u64) as usize;
+        let chosen = if of_counts { self.counts.keys().nth(at) } else { self.sources.keys().nth(at) };
+        if let Some(index) = chosen.copied()
             && !self.record.failed.contains_key(&TaskId { vertex, index })
         {
             if of_counts {
@@ -38,6 +38,7 @@ impl Worker {
         let (Some(deployment), Some(source)) = (&self.deployment, self.sources.get_mut(&index)) else { return };
         let (p, max) = (deployment.parallelism, deployment.max_parallelism);
         let was_ended = source.ended;
+        self.moves += 1;
         let owner = |group| owner_of(group, p, max) as usize;
         let elements = source.step(&mut self.random, self.plan.keys, max, owner, p as usize);
         let ends = source.ended && !was_ended;
@@ -52,7 +53,9 @@ impl Worker {
     fn count(&mut self, index: u32) {
         let Some(count) = self.counts.get_mut(&index) else { return };
         let was_ended = count.ended;
+        self.moves += 1;
         let epoch = count.epoch_now();
+        count.read_clock(self.wall_ms);
         let taken = count.step(&mut self.random, epoch);
         let ends = count.ended && !was_ended;
         if let Some((channel, element)) = taken
@@ -106,11 +109,20 @@ impl Worker {
         for (index, change) in snapshots {
             jobs.push(self.upload(index, change));
         }
-        for index in self.counts.keys().copied().collect::<Vec<_>>() {
+        let mut after = None;
+        while let Some(index) = self.next_uploaded(after) {
             if let Some(report) = self.acknowledgement(index) {
                 self.report_deployed(report);
             }
+            after = Some(index);
         }
         jobs
+    }
+
+    /// The first count task after this one with a state that is in the store and not acknowledged.
+    fn next_uploaded(&self, after: Option<u32>) -> Option<u32> {
+        let from = after.map_or(0, |index| index + 1);
+        let waits = |count: &CountTask| count.uploading.values().any(|change| change.uploaded.is_some());
+        self.counts.range(from..).find(|(_, count)| waits(count)).map(|(index, _)| *index)
     }
 }

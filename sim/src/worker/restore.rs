@@ -36,9 +36,10 @@ impl Worker {
         } else {
             deployment.tasks.iter().copied().collect()
         };
+        let known = self.record.shares_epochs(self.attempt.generation, epoch);
         let mut kept = BTreeMap::new();
         for task in own.iter().filter(|task| task.vertex == COUNT) {
-            let survivor = self.counts.get_mut(&task.index).filter(|_| same);
+            let survivor = self.counts.get_mut(&task.index).filter(|_| same && known);
             match epoch.and_then(|epoch| survivor?.layers.remove(&epoch)) {
                 // Now and then the layer is over its bound and gone.
                 Some(layer) if !self.random.next_u64().is_multiple_of(6) => {
@@ -102,6 +103,7 @@ impl Worker {
 
     pub(super) fn restored(&mut self, restored: Restored) {
         let Restored { own, positions, mut layers, mut producers } = restored;
+        self.moves += 1;
         let Some(deployment) = &self.deployment else { return };
         let (p, max) = (deployment.parallelism, deployment.max_parallelism);
         let indexes = |vertex| own.iter().filter(move |t: &&TaskId| t.vertex == vertex).map(|t| t.index);
@@ -111,14 +113,15 @@ impl Worker {
         let inputs = ended_inputs(&finished, p);
         // Segments start after what is restored, so a change of the first epoch counts as newer.
         let through = deployment.restore.as_ref().map(|m| m.epoch);
+        let processing_time_ms = if self.rules.keep_processing_time { self.restored_time() } else { i64::MIN };
         self.counts = indexes(COUNT)
             .map(|index| {
                 let pool = producers.remove(&index).unwrap_or_default();
                 let sink = Sink::new(uid(SINK_UID), index, pool, self.rules);
                 let layer = layers.remove(&index).unwrap_or(Layer { watermark: i64::MIN, ..Layer::default() });
-                let keep_watermark = self.rules.keep_watermark;
-                let mut count = CountTask::new(key_group_range(index, p, max), layer, &inputs, sink, keep_watermark);
+                let mut count = CountTask::new(key_group_range(index, p, max), layer, &inputs, sink, self.rules);
                 count.done_through = through;
+                count.processing_time_ms = processing_time_ms;
                 (index, count)
             })
             .collect();

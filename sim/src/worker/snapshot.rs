@@ -39,7 +39,7 @@ impl Worker {
                 epoch,
                 finished: source.ended,
                 watermark: source.watermark(),
-                processing_time_max_ms: 0,
+                processing_time_max_ms: i64::MIN,
                 tables: Vec::new(),
                 operator_state: BTreeMap::new(),
                 splits: [(uid(SOURCE_UID), source.positions.iter().map(Position::stored).collect())].into(),
@@ -67,9 +67,11 @@ impl Worker {
         if self.suspended {
             return Vec::new();
         }
-        self.record.note_sealed(manifest);
+        if self.record.note_sealed(manifest) {
+            let is_over = |index| manifest.finished_tasks.contains(&TaskId { vertex: SOURCE, index });
+            self.sources.retain(|index, _| !is_over(*index));
+        }
         self.base = Some(Arc::clone(manifest));
-        self.sources.retain(|index, _| !manifest.finished_tasks.contains(&TaskId { vertex: SOURCE, index: *index }));
         let mut jobs = Vec::new();
         for (index, count) in &mut self.counts {
             // A task that has decided the epoch already takes no notice.
@@ -115,7 +117,7 @@ impl Worker {
             epoch,
             finished: change.ended,
             watermark: change.watermark,
-            processing_time_max_ms: 0,
+            processing_time_max_ms: change.processing_time_ms,
             tables: if table.added.is_empty() { Vec::new() } else { vec![table] },
             operator_state: BTreeMap::new(),
             splits: BTreeMap::new(),
@@ -162,7 +164,8 @@ impl Worker {
         let data = serde_json::to_string(&counts.iter().collect::<Vec<_>>()).expect("plain data");
         let inline = self.random.next_u64().is_multiple_of(3);
         let name = ObjectName {
-            generation: self.attempt.generation,
+            // Whoever adopted them since: that term's name stays.
+            generation: self.deployed_in.generation,
             epoch,
             task: TaskId { vertex: COUNT, index },
             nonce: self.random.nonce(),

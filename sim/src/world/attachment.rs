@@ -5,7 +5,7 @@ use millstream_coordinator::job::{Event, Millis};
 
 use crate::calls::ProcessId;
 use crate::network::{ConnectionId, Message, Party, Purpose};
-use crate::plan::{CALM_AT_MS, SILENCE_MS};
+use crate::plan::{CALM_AT_MS, PROBE_TIMEOUT_MS, SILENCE_MS};
 use crate::process::Input;
 use crate::worker::Worker;
 
@@ -16,8 +16,6 @@ const AGAIN_MS: Millis = 50;
 /// A message takes up to this long, on a slow connection up to the other.
 const DELAY_MS: Millis = 3;
 const SLOW_MS: Millis = 40;
-/// How long a standby waits for an answer.
-const PROBE_TIMEOUT_MS: Millis = 60;
 
 impl World {
     // --- sessions ---------------------------------------------------------------------------------------------------
@@ -42,7 +40,13 @@ impl World {
     fn reach(&self, a: ProcessId, b: ProcessId) -> Option<bool> {
         let stands_still = |id| self.processes.get(&id).map(|p| p.paused || p.worker_paused);
         let (first, second) = (stands_still(a)?, stands_still(b)?);
-        Some(!first && !second && !self.network.is_split(self.now, Party::Process(a), Party::Process(b)))
+        Some(!first && !second && self.network.reach(self.now, Party::Process(a), Party::Process(b)))
+    }
+
+    /// Whether what a process says all the time gets to another one.
+    fn hears(&self, who: ProcessId, whom: ProcessId) -> bool {
+        let speaks = self.processes.get(&whom).is_some_and(|p| !p.paused && !p.worker_paused);
+        speaks && self.network.lost_until(self.now, Party::Process(whom), Party::Process(who)).is_none()
     }
 
     pub(super) fn connect(&mut self, worker: ProcessId, coordinator: ProcessId) -> Result<(), String> {
@@ -90,13 +94,13 @@ impl World {
     pub(super) fn heartbeat(&mut self, id: ProcessId) {
         let Some(process) = self.processes.get(&id) else { return };
         let (stands_still, ruler) = (process.paused, process.worker.as_ref().and_then(Worker::ruler));
+        let now = process.clock.read(self.now, self.rules.count_time);
         self.at(self.now + HEARTBEAT_MS, Item::Heartbeat { worker: id });
         if stands_still {
             return;
         }
         let ruling = ruler.and_then(|session| self.network.get(session)).filter(|c| c.open).map(|c| c.ends[0]);
-        let heard = ruling.is_some_and(|coordinator| self.reach(coordinator, id) == Some(true));
-        let now = self.now;
+        let heard = ruling.is_some_and(|coordinator| self.hears(id, coordinator));
         let Some(worker) = self.processes.get_mut(&id).and_then(|p| p.worker.as_mut()) else { return };
         if heard {
             worker.hear(now);
@@ -111,7 +115,9 @@ impl World {
 
     /// The answer of a process that is asked whether it rules; of one that does not answer, none in time.
     pub(super) fn probe(&mut self, by: ProcessId, of: ProcessId) {
-        let reached = self.reach(by, of) == Some(true);
+        // Whoever asked may stand still meanwhile: the answer is there when it goes on.
+        let answers = self.processes.get(&of).is_some_and(|p| !p.paused);
+        let reached = answers && self.network.reach(self.now, Party::Process(by), Party::Process(of));
         let rules = self.processes.get(&of).filter(|_| reached).and_then(|p| p.coordinator.as_ref()?.rules());
         let gone = !self.processes.contains_key(&of);
         let after = if reached || gone { self.below(5) } else { PROBE_TIMEOUT_MS };
@@ -263,25 +269,42 @@ impl World {
         self.network.iter().filter(|(_, c)| c.open && of_both(c)).map(|(id, _)| id).collect()
     }
 
-    /// Who cannot reach each other for too long take each other for lost.
-    pub(super) fn fall_apart(&mut self, ends: [ProcessId; 2]) {
+    /// Who has heard nothing of the other for too long takes it for lost. Where that is one end alone, the other learns of it
+    /// by the end of the connection.
+    pub(super) fn fall_apart(&mut self, ends: [ProcessId; 2]) -> Result<(), String> {
         for connection in self.between(ends) {
-            if self.network.is_interrupted(self.now, connection) {
-                self.coverage.hit("lost by a split");
-                self.cut(connection);
+            match [0, 1].map(|end| self.network.is_interrupted(self.now, connection, end)) {
+                [true, true] => {
+                    self.coverage.hit("lost by a split");
+                    self.cut(connection);
+                }
+                [false, false] => {}
+                [first, _] => {
+                    self.coverage.hit("given up by the end that hears nothing");
+                    self.give_up(connection, usize::from(!first))?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// One end closes a connection for the silence of the other.
+    fn give_up(&mut self, id: ConnectionId, end: usize) -> Result<(), String> {
+        let Some(connection) = self.network.get(id) else { return Ok(()) };
+        let (process, control) = (connection.ends[end], matches!(connection.purpose, Purpose::Control { .. }));
+        self.hang_up(process, id);
+        self.deliver(process, Input::Closed { connection: id, control })
     }
 
     /// What waited for the end of a split arrives.
     pub(super) fn heal(&mut self, ends: [ProcessId; 2]) -> Result<(), String> {
         for id in self.between(ends) {
-            if self.network.is_interrupted(self.now, id) {
-                continue;
-            }
             let Some(ends) = self.network.get(id).map(|c| c.ends) else { continue };
-            for (end, messages) in self.network.take_stalled(id).into_iter().enumerate() {
-                for message in messages {
+            for end in [0, 1] {
+                if self.network.is_interrupted(self.now, id, end) {
+                    continue;
+                }
+                for message in self.network.take_stalled(id, end) {
                     self.coverage.hit("message late by a split");
                     self.deliver(ends[end], Input::Message { connection: id, message })?;
                 }

@@ -5,7 +5,7 @@ use millstream_coordinator::job::{Event, JobState, Millis};
 use crate::calls::ProcessId;
 use crate::names::crash_name;
 use crate::network::{ConnectionId, Party};
-use crate::plan::{Between, Fault, SILENCE_MS};
+use crate::plan::{Between, Fault, SILENCE_MS, Ways};
 use crate::process::{Input, Process};
 use crate::worker::Worker;
 
@@ -21,6 +21,7 @@ impl World {
         if let Fault::StoreAway { for_ms }
         | Fault::BrokerAway { for_ms }
         | Fault::Pause { for_ms, .. }
+        | Fault::Sleep { for_ms }
         | Fault::Split { for_ms, .. }
         | Fault::PauseWorker { for_ms } = fault
         {
@@ -40,7 +41,14 @@ impl World {
                 self.broker.away_until = now + for_ms;
             }
             Fault::Cut => self.cut_any(),
-            Fault::Split { between, for_ms } => self.split(between, for_ms),
+            Fault::Split { between, ways, for_ms } => self.split(between, ways, for_ms),
+            Fault::ClockSet { by_ms } => self.set_clock(by_ms),
+            Fault::Sleep { for_ms } => {
+                if let Some(id) = self.any(|_| true) {
+                    self.coverage.hit("machine asleep");
+                    self.pause(id, for_ms, true);
+                }
+            }
             Fault::WorkerComes => {
                 self.coverage.hit("worker comes");
                 let slots = 1 + self.below(2) as u32;
@@ -50,6 +58,11 @@ impl World {
                 if let Some(id) = self.any(|p| p.worker.is_some()) {
                     return self.worker_fault(id, fault);
                 }
+            }
+            Fault::CrashAndPause { for_ms } => {
+                self.coverage.hit("coordinator killed while a worker is paused");
+                self.fault(Fault::PauseWorker { for_ms })?;
+                self.fault(Fault::Crash)?;
             }
             Fault::Crash | Fault::Pause { .. } | Fault::Stop => {
                 if let Some(id) = self.any(|p| p.coordinator.is_some()) {
@@ -82,7 +95,7 @@ impl World {
             }
             Fault::Pause { for_ms, takeover_after_ms } => {
                 self.coverage.hit("process paused");
-                self.pause(id, for_ms);
+                self.pause(id, for_ms, false);
                 let stands_by = self.plan.cluster.as_ref().is_some_and(|c| c.coordinators > 1);
                 if let Some(after) = takeover_after_ms.filter(|_| !stands_by) {
                     self.coverage.hit("taken over while paused");
@@ -98,9 +111,17 @@ impl World {
         Ok(())
     }
 
-    fn pause(&mut self, id: ProcessId, for_ms: Millis) {
+    fn set_clock(&mut self, by_ms: i64) {
+        let Some(process) = self.any(|_| true).and_then(|id| self.processes.get_mut(&id)) else { return };
+        process.clock.set(by_ms);
+        self.coverage.hit(if by_ms > 0 { "clock set forwards" } else { "clock set back" });
+    }
+
+    /// `asleep`: its machine is, and its monotonic clock rests.
+    fn pause(&mut self, id: ProcessId, for_ms: Millis, asleep: bool) {
+        let now = self.now;
         if let Some(process) = self.processes.get_mut(&id) {
-            process.paused = true;
+            process.stand_still(now, asleep);
         }
         self.at(self.now + SILENCE_MS, Item::Silent { process: id });
         self.at(self.now + for_ms, Item::Resume { process: id });
@@ -139,7 +160,7 @@ impl World {
             }
             Fault::PauseWorker { for_ms } if alone => {
                 self.coverage.hit("worker's process paused");
-                self.pause(id, for_ms);
+                self.pause(id, for_ms, false);
             }
             Fault::PauseWorker { for_ms } => {
                 process.worker_paused = true;
@@ -183,7 +204,7 @@ impl World {
         }
     }
 
-    fn split(&mut self, between: Between, for_ms: Millis) {
+    fn split(&mut self, between: Between, ways: Ways, for_ms: Millis) {
         let coordinator = self.any(|p| p.coordinator.is_some());
         let worker = self.any(|p| p.worker.is_some());
         let other = self.any(|p| p.worker.is_some());
@@ -197,6 +218,7 @@ impl World {
             }
             Between::Workers => ("split of workers", worker, other.map(Party::Process)),
             Between::CoordinatorAndStore => ("split of coordinator and store", coordinator, Some(Party::Store)),
+            Between::CoordinatorAndBroker => ("split of coordinator and broker", coordinator, Some(Party::Broker)),
             Between::WorkerAndStore => ("split of worker and store", worker, Some(Party::Store)),
             Between::WorkerAndBroker => ("split of worker and broker", worker, Some(Party::Broker)),
         };
@@ -206,7 +228,15 @@ impl World {
         }
         self.coverage.hit(name);
         let until = self.now + for_ms;
-        self.network.split(Party::Process(a), b, until);
+        if ways != Ways::Back {
+            self.network.split(Party::Process(a), b, until);
+        }
+        if ways != Ways::There {
+            self.network.split(b, Party::Process(a), until);
+        }
+        if ways != Ways::Both {
+            self.coverage.hit("split in one direction");
+        }
         if let Party::Process(b) = b {
             self.at(self.now + SILENCE_MS, Item::SilentPair { ends: [a, b] });
             self.at(until, Item::Heal { ends: [a, b] });

@@ -3,22 +3,57 @@
 use std::collections::BTreeMap;
 
 use millstream_api::control::Attempt;
-use millstream_api::ids::{TaskId, owner_of};
+use millstream_api::ids::{Seq, TaskId, owner_of};
+use millstream_api::log::EntryKind;
+use millstream_coordinator::job::Millis;
 
 use crate::broker::Identity;
 use crate::calls::ProcessId;
 use crate::coordinator::process_at;
 use crate::job::{COUNT, SOURCE};
 use crate::names::term_of;
-use crate::process::Process;
+use crate::network::Message;
+use crate::plan::{PROBE_INTERVAL_MS, SILENCE_MS};
+use crate::process::{Input, Process};
 use crate::rules::Invariant;
-use crate::worker::Worker;
+use crate::worker::{Done, Times, Worker};
 
 use super::World;
 use super::calls::is_of;
 
-/// The watermark of each task when it was last looked at, and the attempt that deployed it.
-pub(super) type Watermarks = BTreeMap<(ProcessId, TaskId), (Attempt, i64)>;
+/// Tasks as they were when they were last looked at, by process.
+pub(super) type Seen = BTreeMap<ProcessId, SeenTasks>;
+
+#[derive(Debug, Default)]
+pub(super) struct SeenTasks {
+    /// The attempt that deployed them.
+    of: Attempt,
+    moves: u64,
+    times: Vec<(TaskId, Times)>,
+}
+
+/// A standby does not notice that it stood still for less than the pause between two questions; it may be twice.
+const STANDSTILL_UNSEEN_MS: Millis = 2 * PROBE_INTERVAL_MS;
+
+/// What an input may have changed of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touched {
+    /// Which tasks there are, and how far they are.
+    Tasks,
+    Times,
+    Neither,
+}
+
+impl Touched {
+    pub(super) fn by(input: &Input) -> Self {
+        match input {
+            Input::Step | Input::Message { message: Message::Frame(_) | Message::Heard { .. }, .. } => Self::Times,
+            Input::Done(done) if !matches!(done, Done::Restored(..)) => Self::Times,
+            Input::Answer { .. } | Input::Core(_) => Self::Neither,
+            _ => Self::Tasks,
+        }
+    }
+}
 
 fn broken(invariant: Invariant, seen: &str) -> String {
     format!("{}: {seen}", invariant.name())
@@ -26,12 +61,16 @@ fn broken(invariant: Invariant, seen: &str) -> String {
 
 impl World {
     /// Checks what the process that took something in may have broken.
-    pub(super) fn hold_invariants(&mut self, id: ProcessId, moves_tasks: bool) -> Result<(), String> {
+    pub(super) fn hold_invariants(&mut self, id: ProcessId, touched: Touched) -> Result<(), String> {
         self.one_entry_per_seq(id)?;
-        if moves_tasks {
-            self.owned_once(id)?;
+        match touched {
+            Touched::Tasks => {
+                self.owned_once(id)?;
+                self.times_never_fall(id)
+            }
+            Touched::Times => self.times_never_fall(id),
+            Touched::Neither => Ok(()),
         }
-        self.watermark_never_falls(id)
     }
 
     /// What a coordinator takes for the last entry of the log is the one that is there.
@@ -132,16 +171,64 @@ impl World {
         }
     }
 
-    fn watermark_never_falls(&mut self, id: ProcessId) -> Result<(), String> {
-        let invariant = Invariant::WatermarkNeverFalls;
+    /// Event time and processing time of a task, from what it restored on.
+    fn times_never_fall(&mut self, id: ProcessId) -> Result<(), String> {
+        let invariants = [Invariant::WatermarkNeverFalls, Invariant::ProcessingTimeNeverFalls];
         let Some(worker) = self.processes.get(&id).and_then(|p| p.worker.as_ref()) else { return Ok(()) };
-        let Some(attempt) = worker.deployed_in().filter(|_| self.watch.includes(invariant)) else { return Ok(()) };
-        for (task, now) in worker.watermarks() {
-            let known = self.watermarks.insert((id, task), (attempt, now));
-            if let Some((_, was)) = known.filter(|(of, was)| *of == attempt && *was > now) {
-                return Err(broken(invariant, &format!("task {task} of {id:?}: {was} -> {now}")));
+        let Some(attempt) = worker.deployed_in().filter(|_| invariants.iter().any(|i| self.watch.includes(*i))) else {
+            return Ok(());
+        };
+        let SeenTasks { of, moves, times: seen } = self.seen.entry(id).or_default();
+        if std::mem::replace(moves, worker.moves()) == worker.moves() {
+            return Ok(());
+        }
+        if *of != attempt {
+            (*of, *seen) = (attempt, Vec::new());
+        }
+        for (task, now) in worker.times() {
+            let restored = Times { watermark: i64::MIN, processing_time_ms: Some(worker.restored_time()) };
+            let at = seen.iter().position(|(known, _)| *known == task);
+            let was = at.map_or(restored, |at| seen[at].1);
+            let falls = [
+                was.watermark > now.watermark,
+                now.processing_time_ms.is_some() && was.processing_time_ms > now.processing_time_ms,
+            ];
+            for (invariant, _) in invariants.iter().zip(falls).filter(|(i, falls)| *falls && self.watch.includes(**i)) {
+                return Err(broken(*invariant, &format!("task {task} of {id:?}: {was:?} -> {now:?}")));
+            }
+            match at {
+                Some(at) => seen[at].1 = now,
+                None => seen.push((task, now)),
             }
         }
         Ok(())
+    }
+
+    /// Looked at when a coordinator puts a `start` entry: where another one ruled, and is not known to be gone or to have
+    /// ended the job, this one has been awake for the limit since it had a sign of it.
+    pub(super) fn claims_after_silence(&self, id: ProcessId, seq: Seq) -> Result<(), String> {
+        let invariant = Invariant::ClaimAfterSilence;
+        let (Some(last), Some(process)) = (self.objects.log().last(), self.processes.get(&id)) else { return Ok(()) };
+        let known_gone = || {
+            let one_host = self.plan.cluster.as_ref().is_none_or(|c| c.one_host);
+            one_host && self.holder().is_none_or(|holder| !self.processes.contains_key(&holder))
+        };
+        let ended = matches!(last.kind, EntryKind::Stopped { .. });
+        // A claim of another place in the log has lost already.
+        let late = seq != last.seq.next();
+        if !self.watch.includes(invariant) || late || ended || process.takes_over || known_gone() {
+            return Ok(());
+        }
+        let silent_ms = process.signs.silent_for(last.generation, process.awake_ms(self.now));
+        let rests_ms = self.now.saturating_sub(self.log_moved_at);
+        let enough_ms = SILENCE_MS - STANDSTILL_UNSEEN_MS;
+        if silent_ms.is_none_or(|ms| ms >= enough_ms) && rests_ms >= enough_ms {
+            return Ok(());
+        }
+        let seen = format!(
+            "{id:?} claims {seq}: signs of term {} {silent_ms:?} ms ago, log moved {rests_ms} ms ago",
+            last.generation
+        );
+        Err(broken(invariant, &seen))
     }
 }

@@ -4,13 +4,14 @@
 
 mod attachment;
 mod calls;
+mod endings;
 mod faults;
 mod invariants;
 mod oracle;
 mod processes;
+mod queue;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_api::control::Attempt;
 use millstream_api::flinkjob::ExpiredTransactions;
@@ -26,7 +27,8 @@ use crate::process::{Input, Process};
 use crate::rules::{Rules, Watch};
 use crate::store::Objects;
 
-use invariants::Watermarks;
+use invariants::Seen;
+use queue::Queue;
 
 const JOB_PATH: &str = "default/sim";
 const OWNER: &str = "owner-of-the-simulation";
@@ -148,52 +150,27 @@ enum Fate {
     Unheard,
 }
 
-struct Timed {
-    at: Millis,
-    order: u64,
-    item: Item,
-}
-
-impl PartialEq for Timed {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Timed {}
-
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 struct World {
     plan: Plan,
     rules: Rules,
     watch: Watch,
     random: Random,
     now: Millis,
-    queue: BinaryHeap<Reverse<Timed>>,
-    order: u64,
+    queue: Queue<Item>,
     processes: BTreeMap<ProcessId, Process>,
     started: u32,
     /// Coordinators that ever were.
     coordinators_started: u32,
     network: Network,
     /// Connections that one of the two has asked for: for the tasks of an attempt, by whom, to whom.
-    wanted: std::collections::BTreeSet<(Attempt, ProcessId, ProcessId)>,
+    wanted: BTreeSet<(Attempt, ProcessId, ProcessId)>,
     objects: Objects,
     audited: usize,
+    /// When the newest entry came into the log.
+    log_moved_at: Millis,
     /// When each term began.
     terms: BTreeMap<Generation, Millis>,
-    watermarks: Watermarks,
+    seen: Seen,
     broker: Broker,
     store_away_until: Millis,
     uploads_fail_until: Millis,
@@ -222,17 +199,17 @@ impl World {
             watch,
             random,
             now: 0,
-            queue: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::default(),
             processes: BTreeMap::new(),
             started: 0,
             coordinators_started: 0,
             network: Network::default(),
-            wanted: Default::default(),
+            wanted: BTreeSet::new(),
             objects: Objects::default(),
             audited: 0,
+            log_moved_at: 0,
             terms: BTreeMap::new(),
-            watermarks: Watermarks::default(),
+            seen: Seen::default(),
             store_away_until: 0,
             uploads_fail_until: 0,
             hindered_until: 0,
@@ -281,12 +258,11 @@ impl World {
     }
 
     fn at(&mut self, at: Millis, item: Item) {
-        self.order += 1;
-        self.queue.push(Reverse(Timed { at, order: self.order, item }));
+        self.queue.push(at, item);
     }
 
     fn run(&mut self) -> Result<(), String> {
-        while let Some(Reverse(Timed { at, item, .. })) = self.queue.pop() {
+        while let Some((at, item)) = self.queue.pop() {
             self.now = at;
             if self.finished_at.is_some_and(|finished| finished + AFTERMATH_MS < at) {
                 break;
@@ -312,11 +288,14 @@ impl World {
             Item::Connect { worker, coordinator } => self.connect(worker, coordinator)?,
             Item::Link { ends, of } => self.link(ends, of)?,
             Item::Silent { process } => self.fall_silent(process),
-            Item::SilentPair { ends } => self.fall_apart(ends),
+            Item::SilentPair { ends } => self.fall_apart(ends)?,
             Item::Heal { ends } => self.heal(ends)?,
             Item::Step { process } => {
-                if self.processes.contains_key(&process) {
-                    self.deliver(process, Input::Step)?;
+                if let Some(p) = self.processes.get(&process) {
+                    // Without tasks there is nothing that a step could do.
+                    if p.worker.as_ref().is_some_and(|worker| worker.deployment().is_some()) {
+                        self.deliver(process, Input::Step)?;
+                    }
                     let wait = 1 + self.below(2 * STEP_MS);
                     self.at(self.now + wait, Item::Step { process });
                 }
@@ -341,15 +320,12 @@ impl World {
                 }
             }
             Item::Resume { process } => {
-                if let Some(p) = self.processes.get_mut(&process) {
-                    p.paused = false;
-                    self.release(process)?;
-                }
+                self.resume(process)?;
             }
             Item::ResumeWorker { process } => {
                 if let Some(p) = self.processes.get_mut(&process) {
                     p.worker_paused = false;
-                    self.release(process)?;
+                    self.release(process, 0)?;
                 }
             }
         }

@@ -22,6 +22,7 @@ impl World {
         while let Some(entry) = self.objects.log().get(self.audited) {
             let entry: LogEntry = entry.clone();
             self.audited += 1;
+            self.log_moved_at = self.now;
             self.say(|| format!("log: {} {}", entry.seq, kind_name(&entry)));
             match &entry.kind {
                 EntryKind::Start(_) => {

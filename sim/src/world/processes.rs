@@ -1,23 +1,29 @@
-//! Processes that start, take something in, and end.
+//! Processes that start, take something in, and give something out.
 
-use millstream_api::control::FailureKind;
-use millstream_api::flinkjob::{Duration, ExpiredTransactions, RestartSpec, RestoreSpec};
+use millstream_api::flinkjob::{Duration, RestartSpec, RestoreSpec};
 use millstream_api::ids::Generation;
 use millstream_api::log::{Address, EntryKind, Owner};
 use millstream_coordinator::job::{
-    AppendOutcome, CheckpointConfig, Core, Event, JobConfig, Limits, Millis, Notice, Outcome, ProcessState,
+    AppendOutcome, CheckpointConfig, Core, Event, JobConfig, Limits, Millis, ProcessState,
 };
 
 use crate::calls::{Client, ProcessId};
+use crate::clock::Clock;
 use crate::coordinator::{Coordinator, address};
 use crate::job::graph;
-use crate::names::{brief, is_noise, notice_name};
-use crate::plan::{CALM_AT_MS, SILENCE_MS};
+use crate::names::{brief, is_noise, kind_name};
+use crate::network::Message;
+use crate::plan::{CALM_AT_MS, PROBE_INTERVAL_MS, PROBE_TIMEOUT_MS, SILENCE_MS};
 use crate::process::{Input, Output, Process};
 use crate::worker::Worker;
 
+use super::invariants::Touched;
 use super::{HEARTBEAT_MS, Item, JOB_PATH, OWNER, STEP_MS, World};
 
+/// By how much a machine's wall clock is off when a process starts there, mostly and at the most.
+const CLOCK_OFF_MS: Millis = 200;
+const CLOCK_FAR_OFF_MS: Millis = 3 * DAY_MS;
+const DAY_MS: Millis = 24 * 60 * 60 * 1000;
 /// What any coordinator may want.
 const PARALLELISM_MAX: u32 = 4;
 /// How long a job waits for slots before it begins smaller.
@@ -54,7 +60,10 @@ impl World {
         let core = Core::new(config).map_err(|e| format!("the plan is not valid: {e}"))?;
         let coordinator = Coordinator::new(core, client.clone(), JOB_PATH, local);
         let worker = local.then(|| self.worker(id, self.parallelism, &client, seed ^ 1));
-        self.processes.insert(id, Process::new(id, client, Some(coordinator), worker));
+        let clock = self.draw_clock();
+        let mut process = Process::new(id, clock, client, Some(coordinator), worker);
+        process.takes_over = take_over;
+        self.processes.insert(id, process);
         self.deliver(id, Input::Core(Event::Begin))?;
         if local {
             self.open_session(id, id)?;
@@ -70,8 +79,18 @@ impl World {
         Ok(())
     }
 
+    /// The clocks of a machine: mostly a little off, now and then days.
+    fn draw_clock(&mut self) -> Clock {
+        let off = if self.below(6) == 0 { CLOCK_FAR_OFF_MS } else { CLOCK_OFF_MS };
+        let ahead = self.below(2 * off) as i64 - off as i64;
+        if ahead.unsigned_abs() > DAY_MS {
+            self.coverage.hit(if ahead > 0 { "clock days ahead" } else { "clock days behind" });
+        }
+        Clock::start(self.now, ahead)
+    }
+
     /// The process of the newest term in the log.
-    fn holder(&self) -> Option<ProcessId> {
+    pub(super) fn holder(&self) -> Option<ProcessId> {
         self.objects.log().iter().rev().find_map(|entry| match &entry.kind {
             EntryKind::Start(start) => Some(ProcessId(start.address.process_id)),
             _ => None,
@@ -96,7 +115,8 @@ impl World {
         let seed = self.random.next_u64();
         let client = Client::default();
         let worker = self.worker(id, slots, &client, seed);
-        self.processes.insert(id, Process::new(id, client, None, Some(worker)));
+        let clock = self.draw_clock();
+        self.processes.insert(id, Process::new(id, clock, client, None, Some(worker)));
         self.at(self.now + STEP_MS, Item::Step { process: id });
         self.at(self.now + HEARTBEAT_MS, Item::Heartbeat { worker: id });
         self.attach_to_all(id);
@@ -160,17 +180,34 @@ impl World {
                 first_run_patience_ms: 300,
                 inspect_timeout_ms: SILENCE_MS,
                 leader_silence_ms: SILENCE_MS,
-                probe_interval_ms: 50,
+                probe_interval_ms: PROBE_INTERVAL_MS,
+                probe_timeout_ms: PROBE_TIMEOUT_MS,
             },
             seed,
         }
     }
 
-    /// Hands over what arrived while the process stood still.
-    pub(super) fn release(&mut self, process: ProcessId) -> Result<(), String> {
+    /// A process moves again.
+    pub(super) fn resume(&mut self, id: ProcessId) -> Result<(), String> {
+        let now = self.now;
+        let stood_still_ms = self.processes.get_mut(&id).map_or(0, |p| p.go_on(now));
+        self.release(id, stood_still_ms)
+    }
+
+    /// Hands over what arrived while the process, or its worker, stood still.
+    pub(super) fn release(&mut self, process: ProcessId, stood_still_ms: Millis) -> Result<(), String> {
         self.say(|| format!("{process:?} goes on"));
-        let held = self.processes.get_mut(&process).map(|p| std::mem::take(&mut p.held)).unwrap_or_default();
-        for input in held {
+        let Some(p) = self.processes.get_mut(&process) else { return Ok(()) };
+        let held = std::mem::take(&mut p.held);
+        for mut input in held {
+            // The question's time-out and the answer to it are both there: which one is seen first is chance.
+            if let Input::Core(Event::LeaderProbed { rules }) = &mut input
+                && stood_still_ms >= PROBE_TIMEOUT_MS
+                && self.below(2) == 0
+            {
+                self.coverage.hit("question timed out while its process stood still");
+                *rules = None;
+            }
             self.deliver(process, input)?;
         }
         // Time passed meanwhile, and that may be all that it waits for.
@@ -191,9 +228,15 @@ impl World {
             eprintln!("{:>6} {id:?} {}", self.now, brief(&input));
         }
         let lost_coordinator = matches!(input, Input::Closed { control: true, .. });
-        let moves_tasks = !matches!(input, Input::Step | Input::Answer { .. } | Input::Core(_));
+        let touched = Touched::by(&input);
+        let (now, counts) = (self.now, self.rules.count_time);
         let Some(process) = self.processes.get_mut(&id) else { return Ok(()) };
-        let output = process.take(self.now, input);
+        note_signs(process, now, &input);
+        let wall = process.clock.wall(now);
+        if let Some(worker) = &mut process.worker {
+            worker.wall_ms = i64::try_from(wall).unwrap_or(i64::MAX);
+        }
+        let output = process.take(process.clock.read(now, counts), input);
         if let Some(worker) = &mut process.worker {
             for hit in worker.hits.drain(..) {
                 self.coverage.hit(hit);
@@ -202,7 +245,7 @@ impl World {
                 self.attach_to_all(id);
             }
         }
-        self.hold_invariants(id, moves_tasks)?;
+        self.hold_invariants(id, touched)?;
         self.spread(id, output)
     }
 
@@ -214,6 +257,7 @@ impl World {
                 let alive = holder.is_some_and(|holder| self.processes.contains_key(&holder));
                 let knows = self.plan.cluster.as_ref().is_none_or(|c| c.one_host);
                 *previous = match alive {
+                    true if !self.rules.know_the_dead => ProcessState::Gone,
                     _ if !knows => ProcessState::Unknown,
                     true => ProcessState::Alive,
                     false => ProcessState::Gone,
@@ -238,10 +282,14 @@ impl World {
         let deadline = core.and_then(Core::deadline);
         let generation = core.and_then(|core| core.status().generation).map(Generation);
         for asked in asked {
-            self.dispatch(id, asked.call, asked.request);
+            self.dispatch(id, asked.call, asked.request)?;
         }
-        for (seq, kind) in output.puts {
-            self.say(|| format!("{id:?} puts {kind} at {seq}"));
+        for entry in output.puts {
+            self.say(|| format!("{id:?} puts {} at {}", kind_name(&entry), entry.seq));
+            if matches!(entry.kind, EntryKind::Start(_)) {
+                self.claims_after_silence(id, entry.seq)?;
+            }
+            self.objects.offer(entry);
         }
         for input in output.inputs {
             let soon = self.now + self.below(3);
@@ -282,8 +330,8 @@ impl World {
     }
 
     fn schedule_tick(&mut self, id: ProcessId, deadline: Option<Millis>) {
-        let at = deadline.map(|at| at.max(self.now + 1));
         let Some(process) = self.processes.get_mut(&id) else { return };
+        let at = deadline.map(|at| process.clock.when(at, self.rules.count_time).max(self.now + 1));
         if process.tick_at != at {
             process.tick_at = at;
             if let Some(at) = at {
@@ -291,79 +339,17 @@ impl World {
             }
         }
     }
-
-    fn on_notice(&mut self, id: ProcessId, notice: &Notice) {
-        self.say(|| format!("{id:?} says: {notice}"));
-        match notice {
-            Notice::CheckpointCompleted { .. } => {
-                if self.epochs_aborted_in_row >= 2 {
-                    self.coverage.hit("sealed after aborted epochs in a row");
-                }
-                self.epochs_aborted_in_row = 0;
-            }
-            Notice::CheckpointAborted { .. } => self.epochs_aborted_in_row += 1,
-            _ => {}
-        }
-        self.coverage.hit(notice_name(notice));
-    }
-
-    fn on_end(&mut self, id: ProcessId, outcome: Outcome) -> Result<(), String> {
-        self.say(|| format!("{id:?} ended: {outcome:?}"));
-        let ended = self.processes.remove(&id);
-        self.leave_network(id, true);
-        if let Some(process) = &ended {
-            self.check_nothing_left(process, &outcome)?;
-        }
-        let again = self.now + 50;
-        match outcome {
-            Outcome::Finished { already, .. } => {
-                self.coverage.hit(if already { "found finished" } else { "finished" });
-                self.finished_at.get_or_insert(self.now);
-            }
-            Outcome::Stopped { incomplete: None, .. } => {
-                self.coverage.hit("stopped with a last checkpoint");
-                self.at(again, Item::Start { take_over: false });
-            }
-            Outcome::Stopped { incomplete: Some(_), .. } => {
-                self.coverage.hit("stopped without one");
-                self.at(again, Item::Start { take_over: false });
-            }
-            Outcome::StoodBy { .. } => {
-                self.coverage.hit("stood by to the end");
-                self.at(again, Item::Start { take_over: false });
-            }
-            Outcome::Fenced { .. } => {
-                self.coverage.hit("fenced");
-                self.at(again, Item::Start { take_over: false });
-            }
-            Outcome::Failed { failure, .. } => {
-                let asks = failure.message.contains("needs a choice");
-                let refused = failure.message.contains("already running");
-                if asks {
-                    if self.broker.expired == 0 {
-                        return Err(format!("no transaction ever expired, and yet: {}", failure.message));
-                    }
-                    self.coverage.hit("asked for a choice");
-                    self.expired_transactions = if self.below(2) == 0 {
-                        ExpiredTransactions::AcceptDuplicates
-                    } else {
-                        ExpiredTransactions::AcceptLoss
-                    };
-                } else if refused {
-                    self.coverage.hit("refused: alive");
-                } else if failure.kind == FailureKind::User && ended.is_some_and(|p| never_sealed(&p)) {
-                    // What fails before the first checkpoint is told at once; somebody starts the job again.
-                    self.coverage.hit("first run failed");
-                } else if failure.kind != FailureKind::Transient {
-                    return Err(format!("the job failed: {}", failure.message));
-                }
-                self.at(again, Item::Start { take_over: false });
-            }
-        }
-        Ok(())
-    }
 }
 
-fn never_sealed(process: &Process) -> bool {
-    process.coordinator.as_ref().is_some_and(|c| c.core.view().tip().is_none())
+/// What a standby learns of the one that rules.
+fn note_signs(process: &mut Process, now: Millis, input: &Input) {
+    let awake_ms = process.awake_ms(now);
+    match input {
+        Input::Core(Event::LeaderProbed { rules: Some(term) }) => process.signs.answered(*term, awake_ms),
+        Input::Message { connection, message: Message::Heard { generation, age_ms } } => {
+            process.signs.heard(*connection, *generation, awake_ms.saturating_sub(*age_ms));
+        }
+        Input::Closed { connection, .. } => process.signs.lost(*connection),
+        _ => {}
+    }
 }

@@ -48,6 +48,16 @@ fn the_watermark_of_a_task_never_falls() {
 }
 
 #[test]
+fn the_processing_time_of_a_task_never_falls() {
+    noticed_by(Invariant::ProcessingTimeNeverFalls, Rules { keep_processing_time: false, ..Rules::default() });
+}
+
+#[test]
+fn who_rules_is_replaced_only_after_silence() {
+    noticed_by(Invariant::ClaimAfterSilence, Rules { know_the_dead: false, ..Rules::default() });
+}
+
+#[test]
 fn commits_before_sealing() {
     noticed("commits before sealing", Rules { commit_after_seal: false, ..Rules::default() });
 }
@@ -75,6 +85,11 @@ fn puts_that_overwrite() {
 #[test]
 fn changes_of_aborted_epochs_dropped() {
     noticed("aborted changes dropped", Rules { merge_aborted: false, ..Rules::default() });
+}
+
+#[test]
+fn deadlines_by_the_wall_clock() {
+    noticed("deadlines by the wall clock", Rules { count_time: false, ..Rules::default() });
 }
 
 #[test]

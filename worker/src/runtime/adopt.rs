@@ -60,7 +60,11 @@ impl Record {
     }
 
     pub(super) fn note_sealed(&mut self, manifest: &Manifest) {
-        self.decided = self.decided.max(Some(manifest.epoch));
+        if self.decided >= Some(manifest.epoch) {
+            // What these tasks were restored from may be of another parallelism: then its tasks are others.
+            return;
+        }
+        self.decided = Some(manifest.epoch);
         self.finished.clone_from(&manifest.finished_tasks);
     }
 

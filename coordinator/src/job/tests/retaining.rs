@@ -80,7 +80,11 @@ fn orphans_go_only_when_old_of_an_older_term_and_named_by_nobody() {
         object(name(1), ORPHAN_AGE_MIN_MS - 1),
         object(name(3), 2 * ORPHAN_AGE_MIN_MS),
         object(name(5), 2 * ORPHAN_AGE_MIN_MS),
+        object(name(4), 0),
         object("state/ab/notes.txt".to_owned(), 2 * ORPHAN_AGE_MIN_MS),
     ];
-    assert_eq!(orphans(&view, &listed, Generation(5), 1_000, now), [name(2)]);
+    assert_eq!(orphans(&view, &listed, Generation(5), 1_000), [name(2)]);
+    // Only the store's clock counts: its newest object is not a day younger.
+    assert!(orphans(&view, &listed[..2], Generation(5), 1_000).contains(&name(2)));
+    assert!(orphans(&view, &listed[..1], Generation(5), 1_000).is_empty());
 }

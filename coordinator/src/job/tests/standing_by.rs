@@ -5,7 +5,7 @@ use millstream_api::ids::{Generation, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Owner, Start, StopReason};
 
 use super::fixture::{Bench, config, entry_after, registered};
-use crate::job::{AppendOutcome, Event, JobConfig, JobState, Outcome, ProcessState};
+use crate::job::{AppendOutcome, Event, JobConfig, JobState, Millis, Outcome, ProcessState};
 
 fn standby() -> JobConfig {
     let mut config = config();
@@ -41,6 +41,15 @@ fn read(bench: &mut Bench, previous: ProcessState) -> Vec<String> {
     bench.read_log(previous)
 }
 
+/// Asks in vain at every interval, up to before then.
+fn in_vain(bench: &mut Bench, until: Millis) {
+    while bench.now + 500 < until {
+        assert_eq!(bench.tick(bench.now + 500), ["probe first:1"]);
+        assert_eq!(silent(bench), ["read log"]);
+        assert!(read(bench, ProcessState::Unknown).is_empty(), "too early at {}", bench.now);
+    }
+}
+
 #[test]
 fn a_leader_that_answers_is_left_alone() {
     let mut bench = standing_by();
@@ -55,9 +64,7 @@ fn one_that_is_dead_is_replaced_once_nobody_has_heard_it_and_the_log_rests() {
     let mut bench = standing_by();
     assert_eq!(silent(&mut bench), ["read log"]);
     assert!(read(&mut bench, ProcessState::Unknown).is_empty());
-    assert_eq!(bench.tick(500), ["probe first:1"]);
-    assert_eq!(silent(&mut bench), ["read log"]);
-    assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "too early");
+    in_vain(&mut bench, 3_000);
     bench.tick(3_000);
     assert_eq!(silent(&mut bench), ["read log"]);
     assert_eq!(read(&mut bench, ProcessState::Unknown), ["put 1: start, restores None"]);
@@ -67,19 +74,43 @@ fn one_that_is_dead_is_replaced_once_nobody_has_heard_it_and_the_log_rests() {
 fn a_worker_that_hears_it_or_a_log_that_moves_keeps_it_in_its_place() {
     let mut bench = standing_by();
     bench.event(registered(0, 1));
-    bench.now = 3_000;
+    silent(&mut bench);
+    read(&mut bench, ProcessState::Unknown);
+    in_vain(&mut bench, 3_000);
+    bench.tick(3_000);
     bench.event(Event::WorkerHeard { worker: WorkerId(0), generation: Generation(0), age_ms: 100 });
     assert_eq!(silent(&mut bench), ["read log"]);
     assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "a worker hears it");
-    bench.tick(6_000);
+    in_vain(&mut bench, 5_500);
+    bench.tick(5_500);
     let settled = millstream_api::log::Settled { epoch: None, transactional_ids: Default::default(), fenced: false };
     let entry = entry_after(&bench.log, EntryKind::Settled(settled));
     bench.log.push(entry);
     assert_eq!(silent(&mut bench), ["read log"]);
     assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "the log moved");
-    bench.tick(9_000);
+    in_vain(&mut bench, 8_500);
+    bench.tick(8_500);
     assert_eq!(silent(&mut bench), ["read log"]);
     assert_eq!(read(&mut bench, ProcessState::Unknown), ["put 2: start, restores None"]);
+}
+
+#[test]
+fn time_in_which_it_stood_still_does_not_count() {
+    let mut bench = standing_by();
+    silent(&mut bench);
+    read(&mut bench, ProcessState::Unknown);
+    assert_eq!(bench.tick(500), ["probe first:1"]);
+    // The time-out of the question and the answer to it came meanwhile; the time-out is seen first.
+    bench.now = 20_000;
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "it stood still after a question");
+    assert_eq!(bench.tick(60_000), ["probe first:1"]);
+    assert_eq!(silent(&mut bench), ["read log"]);
+    assert!(read(&mut bench, ProcessState::Unknown).is_empty(), "it stood still before one");
+    in_vain(&mut bench, 61_000);
+    bench.tick(61_000);
+    silent(&mut bench);
+    assert_eq!(read(&mut bench, ProcessState::Unknown), ["put 1: start, restores None"]);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use millstream_api::control::{Failure, FailureKind, Placement, Report, Running};
 use millstream_api::ids::{Epoch, WorkerId};
-use millstream_api::log::EntryKind;
+use millstream_api::log::{EntryKind, TaskSnapshot};
 
-use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, registered, transaction};
+use super::fixture::{
+    Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, manifest, registered, snapshot, transaction,
+};
 use crate::job::{Event, JobConfig, JobState, ProcessState};
 
 fn cluster() -> JobConfig {
@@ -84,6 +86,24 @@ fn a_manifest_that_the_workers_have_not_heard_of_is_theirs_when_they_took_part_i
     assert_eq!(successor(&first).report(inspected(took_part))[0], "adopt 1 without ");
     let did_not = Running { decided: Some(Epoch(0)), acknowledged: Some(Epoch(0)), ..running(&first) };
     assert_eq!(successor(&first).report(inspected(did_not))[0], "suspend");
+}
+
+#[test]
+fn tasks_that_had_finished_at_another_parallelism_are_others() {
+    let mut first = first();
+    let EntryKind::Manifest(tip) = &mut first.log.last_mut().unwrap().kind else { panic!("a manifest is last") };
+    tip.parallelism = 2;
+    tip.finished_tasks.insert(SOURCE_TASK);
+    let mut bench = successor(&first);
+    assert_eq!(bench.report(inspected(running(&first)))[0], "adopt 1 without ");
+    let of_count = Report::Acknowledged(Box::new(snapshot(COUNT_TASK, 2)));
+    assert!(bench.report(of_count).is_empty(), "the source runs as well");
+    let of_source = TaskSnapshot { splits: manifest(2, vec![]).splits, ..snapshot(SOURCE_TASK, 2) };
+    let sealed = bench.report(Report::Acknowledged(Box::new(of_source)));
+    assert!(sealed[0].contains("manifest 2"), "{sealed:?}");
+    bench.won();
+    let EntryKind::Manifest(sealed) = &bench.log.last().unwrap().kind else { panic!("a manifest is last") };
+    assert!(sealed.finished_tasks.is_empty(), "{:?}", sealed.finished_tasks);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the scenarios share: the broker, producers and consumers that wait for a condition with a deadline.
 
+pub mod fake;
 pub mod topics;
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millstream_kafka::{
     ClientConfig, Consumer, KafkaError, Producer, ProducerEvent, ProducerIdentity, ProducerOptions, RecordBuffer, Sent,
-    Waker,
+    Throttle, Waker,
 };
 
 /// Longer than anything here takes on a loaded machine.
@@ -56,6 +57,7 @@ impl TestProducer {
             topic: topic.to_owned(),
             transactional_id: transactional_id.map(str::to_owned),
             transaction_timeout_ms: timeout_ms,
+            throttle: Throttle::default(),
             waker,
         };
         let producer = Producer::open(config, options).expect("a producer");
@@ -100,13 +102,13 @@ impl TestProducer {
     }
 
     pub fn flush(&mut self) -> Result<(), KafkaError> {
-        self.producer.flush()?;
+        self.producer.flush();
         self.wait_for(|e| *e == ProducerEvent::Flushed).map(drop)
     }
 
     /// Flushes an open transaction.
     pub fn prepare(&mut self) -> Result<ProducerIdentity, KafkaError> {
-        self.producer.flush()?;
+        self.producer.flush();
         match self.wait_for(|e| matches!(e, ProducerEvent::Identified(_)))? {
             ProducerEvent::Identified(identity) => Ok(identity),
             other => panic!("waited for Identified, got {other:?}"),
@@ -114,7 +116,7 @@ impl TestProducer {
     }
 
     pub fn commit(&mut self) -> Result<(), KafkaError> {
-        self.producer.commit()?;
+        self.producer.commit();
         self.wait_for(|e| *e == ProducerEvent::Committed).map(drop)
     }
 }

@@ -1,8 +1,7 @@
 //! Flink's `kafka` and `upsert-kafka` connectors, writing.
 //!
 //! Owns: encoding, partitions, the order of sending, flushing and committing (protocol section 4). Does not own: when
-//! an epoch ends and whether it was sealed. Nothing here blocks: librdkafka's blocking calls run on the producers' own
-//! threads, which wake the slot.
+//! an epoch ends and whether it was sealed. Nothing here blocks: the producers' I/O threads wake the slot.
 //!
 //! Rows and barriers stand in one backlog, in order. It moves while a producer takes records; at a barrier it waits
 //! until the epoch's flush is done, so that nothing of epoch n + 1 is sent before.
@@ -10,6 +9,7 @@
 mod encode;
 mod pace;
 mod pool;
+mod quota;
 pub mod recovery;
 mod target;
 #[cfg(test)]
@@ -23,7 +23,7 @@ use arrow_array::RecordBatch;
 use millstream_api::graph::{KafkaSink, SinkTransform, UpsertKafkaSink};
 use millstream_api::ids::{Epoch, TransformUid};
 use millstream_api::log::{PreparedTransaction, TransactionalIds};
-use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer};
+use millstream_kafka::{ErrorKind, KafkaError, RecordBuffer, Throttle};
 
 use self::encode::Encoder;
 use self::pace::Pace;
@@ -34,9 +34,12 @@ use crate::source::kafka::connection::ConnectionError;
 
 /// Rows that wait for the producer: past it the task takes no more input.
 const BACKLOG_BYTES_MAX: usize = 16 << 20;
-/// Encoded records are handed to librdkafka when so many bytes, or so many records, are there, or nothing more comes.
-const HAND_OVER_BYTES: usize = 256 << 10;
+/// Encoded records are handed to the producer when so many bytes, or so many records, are there, or nothing more comes.
+/// More at once makes fewer and larger requests, and later ones.
+const HAND_OVER_BYTES: usize = 512 << 10;
 const HAND_OVER_RECORDS: usize = 8_192;
+/// Encoded records that wait because the producer has enough to do: past it nothing more is encoded.
+const ENCODED_BYTES_MAX: usize = 4 << 20;
 
 /// Writes the rows of one task to one topic.
 pub struct KafkaSinkTask {
@@ -49,6 +52,7 @@ pub struct KafkaSinkTask {
     backlog_rows: usize,
     rows_taken: u64,
     pace: Pace,
+    throttle: Throttle,
     target: Target,
     /// What is encoded should go out at once: nothing more comes right now.
     hurried: bool,
@@ -78,7 +82,7 @@ pub fn open(sink: &KafkaSink, _transform: &SinkTransform, context: SinkContext) 
     let setup = Setup::new(&sink.topic, &sink.properties, sink.guarantee, prefix, &context)?;
     let partitions = setup.partitions()?;
     let encoder = Encoder::append(sink, &context.schema, &context.changelog, context.index, partitions)?;
-    KafkaSinkTask::open(setup, encoder, partitions, context)
+    KafkaSinkTask::open(setup, encoder, context)
 }
 
 /// Opens the sink of one task of an `upsert-kafka` table. Blocks, within a minute.
@@ -91,22 +95,23 @@ pub fn open_upsert(
     let setup = Setup::new(&sink.topic, &sink.properties, sink.guarantee, prefix, &context)?;
     let partitions = setup.partitions()?;
     let encoder = Encoder::upsert(sink, &transform.primary_key, &context.schema, &context.changelog, partitions)?;
-    KafkaSinkTask::open(setup, encoder, partitions, context)
+    KafkaSinkTask::open(setup, encoder, context)
 }
 
 impl KafkaSinkTask {
-    fn open(setup: Setup, encoder: Encoder, partitions: u32, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
+    fn open(setup: Setup, encoder: Encoder, context: SinkContext) -> Result<Box<dyn Sink>, SinkError> {
         let topic = setup.topic().to_owned();
         let ids = setup.transactional_ids();
         Ok(Box::new(Self {
             encoder,
-            buffers: (0..partitions).map(|_| RecordBuffer::default()).collect(),
+            buffers: setup.buffers(),
             buffered_records: 0,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             backlog_rows: 0,
             rows_taken: 0,
             pace: Pace::new(Instant::now()),
+            throttle: setup.throttle(),
             target: setup.start()?,
             hurried: false,
             ended: None,
@@ -135,7 +140,7 @@ impl KafkaSinkTask {
             match self.backlog.pop_front() {
                 None => break,
                 Some(Item::Rows(batch)) => {
-                    if self.should_hand_over() && !self.hand_over()? {
+                    if self.should_hand_over() && !self.hand_over()? && self.encoded_bytes() >= ENCODED_BYTES_MAX {
                         self.backlog.push_front(Item::Rows(batch));
                         break;
                     }
@@ -144,11 +149,12 @@ impl KafkaSinkTask {
                     self.buffered_records += self.encoder.encode(&batch, &mut self.buffers);
                 }
                 Some(Item::Barrier(epoch)) => {
+                    self.target.hurry();
                     if !self.hand_over()? {
                         self.backlog.push_front(Item::Barrier(epoch));
                         break;
                     }
-                    self.target.end_epoch(epoch)?;
+                    self.target.end_epoch(epoch);
                     self.ended = Some(epoch);
                 }
             }
@@ -161,9 +167,11 @@ impl KafkaSinkTask {
     }
 
     fn should_hand_over(&self) -> bool {
-        self.hurried
-            || self.buffered_records >= HAND_OVER_RECORDS
-            || self.buffers.iter().map(RecordBuffer::pending_bytes).sum::<usize>() >= HAND_OVER_BYTES
+        self.hurried || self.buffered_records >= HAND_OVER_RECORDS || self.encoded_bytes() >= HAND_OVER_BYTES
+    }
+
+    fn encoded_bytes(&self) -> usize {
+        self.buffers.iter().map(RecordBuffer::pending_bytes).sum()
     }
 
     /// Gives what is encoded to the producer. False: it did not take everything; it wakes the slot when it can.
@@ -180,11 +188,15 @@ impl KafkaSinkTask {
     fn keeps_pace(&mut self) -> bool {
         let under_way = self.backlog_rows + self.buffered_records + self.target.unacknowledged();
         let acknowledged = self.rows_taken.saturating_sub(under_way as u64);
-        if self.pace.allows(Instant::now(), acknowledged, under_way) {
+        if self.pace.allows(Instant::now(), acknowledged, under_way, self.throttle.latest()) {
             return true;
         }
-        let asked = self.target.wake_for_room();
-        self.keep_failure(asked.map_err(SinkError::from));
+        // What is waited for must be on its way.
+        self.hurried = true;
+        self.target.hurry();
+        let pumped = self.pump();
+        self.keep_failure(pumped);
+        self.target.wake_for_room();
         false
     }
 
@@ -238,7 +250,8 @@ impl Sink for KafkaSinkTask {
     }
 
     fn newest_manifest(&mut self, transactions: &[PreparedTransaction]) -> Result<(), SinkError> {
-        Ok(self.target.release(transactions)?)
+        self.target.release(transactions);
+        Ok(())
     }
 
     fn sealed(&mut self, epoch: Epoch) -> Result<(), SinkError> {
@@ -246,7 +259,7 @@ impl Sink for KafkaSinkTask {
         let under_way = self.committing.take().map(|(_, under_way)| under_way);
         if self.target.lists(epoch) {
             let under_way = under_way.unwrap_or_else(|| CommitUnderWay::begin(epoch));
-            self.target.commit(epoch)?;
+            self.target.commit(epoch);
             self.committing = Some((epoch, under_way));
         } else if let Some(under_way) = under_way {
             self.committing = Some((epoch, under_way));

@@ -6,16 +6,22 @@
 //! thing: with less under way, a queue gives the same rate and a long way a lower one. So a bound that was lowered and
 //! took the rate down with it is raised again, and the drain time before is taken for latency. The bound begins low and
 //! doubles as long as that raises the rate, for a slow broker shows itself only once the records are out.
+//!
+//! A broker that enforces a quota shows neither: it takes what comes at once, and then pauses for what was too much. So a
+//! known quota is a bound of its own: no more is under way than it lets through in the same fifth of a second, and no pause is
+//! much longer.
 //! Owns: the measured rate and the bound that follows from it. Does not own: the queues themselves.
 
 use std::time::{Duration, Instant};
+
+use super::quota::Quota;
 
 /// What is under way should be acknowledged within this time and the latency.
 const IN_FLIGHT_TARGET: Duration = Duration::from_millis(200);
 /// The rate is measured over this time, or that in which what is under way drains, whichever is longer.
 const WINDOW: Duration = Duration::from_millis(250);
 const WINDOW_MAX: Duration = Duration::from_secs(5);
-/// Weight of the newest window. A broker that enforces a quota answers in bursts of about a second.
+/// Weight of the newest window.
 const NEWEST: f64 = 0.5;
 /// A window lowers the bound to this share at most, so that its effect can be seen.
 const LOWER_BY_MAX: f64 = 0.5;
@@ -43,6 +49,7 @@ pub(super) struct Pace {
     before: Option<(f64, f64)>,
     latency: Option<Latency>,
     window: Window,
+    quota: Quota,
     /// When the task last asked, and was allowed: from then on it had something, or nothing, to send.
     allowed_at: Option<Instant>,
 }
@@ -72,12 +79,21 @@ impl Pace {
             before: None,
             latency: None,
             window,
+            quota: Quota::new(now),
             allowed_at: None,
         }
     }
 
-    /// True when more may be taken. `acknowledged`: records so far; `under_way`: taken, and not acknowledged.
-    pub(super) fn allows(&mut self, now: Instant, acknowledged: u64, under_way: usize) -> bool {
+    /// True when more may be taken. `acknowledged`: records so far; `under_way`: taken, and not acknowledged;
+    /// `paused_until`: when the last broker that enforced a quota listens again, or did.
+    pub(super) fn allows(
+        &mut self,
+        now: Instant,
+        acknowledged: u64,
+        under_way: usize,
+        paused_until: Option<Instant>,
+    ) -> bool {
+        let quota = self.quota.look(now, acknowledged, paused_until);
         if self.allowed_at.is_some_and(|at| now.saturating_duration_since(at) >= WINDOW) {
             // It had nothing to send for a while: the rate over that time says nothing about the brokers.
             self.window = Window { since: now, length: WINDOW, acknowledged, held_back: false };
@@ -92,7 +108,8 @@ impl Pace {
             }
             self.window = Window { since: now, length, acknowledged, held_back: false };
         }
-        let allowed = (under_way as f64) < self.records_max;
+        let within_quota = quota.map_or(f64::MAX, |rate| (rate * IN_FLIGHT_TARGET.as_secs_f64()).max(RECORDS_MIN));
+        let allowed = (under_way as f64) < self.records_max.min(within_quota);
         self.window.held_back |= !allowed;
         self.allowed_at = allowed.then_some(now);
         allowed
@@ -170,8 +187,12 @@ mod tests {
                     self.arrived += self.on_the_way.pop_front().unwrap().1;
                 }
                 self.acknowledged = self.arrived.min(self.acknowledged + rate_per_s / 1_000);
-                while pace.allows(self.now, self.acknowledged, usize::try_from(self.taken - self.acknowledged).unwrap())
-                {
+                while pace.allows(
+                    self.now,
+                    self.acknowledged,
+                    usize::try_from(self.taken - self.acknowledged).unwrap(),
+                    None,
+                ) {
                     self.taken += 500;
                     self.on_the_way.push_back((self.now, 500));
                 }
@@ -216,9 +237,9 @@ mod tests {
         let begin = Instant::now();
         let mut pace = Pace::new(begin);
         for tick in 0..10_000 {
-            assert!(pace.allows(begin + Duration::from_millis(tick), tick, 10));
+            assert!(pace.allows(begin + Duration::from_millis(tick), tick, 10, None));
         }
-        assert!(pace.allows(begin + Duration::from_secs(10), 10_000, 2_047));
+        assert!(pace.allows(begin + Duration::from_secs(10), 10_000, 2_047, None));
     }
 
     #[test]
@@ -230,12 +251,73 @@ mod tests {
         for _ in 0..20 {
             let taken = brokers.taken;
             brokers.acknowledged = taken;
-            assert!(pace.allows(brokers.now, taken, 0));
+            assert!(pace.allows(brokers.now, taken, 0, None));
             brokers.now += Duration::from_secs(60);
-            assert!(pace.allows(brokers.now, taken, 0));
-            assert!(!pace.allows(brokers.now, taken, usize::MAX), "the bound holds it back");
+            assert!(pace.allows(brokers.now, taken, 0, None));
+            assert!(!pace.allows(brokers.now, taken, usize::MAX, None), "the bound holds it back");
             brokers.now += Duration::from_millis(1);
         }
         assert!((pace.rate_per_s.unwrap() - known).abs() < 1.0 && pace.records_max >= bound);
+    }
+
+    /// A broker with a quota: it takes what comes, and pauses until the mean of ten seconds is within the quota.
+    struct Strict {
+        records_per_s: u64,
+        taken: VecDeque<(Instant, u64)>,
+        sum: u64,
+        paused_until: Option<Instant>,
+    }
+
+    impl Strict {
+        const OVER: Duration = Duration::from_secs(10);
+
+        /// Returns how many it acknowledges.
+        fn take(&mut self, now: Instant, offered: u64) -> u64 {
+            if offered == 0 || self.paused_until.is_some_and(|until| until > now) {
+                return 0;
+            }
+            self.taken.push_back((now, offered));
+            self.sum += offered;
+            while self.taken.front().is_some_and(|(at, _)| now.duration_since(*at) >= Self::OVER) {
+                self.sum -= self.taken.pop_front().unwrap().1;
+            }
+            let allowed = self.records_per_s * Self::OVER.as_secs();
+            let over = self.sum.saturating_sub(allowed);
+            if over > 0 {
+                self.paused_until = Some(now + Self::OVER.mul_f64(over as f64 / allowed as f64));
+            }
+            offered
+        }
+    }
+
+    #[test]
+    fn behind_a_quota_no_flush_waits_long_and_the_quota_is_used() {
+        for (quota, begun_s) in [(5_000, 15), (20_000, 15), (5_000, 40)] {
+            let begin = Instant::now();
+            let mut pace = Pace::new(begin);
+            let mut broker = Strict { records_per_s: quota, taken: VecDeque::new(), sum: 0, paused_until: None };
+            let (mut taken, mut acknowledged, mut at_begin, mut longest) = (0, 0, 0, Duration::ZERO);
+            let ticks = (begun_s + 60) * 1_000;
+            for tick in 0..ticks {
+                let now = begin + Duration::from_millis(tick);
+                let under_way = |taken: u64, acknowledged: u64| usize::try_from(taken - acknowledged).unwrap();
+                while taken < tick * quota / 100
+                    && pace.allows(now, acknowledged, under_way(taken, acknowledged), broker.paused_until)
+                {
+                    taken += 500;
+                }
+                acknowledged += broker.take(now, taken - acknowledged);
+                if tick == begun_s * 1_000 {
+                    at_begin = acknowledged;
+                }
+                if tick > begun_s * 1_000 {
+                    let pause = broker.paused_until.map(|until| until.saturating_duration_since(now));
+                    longest = longest.max(pause.unwrap_or_default());
+                }
+            }
+            assert!(longest < Duration::from_millis(1_500), "a flush would wait for {longest:?} at {quota}");
+            let rate = (acknowledged - at_begin) / 60;
+            assert!((quota * 8 / 10..=quota * 11 / 10).contains(&rate), "{rate} of {quota} per second");
+        }
     }
 }

@@ -7,7 +7,9 @@
 
 use millstream_api::ids::Epoch;
 use millstream_api::log::PreparedTransaction;
-use millstream_kafka::{ClientConfig, KafkaError, Producer, ProducerEvent, ProducerIdentity, ProducerOptions};
+use millstream_kafka::{
+    ClientConfig, KafkaError, Producer, ProducerEvent, ProducerIdentity, ProducerOptions, Throttle,
+};
 
 use crate::source::SlotWaker;
 
@@ -21,6 +23,7 @@ pub(super) struct PoolConfig {
     /// `<prefix>-<job uid>-<sink uid>-<index>`; a producer adds its number.
     pub(super) id_prefix: String,
     pub(super) transaction_timeout_ms: u32,
+    pub(super) throttle: Throttle,
     /// At least `STARTED`.
     pub(super) size: usize,
     pub(super) waker: SlotWaker,
@@ -105,6 +108,7 @@ impl Pool {
             topic: self.config.topic.clone(),
             transactional_id: Some(id.clone()),
             transaction_timeout_ms: self.config.transaction_timeout_ms,
+            throttle: self.config.throttle.clone(),
             waker: self.config.waker.clone(),
         };
         let producer = Producer::open(&self.config.client, options)?;
@@ -155,19 +159,27 @@ impl Pool {
     }
 
     /// Where none is open, one is flushing, or starts, and wakes the slot with that.
-    pub(super) fn wake_for_room(&mut self) -> Result<(), KafkaError> {
-        let open = self.producers.iter_mut().find(|p| p.state == State::Open);
-        open.map_or(Ok(()), |pooled| pooled.producer.wake_for_room())
+    pub(super) fn wake_for_room(&mut self) {
+        if let Some(pooled) = self.producers.iter_mut().find(|p| p.state == State::Open) {
+            pooled.producer.wake_for_room();
+        }
+    }
+
+    /// What is sent now ends an epoch.
+    pub(super) fn hurry(&mut self) {
+        if let Some(pooled) = self.producers.iter_mut().find(|p| p.state == State::Open) {
+            pooled.producer.hurry();
+        }
     }
 
     /// Everything of the epoch was sent: flushes, and settles what the epoch's acknowledgement will list. An epoch
     /// without records has nothing to flush.
-    pub(super) fn end_epoch(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
+    pub(super) fn end_epoch(&mut self, epoch: Epoch) {
         for pooled in &mut self.producers {
             match &mut pooled.state {
                 State::Open => {
                     // Open => Flushing: the epoch's last record was sent.
-                    pooled.producer.flush()?;
+                    pooled.producer.flush();
                     pooled.state = State::Flushing { epoch, listed: Some(epoch) };
                 }
                 State::Prepared { listed: listed @ None, .. } | State::Flushing { listed: listed @ None, .. } => {
@@ -176,7 +188,6 @@ impl Pool {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     pub(super) fn flushing(&self) -> bool {
@@ -205,13 +216,12 @@ impl Pool {
     }
 
     /// The epoch's manifest is in the log: commits what it names of this pool.
-    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
+    pub(super) fn commit(&mut self, epoch: Epoch) {
         for pooled in self.producers.iter_mut().filter(|p| p.state.is_listed_in(epoch)) {
             // Prepared => Committing: the permit is there.
-            pooled.producer.commit()?;
+            pooled.producer.commit();
             pooled.state = State::Committing;
         }
-        Ok(())
     }
 
     fn committing(&self) -> bool {
@@ -237,15 +247,14 @@ impl Pool {
     }
 
     /// The newest manifest names these transactions: producers that it no longer names may begin again.
-    pub(super) fn release(&mut self, named: &[PreparedTransaction]) -> Result<(), KafkaError> {
+    pub(super) fn release(&mut self, named: &[PreparedTransaction]) {
         for pooled in &mut self.producers {
             if pooled.state == State::Committed && !named.iter().any(|t| t.transactional_id == pooled.id) {
                 // Committed => Beginning: no restore will end what this producer has open.
-                pooled.producer.begin()?;
+                pooled.producer.begin();
                 pooled.state = State::Beginning;
             }
         }
-        Ok(())
     }
 
     /// The job is another's: aborts what no manifest up to `sealed` can name. The rest is for the next owner to commit.

@@ -8,7 +8,7 @@ use millstream_api::graph::kafka_properties::KafkaClient;
 use millstream_api::ids::Epoch;
 use millstream_api::log::{PreparedTransaction, TransactionalIds};
 use millstream_kafka::{
-    Admin, ClientConfig, Deadline, KafkaError, Producer, ProducerEvent, ProducerOptions, RecordBuffer, Sent,
+    Admin, ClientConfig, Deadline, KafkaError, Producer, ProducerEvent, ProducerOptions, RecordBuffer, Sent, Throttle,
 };
 
 use super::pool::{Advanced, Listed, Pool, PoolConfig};
@@ -22,10 +22,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const TRANSACTION_TIMEOUT_MS: u32 = 900_000;
 /// One is written, one waits for its manifest, one is being committed.
 const POOL_LEAST: u32 = 3;
-/// Requests under way to one broker: enough to keep it busy.
-const REQUESTS_MAX: u32 = 3;
-/// librdkafka's default for `batch.size`: a topic may take less at once.
-const BATCH_BYTES: usize = 1_000_000;
 /// Room for the batch's own header in a topic's `max.message.bytes`.
 const BATCH_HEADER_BYTES: usize = 512;
 
@@ -34,7 +30,9 @@ pub(super) struct Setup {
     config: ClientConfig,
     topic: String,
     partitions: u32,
+    batch_bytes_max: usize,
     waker: SlotWaker,
+    throttle: Throttle,
     transactions: Option<TransactionSetup>,
 }
 
@@ -60,10 +58,9 @@ impl Setup {
         let mut admin = Admin::new(config.clone())?;
         let deadline = Deadline::after(START_TIMEOUT);
         let described = admin.topics(std::slice::from_ref(topic), deadline)?;
-        let leaders = described.first().map(|t| &t.leaders);
-        let partitions = leaders.map_or(0, BTreeMap::len);
-        limit_requests(&mut config, leaders.into_iter().flat_map(BTreeMap::values));
+        let partitions = described.first().map_or(0, |t| t.leaders.len());
         limit_batches(&mut config, &mut admin, topic, deadline)?;
+        let batch_bytes_max = Producer::batch_bytes_max(&config)?;
         let transactions = if guarantee == DeliveryGuarantee::ExactlyOnce {
             let timeout_ms = transaction_timeout_ms.unwrap_or(TRANSACTION_TIMEOUT_MS);
             check_timeout(&mut admin, timeout_ms, deadline)?;
@@ -74,7 +71,9 @@ impl Setup {
             None
         };
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        Ok(Self { config, topic: topic.clone(), partitions, waker: context.waker.clone(), transactions })
+        let (topic, waker) = (topic.clone(), context.waker.clone());
+        let throttle = Throttle::default();
+        Ok(Self { config, topic, partitions, batch_bytes_max, waker, throttle, transactions })
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -88,6 +87,16 @@ impl Setup {
         }
     }
 
+    /// One for each partition.
+    pub(super) fn buffers(&self) -> Vec<RecordBuffer> {
+        (0..self.partitions).map(|_| RecordBuffer::new(self.batch_bytes_max)).collect()
+    }
+
+    /// What the producers will know of brokers that do not listen.
+    pub(super) fn throttle(&self) -> Throttle {
+        self.throttle.clone()
+    }
+
     pub(super) fn transactional_ids(&self) -> Option<TransactionalIds> {
         self.transactions.as_ref().map(|t| t.ids.clone())
     }
@@ -99,6 +108,7 @@ impl Setup {
                 topic: self.topic,
                 transactional_id: None,
                 transaction_timeout_ms: TRANSACTION_TIMEOUT_MS,
+                throttle: self.throttle,
                 waker: self.waker,
             };
             let producer = Producer::open(&self.config, options)?;
@@ -109,23 +119,12 @@ impl Setup {
             topic: self.topic,
             id_prefix: format!("{}-{index}", ids.prefix),
             transaction_timeout_ms: timeout_ms,
+            throttle: self.throttle,
             size: ids.pool as usize,
             waker: self.waker,
         })?;
         Ok(Target::Pool(Box::new(pool)))
     }
-}
-
-/// librdkafka sends one request at a time for a partition of an idempotent producer, and while that one is under way and
-/// more is ready it asks again and again without pause (two fifths of the producer's processor time, measured), unless the
-/// broker's connection has as many requests under way as it may have. So one less than any broker leads partitions.
-fn limit_requests<'a>(config: &mut ClientConfig, leaders: impl Iterator<Item = &'a i32>) {
-    let mut partitions_of = BTreeMap::new();
-    leaders.for_each(|leader| *partitions_of.entry(*leader).or_insert(0u32) += 1);
-    let fewest = partitions_of.values().min().copied().unwrap_or(1);
-    let requests = fewest.saturating_sub(1).clamp(1, REQUESTS_MAX);
-    let setting = "max.in.flight.requests.per.connection".to_owned();
-    config.settings.entry(setting).or_insert_with(|| requests.to_string());
 }
 
 /// Many small records in one batch must not make a batch that the topic refuses.
@@ -138,7 +137,7 @@ fn limit_batches(
     let limit = admin.topic_setting(topic, "max.message.bytes", deadline)?;
     let Some(limit) = limit.and_then(|l| l.parse::<usize>().ok()) else { return Ok(()) };
     let largest = limit.saturating_sub(BATCH_HEADER_BYTES).max(1);
-    if largest < BATCH_BYTES {
+    if largest < Producer::batch_bytes_max(config)? {
         config.settings.entry("batch.size".to_owned()).or_insert_with(|| largest.to_string());
     }
     Ok(())
@@ -183,7 +182,7 @@ impl Target {
         }
     }
 
-    /// Hands over what is in the buffers. False: something is left.
+    /// Hands over what is in the buffers. False: something is left, and the slot is woken when there is room for it.
     pub(super) fn send(&mut self, buffers: &mut [RecordBuffer]) -> Result<bool, KafkaError> {
         let producer = match self {
             Self::Plain { producer, .. } => producer,
@@ -192,12 +191,11 @@ impl Target {
                 None => return Ok(false),
             },
         };
+        let mut all = true;
         for (partition, buffer) in (0..).zip(buffers).filter(|(_, buffer)| !buffer.is_empty()) {
-            if producer.send(partition, buffer)? == Sent::QueueFull {
-                return Ok(false);
-            }
+            all &= producer.send(partition, buffer)? == Sent::All;
         }
-        Ok(true)
+        Ok(all)
     }
 
     /// Records that the brokers have not acknowledged.
@@ -209,20 +207,28 @@ impl Target {
     }
 
     /// The slot is to be woken when less is under way.
-    pub(super) fn wake_for_room(&mut self) -> Result<(), KafkaError> {
+    pub(super) fn wake_for_room(&mut self) {
         match self {
             Self::Pool(pool) => pool.wake_for_room(),
             Self::Plain { producer, .. } => producer.wake_for_room(),
         }
     }
 
+    /// What is sent now ends an epoch: it waits for nothing.
+    pub(super) fn hurry(&mut self) {
+        match self {
+            Self::Pool(pool) => pool.hurry(),
+            Self::Plain { producer, .. } => producer.hurry(),
+        }
+    }
+
     /// Everything of the epoch was sent.
-    pub(super) fn end_epoch(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
+    pub(super) fn end_epoch(&mut self, epoch: Epoch) {
         match self {
             Self::Pool(pool) => pool.end_epoch(epoch),
             Self::Plain { producer, flushing } => {
                 *flushing = true;
-                producer.flush()
+                producer.flush();
             }
         }
     }
@@ -252,10 +258,9 @@ impl Target {
     }
 
     /// Begins to commit what the epoch's acknowledgement listed.
-    pub(super) fn commit(&mut self, epoch: Epoch) -> Result<(), KafkaError> {
-        match self {
-            Self::Pool(pool) => pool.commit(epoch),
-            Self::Plain { .. } => Ok(()),
+    pub(super) fn commit(&mut self, epoch: Epoch) {
+        if let Self::Pool(pool) = self {
+            pool.commit(epoch);
         }
     }
 
@@ -272,10 +277,9 @@ impl Target {
     }
 
     /// The newest manifest names these transactions.
-    pub(super) fn release(&mut self, named: &[PreparedTransaction]) -> Result<(), KafkaError> {
-        match self {
-            Self::Pool(pool) => pool.release(named),
-            Self::Plain { .. } => Ok(()),
+    pub(super) fn release(&mut self, named: &[PreparedTransaction]) {
+        if let Self::Pool(pool) = self {
+            pool.release(named);
         }
     }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use millstream_kafka::{ClientConfig, Consumer, Producer, ProducerEvent, ProducerOptions, RecordBuffer, Sent};
+use millstream_kafka::{
+    ClientConfig, Consumer, Producer, ProducerEvent, ProducerOptions, RecordBuffer, Sent, Throttle,
+};
 
 use crate::source::SlotWaker;
 
@@ -70,6 +72,7 @@ pub(crate) fn write(bootstrap: &str, topic: &str, partition: i32, records: &[(Op
         topic: topic.to_owned(),
         transactional_id: None,
         transaction_timeout_ms: 60_000,
+        throttle: Throttle::default(),
         waker: parked.waker.clone(),
     };
     let mut producer = Producer::open(&client(bootstrap), options).unwrap();
@@ -82,7 +85,7 @@ pub(crate) fn write(bootstrap: &str, topic: &str, partition: i32, records: &[(Op
         }
     }
     assert_eq!(producer.send(partition, &mut buffer).unwrap(), Sent::All);
-    producer.flush().unwrap();
+    producer.flush();
     parked.wait_for(|| producer.poll().unwrap().filter(|e| *e == ProducerEvent::Flushed));
 }
 
