@@ -188,6 +188,14 @@ impl TransactionalIds {
         format!("{}-{index}-{k}", self.prefix)
     }
 
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        let numbers = id.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
+        let below = |text: &str, bound: u32| text.parse::<u32>().is_ok_and(|number| number < bound);
+        numbers.is_some_and(|(index, k)| below(index, self.indexes) && below(k, self.pool))
+    }
+
     /// Covers what either covers.
     pub fn include(&mut self, other: &Self) {
         self.indexes = self.indexes.max(other.indexes);

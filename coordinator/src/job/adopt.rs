@@ -161,6 +161,8 @@ impl Core {
             // Inspecting => Running: a checkpoint is due, the last one may be long ago.
             Phase::Running
         };
+        let left = Self::of_other_tasks(self.view.pending(), &self.own_ids());
+        self.finish_beside(now, left);
     }
 
     fn adopted_run(&self, now: Millis, tip: &Manifest, deployed: &BTreeSet<TaskId>, sealed_at_ms: i64) -> Run {

@@ -79,6 +79,8 @@ pub(super) struct Changes {
 
 #[derive(Clone, Debug)]
 struct Finishing {
+    /// What is not known to be committed. No task that runs knows of it, though one may have the number of the one that did.
+    left: BTreeSet<PreparedTransaction>,
     deadline: Millis,
     /// `None`: a worker is at it.
     retry_at: Option<Millis>,
@@ -195,7 +197,6 @@ impl Core {
 
     /// While tasks run: what is due of a change, or whether there is one to begin.
     pub(super) fn advance_change(&mut self, now: Millis) {
-        self.advance_commits_of_old_tasks(now);
         match self.changes.under_way.as_ref().map(|change| change.step.clone()) {
             None if self.changes.after <= now => self.plan_change(now),
             Some(Step::Preparing { deadline, waiting }) if deadline <= now => {
@@ -378,11 +379,31 @@ impl Core {
         // Cutting => Switching: the log has decided.
         change.step = Step::Switching { waiting: new, since: now, deadline };
         self.changes.under_way = Some(change);
-        if !self.uncommitted.is_empty() {
-            let deadline = now + self.config.limits.commit_timeout_ms;
-            self.changes.finishing = Some(Finishing { deadline, retry_at: Some(now) });
-            self.advance_commits_of_old_tasks(now);
+        self.finish_beside(now, self.uncommitted.values().flatten().cloned().collect());
+    }
+
+    /// Has these committed while other tasks run than those that prepared them.
+    pub(super) fn finish_beside(&mut self, now: Millis, left: BTreeSet<PreparedTransaction>) {
+        if left.is_empty() {
+            return;
         }
+        let deadline = now + self.config.limits.commit_timeout_ms;
+        self.changes.finishing = Some(Finishing { left, deadline, retry_at: Some(now) });
+        self.advance_commits_of_old_tasks(now);
+    }
+
+    /// Whether a transaction is of tasks that run no more.
+    pub(super) fn is_left(&self, transaction: &PreparedTransaction) -> bool {
+        self.changes.finishing.as_ref().is_some_and(|finishing| finishing.left.contains(transaction))
+    }
+
+    /// Those of them that the tasks of these ids did not prepare.
+    pub(super) fn of_other_tasks(
+        transactions: &[PreparedTransaction],
+        ids: &BTreeMap<TransformUid, TransactionalIds>,
+    ) -> BTreeSet<PreparedTransaction> {
+        let own = |t: &&PreparedTransaction| ids.get(&t.uid).is_some_and(|ids| ids.has(&t.transactional_id));
+        transactions.iter().filter(|t| !own(t)).cloned().collect()
     }
 
     fn restart_from_the_tip(&mut self, now: Millis) {
@@ -427,7 +448,11 @@ impl Core {
     }
 
     /// The transactions of the tasks before are committed by their stored ids, by whatever worker.
-    fn advance_commits_of_old_tasks(&mut self, now: Millis) {
+    pub(super) fn advance_commits_of_old_tasks(&mut self, now: Millis) {
+        if !matches!(self.phase, Phase::Running | Phase::Committing { .. }) {
+            // A restore finishes all that the log's tip names.
+            self.changes.finishing = None;
+        }
         let Some(finishing) = &mut self.changes.finishing else { return };
         if finishing.deadline <= now {
             let message = "the broker did not commit what the tasks before a change had prepared, in time".to_owned();
@@ -437,7 +462,7 @@ impl Core {
             return;
         }
         finishing.retry_at = None;
-        let transactions: Vec<PreparedTransaction> = self.uncommitted.values().flatten().cloned().collect();
+        let transactions = finishing.left.iter().cloned().collect();
         self.ask_to_finish(now, transactions);
     }
 

@@ -353,7 +353,7 @@ impl Core {
         let of_append = self.append.as_ref().and_then(|a| a.retry_at);
         let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
-        [of_phase, of_checkpoint, of_append, of_ending].into_iter().flatten().min()
+        [of_phase, of_checkpoint, of_append, of_ending, self.changes.deadline()].into_iter().flatten().min()
     }
 
     /// A seed for the next core of this process, when another coordinator has taken the job.
@@ -383,6 +383,7 @@ impl Core {
     fn advance(&mut self, now: Millis) {
         self.retry_append(now);
         self.advance_ending(now);
+        self.advance_commits_of_old_tasks(now);
         match self.phase.clone() {
             Phase::Reading { retry_at: Some(at), since, tries } if at <= now => {
                 self.phase = Phase::Reading { since, tries, retry_at: None };

@@ -137,7 +137,7 @@ impl Core {
     }
 
     pub(super) fn on_finished(&mut self, now: Millis, outcomes: &[(PreparedTransaction, FinishOutcome)]) {
-        if self.phase == Phase::Running {
+        if matches!(self.phase, Phase::Running | Phase::Committing { .. }) {
             return self.on_finished_beside(now, outcomes);
         }
         let Phase::Finishing { deadline, retry_at: None, accepted_loss } = self.phase else { return };

@@ -36,7 +36,7 @@ impl Core {
         let run = self.run.as_ref()?;
         let trigger = self.checkpoint.is_none().then_some(run.next_trigger_at);
         let pause = self.pause_after_ms().filter(|_| !run.paused).map(|after| run.uncovered_since + after);
-        [trigger, pause, self.changes.deadline()].into_iter().flatten().min()
+        [trigger, pause].into_iter().flatten().min()
     }
 
     /// Half of the transaction time-out: the store or the coordinator is away, and what is sent now may be lost time.
@@ -300,12 +300,14 @@ impl Core {
         if let Some(committed) = run.committed.get_mut(&task) {
             *committed = (*committed).max(Some(epoch));
         }
-        let vertex_of = &self.vertex_of;
-        for open in self.uncommitted.values_mut() {
+        let mut uncommitted = std::mem::take(&mut self.uncommitted);
+        for open in uncommitted.values_mut() {
             open.retain(|t| {
-                t.epoch > epoch || t.task != task.index || vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex)
+                let of_another = t.task != task.index || self.vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex);
+                t.epoch > epoch || of_another || self.is_left(t)
             });
         }
+        self.uncommitted = uncommitted;
         self.uncommitted.retain(|_, open| !open.is_empty());
     }
 

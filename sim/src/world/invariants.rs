@@ -193,7 +193,8 @@ impl World {
                 was.watermark > now.watermark,
                 now.processing_time_ms.is_some() && was.processing_time_ms > now.processing_time_ms,
             ];
-            for (invariant, _) in invariants.iter().zip(falls).filter(|(i, falls)| *falls && self.watch.includes(**i)) {
+            let mut violated = invariants.iter().zip(falls).filter(|(i, falls)| *falls && self.watch.includes(**i));
+            if let Some((invariant, _)) = violated.next() {
                 return Err(broken(*invariant, &format!("task {task} of {id:?}: {was:?} -> {now:?}")));
             }
             match at {

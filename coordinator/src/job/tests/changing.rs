@@ -1,10 +1,10 @@
 //! Another parallelism, and other places, while tasks run.
 
 use millstream_api::control::{Failure, FailureKind, FinishOutcome, Report};
-use millstream_api::ids::WorkerId;
+use millstream_api::ids::{Epoch, WorkerId};
 use millstream_api::log::EntryKind;
 
-use super::fixture::{Bench, config, registered, transaction};
+use super::fixture::{Bench, COUNT_TASK, config, registered, transaction};
 use crate::job::{AppendOutcome, Event, JobState, ProcessState, Rescale, RescaleEnd, StoreProblem, StoreProblemKind};
 
 fn rescale(parallelism: u32) -> Event {
@@ -48,6 +48,21 @@ fn prepared_tasks_go_on_from_the_manifest_and_the_commits_follow() {
     assert_eq!(bench.core.status().commits_open, 0);
     assert_eq!(bench.core.status().state, JobState::Running);
     assert_eq!((bench.core.status().restarts, bench.core.status().parallelism), (0, 2));
+}
+
+#[test]
+fn what_the_tasks_before_left_is_not_taken_for_committed_by_those_of_the_same_number() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![transaction(1, 0)]);
+    bench.won();
+    bench.report_of(0, Report::Deployed);
+    bench.report_of(1, Report::Deployed);
+    let unavailable = FinishOutcome::Unavailable { detail: "away".to_owned() };
+    bench.report_of(1, Report::TransactionsFinished { outcome: vec![(transaction(1, 0), unavailable)] });
+    bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(2) });
+    assert_eq!(bench.core.status().commits_open, 1);
+    let at = bench.core.deadline().unwrap();
+    assert_eq!(bench.tick(at), ["finish 1"], "it is asked again");
 }
 
 #[test]
