@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flinkjob::{CheckpointSpec, StateSpec};
+use crate::flinkjob::{CheckpointSpec, ShuffleSpec, StateSpec};
 use crate::graph::JobGraph;
 use crate::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
 use crate::log::{Manifest, PreparedTransaction, TaskSnapshot, TransactionalIds};
@@ -37,6 +37,7 @@ pub struct WorkerSettings {
     pub job_name: Option<String>,
     pub checkpoint: CheckpointSpec,
     pub state: StateSpec,
+    pub shuffle: ShuffleSpec,
     /// A worker that has heard no coordinator for so long stops reading: half of the shortest transaction time-out of the
     /// sinks. `None`: no sink has one.
     pub pause_after_ms: Option<u64>,
@@ -78,8 +79,8 @@ pub enum Command {
     Switch { manifest: Arc<Manifest> },
     /// Run what is deployed. Until then no source reads, but barriers flow.
     Start,
-    /// Sources: emit this barrier. `stop`: nothing after it.
-    Trigger { epoch: Epoch, stop: bool },
+    /// Sources: emit this barrier.
+    Trigger { epoch: Epoch, mutation: Mutation },
     /// The manifest of the epoch is in the log: commit, drop older undo layers. Answer per task with sinks: `Committed`.
     Sealed { epoch: Epoch, manifest: Arc<Manifest> },
     /// The epoch is given up for certain.
@@ -98,6 +99,18 @@ pub enum Command {
     /// Another coordinator owns the job. As `Cancel`, and abort what no manifest up to `sealed`, the last one of this
     /// coordinator, can name: nobody else knows of it, and it would hold readers back until its time-out.
     Abandon { sealed: Option<Epoch> },
+}
+
+/// A reconfiguration that happens exactly at a barrier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mutation {
+    #[default]
+    None,
+    /// Sources emit nothing after this barrier; the job ends when its commits are recorded. No watermark MAX.
+    Stop,
+    /// All input ends here: sources emit watermark MAX and the end of input before this barrier, and nothing after it. So
+    /// the epoch holds whatever windows and timers had left to say, and its manifest is that of a finished job.
+    Drain,
 }
 
 /// Tasks to run and what they start from.

@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn a_request_with_an_unknown_field_is_refused_and_an_answer_is_not() {
-        let error = serde_json::from_str::<StopRequest>(r#"{"operationId": "a", "drain": true}"#).unwrap_err();
-        assert!(error.to_string().contains("drain"), "{error}");
+        let error = serde_json::from_str::<StopRequest>(r#"{"operationId": "a", "drained": true}"#).unwrap_err();
+        assert!(error.to_string().contains("drained"), "{error}");
         serde_json::from_str::<JobStatus>(r#"{"new": 1}"#).unwrap();
     }
 }

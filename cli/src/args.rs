@@ -31,7 +31,9 @@ enum Command {
     Explain(ExplainArguments),
     /// Show what a running job does: tasks, checkpoints, splits and their lag, restarts.
     Status(StatusArguments),
-    /// Stop a running job with a last checkpoint, from which it can go on.
+    /// Check a manifest against a running job: what of its state would be kept, dropped or refused. Nothing is touched.
+    Prepare(PrepareArguments),
+    /// Stop a running job with a last checkpoint, from which it can go on; or drain it, so that it has finished.
     Stop(StopArguments),
 }
 
@@ -192,9 +194,23 @@ pub enum StatusFormat {
 }
 
 #[derive(Debug, Args)]
+pub struct PrepareArguments {
+    #[command(flatten)]
+    pub job: JobArguments,
+    #[command(flatten)]
+    pub asked: AskedArguments,
+    /// Form of the answer. As JSON it is the operations API's.
+    #[arg(long, short, value_enum, default_value_t = StatusFormat::Table)]
+    pub output: StatusFormat,
+}
+
+#[derive(Debug, Args)]
 pub struct StopArguments {
     #[command(flatten)]
     pub asked: AskedArguments,
+    /// As if all input ended now: windows and timers fire, and the job has finished; it does not go on from there.
+    #[arg(long)]
+    pub drain: bool,
     /// Name of this stop, to ask again with when the answer was lost. Drawn when it is not given.
     #[arg(long, value_name = "ID")]
     pub operation_id: Option<String>,
@@ -210,6 +226,7 @@ impl Arguments {
             Command::Validate(arguments) => explain::validate(&arguments),
             Command::Explain(arguments) => explain::explain(&arguments),
             Command::Status(arguments) => ask::status(&arguments),
+            Command::Prepare(arguments) => ask::prepare::prepare(&arguments),
             Command::Stop(arguments) => ask::stop(&arguments),
         }
     }

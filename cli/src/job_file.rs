@@ -31,8 +31,54 @@ pub fn load(path: &Path) -> Result<JobFile, Vec<String>> {
 /// # Errors
 /// Likewise; the manifest is called `manifest` and the script by the name that the manifest gives it.
 pub fn load_texts(manifest: &str, sql: Option<&str>) -> Result<JobFile, Vec<String>> {
-    let manifest = Manifest { path: Path::new("manifest"), text: manifest.to_owned() };
+    let manifest = Manifest { path: Path::new(MANIFEST), text: manifest.to_owned() };
     compile(&manifest, &SqlFile::Given(sql))
+}
+
+/// The texts of a job for whoever compiles them elsewhere.
+pub struct Texts {
+    pub manifest: String,
+    /// The script, where the manifest names a file, and that file.
+    pub sql: Option<(PathBuf, String)>,
+    /// The file as the manifest names it.
+    sql_file: Option<String>,
+}
+
+/// Reads the files of a job, and compiles nothing. What cannot be read as a manifest has no script.
+///
+/// # Errors
+/// Lines for people: a file is not there.
+pub fn read_texts(path: &Path) -> Result<Texts, Vec<String>> {
+    let manifest = read(path)?;
+    let sql_file = flinkjob::parse(&manifest).ok().and_then(|job| job.spec.sql_file);
+    let sql = match &sql_file {
+        Some(file) => {
+            let file = beside(path, file);
+            let text = read(&file)?;
+            Some((file, text))
+        }
+        None => None,
+    };
+    Ok(Texts { manifest, sql, sql_file })
+}
+
+impl Texts {
+    /// A line that [`load_texts`] gave elsewhere, with the files as they are called here.
+    pub fn called_here(&self, path: &Path, line: &str) -> String {
+        let here = |called: &str, file: &Path| {
+            Some(format!("{}:{}", file.display(), line.strip_prefix(called)?.strip_prefix(':')?))
+        };
+        let script = self.sql_file.as_deref().zip(self.sql.as_ref()).and_then(|(called, (file, _))| here(called, file));
+        script.or_else(|| here(MANIFEST, path)).unwrap_or_else(|| line.to_owned())
+    }
+}
+
+/// What a manifest that came as a text is called.
+const MANIFEST: &str = "manifest";
+
+/// A file that the manifest names.
+fn beside(manifest: &Path, file: &str) -> PathBuf {
+    manifest.parent().unwrap_or(Path::new(".")).join(file)
 }
 
 /// Where the script of a manifest that names its file comes from.
@@ -130,7 +176,7 @@ impl Script {
         if let Some(file) = &job.spec.sql_file {
             let (file, text) = match sql_file {
                 SqlFile::OnDisk => {
-                    let file = manifest.path.parent().unwrap_or(Path::new(".")).join(file);
+                    let file = beside(manifest.path, file);
                     let text = read(&file)?;
                     (file, text)
                 }

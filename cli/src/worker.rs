@@ -58,7 +58,12 @@ async fn serve(arguments: &WorkerArguments) -> Exit {
         Err(exit) => return exit,
     };
     let (leave_in, leave) = watch::channel(false);
-    signals::forward(leave_in, GONE_AT_ONCE);
+    // The channel stays open while somebody can ask.
+    let asks = leave_in.clone();
+    let ask = move || {
+        asks.send_replace(true);
+    };
+    signals::forward(ask, GONE_AT_ONCE);
     let (listener, address) = match bind_shuffle(arguments) {
         Ok(bound) => bound,
         Err(error) => {

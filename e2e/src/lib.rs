@@ -7,11 +7,13 @@
 
 pub mod certificates;
 pub mod feeder;
+pub mod fuzz;
 pub mod http;
 pub mod kafka;
 pub mod numbers;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
 pub mod reference;
 pub mod services;
 pub mod watch;

@@ -19,6 +19,9 @@ pub struct ClientConfig {
     pub security: Security,
     /// By the Java client's names; they win over this crate's defaults.
     pub settings: BTreeMap<String, String>,
+    /// Of a consumer: answers that it holds may have so many bytes together, whatever its settings say. `None`: no other bound
+    /// than theirs.
+    pub buffered_bytes_max: Option<usize>,
 }
 
 /// Encryption and authentication.

@@ -72,6 +72,7 @@ pub fn notice_name(notice: &Notice) -> &'static str {
         Notice::Moving { room: true, .. } => "tasks move away from a worker",
         Notice::Moving { room: false, .. } => "no room for the tasks of a worker that leaves",
         Notice::Stopping => "stopping",
+        Notice::Draining => "draining",
         Notice::TookOver { .. } => "taken over",
         Notice::NotCollected { .. } => "not collected",
     }

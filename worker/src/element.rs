@@ -1,6 +1,7 @@
 //! What flows along an edge: batches of rows and, in band, the control elements.
 
 use arrow_array::RecordBatch;
+pub use millstream_api::control::Mutation;
 use millstream_api::ids::Epoch;
 
 /// Event time in milliseconds since the epoch, UTC. No later row is expected to be older than the watermark.
@@ -32,13 +33,4 @@ pub enum Element {
 pub struct Barrier {
     pub epoch: Epoch,
     pub mutation: Mutation,
-}
-
-/// A reconfiguration that happens exactly at a barrier.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mutation {
-    #[default]
-    None,
-    /// Sources emit nothing after this barrier; the job ends when its commits are recorded. No watermark MAX.
-    Stop,
 }

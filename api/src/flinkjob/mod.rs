@@ -18,4 +18,6 @@ pub use duration::{DURATION_EXPECTED, Duration, DurationError, parse_duration_ms
 pub use parse::{ManifestError, check, parse};
 pub use place::{find_key, sql_offset};
 pub use restart::{ExpiredTransactions, RestartSpec, RestartStrategy, RestoreSpec};
-pub use spec::{API_VERSION, FlinkJob, FlinkJobSpec, KIND, Metadata, StateBackend, StateSpec};
+pub use spec::{
+    API_VERSION, FlinkJob, FlinkJobSpec, KIND, Metadata, ShuffleCompression, ShuffleSpec, StateBackend, StateSpec,
+};

@@ -72,6 +72,8 @@ pub struct FlinkJobSpec {
     #[serde(default)]
     pub state: StateSpec,
     #[serde(default)]
+    pub shuffle: ShuffleSpec,
+    #[serde(default)]
     pub checkpoint: CheckpointSpec,
     #[serde(default)]
     pub restart: RestartSpec,
@@ -136,6 +138,24 @@ fn default_max_parallelism() -> u32 {
 /// (`jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout`): workers that start together differ by seconds.
 fn default_slot_timeout() -> Duration {
     Duration::from_millis(10_000)
+}
+
+/// Rows between workers; within a process they are handed over as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ShuffleSpec {
+    /// Default none.
+    pub compression: ShuffleCompression,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ShuffleCompression {
+    /// The least work: right where the network is faster than a core compresses.
+    #[default]
+    None,
+    /// LZ4 blocks: fewer bytes for some work on both sides, where the network is the limit or is paid for.
+    Lz4,
 }
 
 /// Where keyed state lives between checkpoints.

@@ -1,7 +1,8 @@
-//! `millstream status` and `millstream stop`: asking a coordinator.
+//! `millstream status`, `millstream stop` and `millstream prepare`: asking a coordinator.
 //!
 //! Owns: which coordinator is asked, what people are told when it does not answer. Does not own: the tables (`table`).
 
+pub mod prepare;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -56,25 +57,29 @@ pub fn stop(arguments: &StopArguments) -> Exit {
         Err((exit, message)) => return refuse(exit, &message),
     };
     let address = &asked.coordinator;
+    // The same id asks for the same.
+    let again = format!("{}--operation-id {id}", if arguments.drain { "--drain " } else { "" });
     run(async {
-        let stopped = at_the_ruling_one(address, &security, async |client| client.stop(&id).await).await;
+        let stopped =
+            at_the_ruling_one(address, &security, async |client| client.stop(&id, arguments.drain).await).await;
         match stopped {
             Err(error @ CallError::Lost { .. }) => {
-                eprintln!("the job may be stopping; to hear what came of it, ask again with --operation-id {id}");
+                eprintln!("the job may be stopping; to hear what came of it, ask again with {again}");
                 Err(error)
             }
-            stopped => Ok(concluded(&stopped?)),
+            stopped => Ok(concluded(&stopped?, &again)),
         }
     })
 }
 
-fn concluded(operation: &Operation) -> Exit {
+/// `again`: how to ask for the same once more.
+fn concluded(operation: &Operation, again: &str) -> Exit {
     let Operation { operation_id: id, message, .. } = operation;
     match operation.state() {
         OperationState::Done => println!("{message} (operation {id})"),
         OperationState::Failed => return refuse(Exit::Environment, &format!("{message} (operation {id})")),
         OperationState::Accepted | OperationState::Running | OperationState::Unspecified => {
-            println!("still stopping; ask again with --operation-id {id}");
+            println!("still stopping; ask again with {again}");
         }
     }
     Exit::Success

@@ -98,8 +98,8 @@ fn describe(route: Route, schemas: &mut SchemaGenerator) -> Described {
             refusable: true,
         },
         Route::Stop => Described {
-            summary: "Takes a last checkpoint, commits it and ends the job, which can go on from there. The same operation id \
-                      again answers what became of it.",
+            summary: "Takes a last checkpoint, commits it and ends the job, which can go on from there; with drain the input \
+                      ends and the job finishes. The same operation id again answers what became of it.",
             request: Some(schemas.subschema_for::<v1::StopRequest>().to_value()),
             answer: ("application/json", schemas.subschema_for::<v1::Operation>().to_value()),
             refusable: true,

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_api::log::Address;
-use millstream_coordinator::job::{JobConfig, Status};
+use millstream_coordinator::job::{JobConfig, Status, StopMode};
 use millstream_coordinator::operations::server::Serving;
 use millstream_coordinator::operations::{Board, JobFacts, Operations, OperationsConfig, Prepared};
+use millstream_coordinator::runtime::STOPS_MAX;
 use millstream_store::ObjectStore;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::words::{announce, refuse};
 use super::{Loaded, signals};
@@ -23,8 +24,8 @@ use crate::logging::Display;
 pub struct Front {
     pub operations: Operations,
     pub board: Board,
-    /// Turns true when somebody wants the job to stop: by a signal, or by an operation.
-    pub stop: watch::Receiver<bool>,
+    /// How somebody wants the job to end: by a signal, or by an operation.
+    pub stops: mpsc::Receiver<StopMode>,
 }
 
 impl Front {
@@ -36,8 +37,13 @@ impl Front {
         store: Arc<dyn ObjectStore>,
         status: watch::Receiver<Status>,
     ) -> Self {
-        let (stop_in, stop) = watch::channel(false);
-        signals::forward(stop_in.clone(), signals::GOES_ON);
+        let (stops_in, stops) = mpsc::channel(STOPS_MAX);
+        let by_signal = stops_in.clone();
+        // A full queue holds a stop already, or drains that end in one when they fail.
+        let ask = move || {
+            let _ = by_signal.try_send(StopMode::Suspend);
+        };
+        signals::forward(ask, signals::GOES_ON);
         let facts = JobFacts {
             job: config.path.clone(),
             display_name: loaded.title(),
@@ -50,10 +56,10 @@ impl Front {
             store,
             status,
             board: board.clone(),
-            stop: stop_in,
+            stops: stops_in,
             compile: Arc::new(compile),
         });
-        Self { operations, board, stop }
+        Self { operations, board, stops }
     }
 }
 

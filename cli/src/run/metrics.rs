@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use millstream_coordinator::job::{JobState, Status};
 use millstream_coordinator::transport::Refusals;
 use millstream_net::RefusedConnections;
-use millstream_worker::metrics::TaskReadings;
+use millstream_worker::exchange::remote::FrameRule;
+use millstream_worker::metrics::{ShuffleReadings, TaskReadings};
 use millstream_worker::state::TableSize;
 
 /// What a metric is.
@@ -61,6 +62,7 @@ pub struct Shown<'a> {
     pub status: Option<&'a Status>,
     pub refusals: Option<&'a Refusals>,
     pub connections: Option<&'a RefusedConnections>,
+    pub shuffle: Option<ShuffleReadings>,
 }
 
 /// The whole page.
@@ -82,6 +84,9 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
     }
     if let Some(connections) = shown.connections {
         refused_connections(&mut page, job, connections);
+    }
+    if let Some(readings) = &shown.shuffle {
+        shuffle(&mut page, job, readings);
     }
     page.push_str("# EOF\n");
     page
@@ -131,6 +136,31 @@ fn refused_connections(page: &mut String, job: &str, connections: &RefusedConnec
         .map(|(reason, count)| (format!("job_name=\"{}\",reason=\"{}\"", escaped(job), reason.name()), count as f64));
     let help = "Connections between processes of a job that one side refused";
     family(page, "millstream_refused_connections", help, Kind::Counter, samples);
+}
+
+/// Rows to and from other workers.
+fn shuffle(page: &mut String, job: &str, readings: &ShuffleReadings) {
+    let labels = format!("job_name=\"{}\"", escaped(job));
+    let one = |value: u64| std::iter::once((labels.clone(), value as f64));
+    let name = |name: &str| format!("millstream_shuffle_{name}");
+    let rows = [
+        ("connections", "Open connections to other workers", Kind::Gauge, readings.connections),
+        ("sent_bytes", "Bytes sent to other workers, as compressed", Kind::Counter, readings.bytes_sent),
+        ("received_bytes", "Bytes received from other workers, as compressed", Kind::Counter, readings.bytes_received),
+        (
+            "refused_connections",
+            "Calls of another job, version or deployment, or of no worker",
+            Kind::Counter,
+            readings.connections_refused,
+        ),
+    ];
+    for (metric, help, kind, value) in rows {
+        family(page, &name(metric), help, kind, one(value));
+    }
+    let refused = FrameRule::ALL.iter().zip(readings.frames_refused);
+    let samples = refused.map(|(rule, count)| (format!("{labels},reason=\"{}\"", rule.name()), count as f64));
+    let help = "Frames that were not what they must be; each closed its connection";
+    family(page, &name("refused_frames"), help, Kind::Counter, samples);
 }
 
 /// Keyed state by table, as of the last checkpoint: what a warning about its limit names, before it comes.

@@ -47,6 +47,7 @@ impl http::Page for RunPage {
             refusals: self.refusals.as_deref(),
             // What runs in one process has no connections.
             connections: self.refusals.is_some().then(|| self.security.refused()),
+            shuffle: self.metrics.as_ref().map(|metrics| metrics.shuffle.read()),
         };
         render(&self.job, &shown)
     }
@@ -79,7 +80,8 @@ impl http::Page for WorkerPage {
         let Some((job, metrics)) = self.job.get() else {
             return render("", &Shown { connections, ..Shown::default() });
         };
-        render(job, &Shown { tasks: &metrics.read(), connections, ..Shown::default() })
+        let shuffle = Some(metrics.shuffle.read());
+        render(job, &Shown { tasks: &metrics.read(), connections, shuffle, ..Shown::default() })
     }
 
     /// While the process serves, it is: a worker whose coordinator is away goes on.

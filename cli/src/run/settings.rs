@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_api::control::WorkerSettings;
-use millstream_api::flinkjob::{CheckpointSpec, S3Spec, StateBackend};
+use millstream_api::flinkjob::{CheckpointSpec, S3Spec, ShuffleCompression, StateBackend};
 use millstream_coordinator::job::JobConfig;
 use millstream_store::{Credentials, ObjectStore, StoreOptions};
-use millstream_worker::exchange::remote::ShuffleConfig;
+use millstream_worker::exchange::remote::{Compression, ShuffleConfig};
 use millstream_worker::limits::{Budgets, Limits};
 use millstream_worker::runtime as worker;
 
@@ -64,6 +64,7 @@ pub fn worker_settings(loaded: &Loaded, config: &JobConfig) -> WorkerSettings {
         job_name: loaded.name.clone(),
         checkpoint: spec.checkpoint.clone(),
         state: spec.state.clone(),
+        shuffle: spec.shuffle.clone(),
         // Settings that cannot work together are refused before anything runs.
         pause_after_ms: config.validate().ok().flatten().map(|timeout_ms| timeout_ms / 2),
     }
@@ -81,7 +82,7 @@ pub fn worker_config(
     let limits = Limits::of_this_process();
     let budgets = limits.budgets(&backend);
     announce(display, &format!("limits: {limits}; {budgets}"));
-    let Budgets { state_bytes_max, undo_bytes_max, io_threads } = budgets;
+    let Budgets { state_bytes_max, undo_bytes_max, fetch_bytes_max, io_threads } = budgets;
     worker::WorkerConfig {
         slots,
         store,
@@ -90,8 +91,17 @@ pub fn worker_config(
         backend,
         state_bytes_max,
         undo_bytes_max,
+        fetch_bytes_max,
         io_threads,
-        shuffle,
+        shuffle: ShuffleConfig { compression: compression(told), ..shuffle },
+    }
+}
+
+/// How rows are packed for other workers.
+fn compression(told: &WorkerSettings) -> Compression {
+    match told.shuffle.compression {
+        ShuffleCompression::None => Compression::None,
+        ShuffleCompression::Lz4 => Compression::Lz4,
     }
 }
 

@@ -2,7 +2,6 @@
 //! once.
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 /// Exit code of a process that ended by a signal's request, as shells state it for SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -10,14 +9,12 @@ const INTERRUPTED: i32 = 130;
 /// What a second signal comes to where the job's master runs.
 pub const GOES_ON: &str = "stopped at once: the next run goes on from the last sealed checkpoint";
 
-/// Turns `request` true with the first signal. `at_once`: what people are told with the second.
-pub fn forward(request: watch::Sender<bool>, at_once: &'static str) {
+/// Calls `request` with the first signal. `at_once`: what people are told with the second.
+pub fn forward(request: impl Fn() + Send + 'static, at_once: &'static str) {
     tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         else {
             tracing::warn!("signals cannot be caught: the process cannot be asked to stop");
-            // Keeps the channel open: a closed one would mean that nobody can ask.
-            request.closed().await;
             return;
         };
         for second in [false, true] {
@@ -30,7 +27,7 @@ pub fn forward(request: watch::Sender<bool>, at_once: &'static str) {
                 #[allow(clippy::disallowed_methods, reason = "the second signal ends the process here")]
                 std::process::exit(INTERRUPTED);
             }
-            request.send_replace(true);
+            request();
         }
     });
 }

@@ -37,7 +37,7 @@ pub fn conclude(store: &str, outcome: &Outcome) -> Exit {
     let place = |path: &str| format!("{}/{path}", store.trim_end_matches('/'));
     match outcome {
         Outcome::Finished { already: true, .. } => eprintln!("the job had finished before: nothing to run"),
-        Outcome::Finished { .. } => eprintln!("finished: all input was read, everything is committed"),
+        Outcome::Finished { .. } => eprintln!("finished: the input has ended, everything is committed"),
         Outcome::Stopped { checkpoint, incomplete } => {
             let at = checkpoint.as_ref().map_or("before its first checkpoint".to_owned(), |c| {
                 format!("at checkpoint {}: {}", c.epoch, place(&c.path))

@@ -366,5 +366,10 @@ fn each_process_has_metrics_and_health_of_its_own() {
     for page in [&job, &tasks] {
         assert!(get(page, "/healthz").starts_with("HTTP/1.1 200"));
     }
+    assert!(!get(&job, "/metrics").contains("millstream_shuffle"), "rows do not pass a coordinator");
+    for reason in ["length", "header", "truncated", "channel", "payload", "credit"] {
+        let none = format!("millstream_shuffle_refused_frames_total{{job_name=\"copy\",reason=\"{reason}\"}} 0\n");
+        assert!(get(&tasks, "/metrics").contains(&none), "{none}");
+    }
     assert!(get(&job, "/v1/status").contains("\"slots\":2"));
 }

@@ -4,9 +4,12 @@
 mod bad_input;
 mod cluster;
 mod crash;
+mod drain;
 mod examples;
 mod golden;
 mod manifest;
 mod operation;
+mod shuffle;
 mod status;
+mod strangers;
 mod tls;

@@ -267,6 +267,44 @@ fn prepare_says_what_would_become_of_the_state() {
     listening.process.stop(LIMIT);
 }
 
+#[test]
+fn the_prepare_command_names_files_as_they_are_here_and_has_exit_codes() {
+    let job = Job::new(COUNTED);
+    let listening = start(&job, None);
+    listening.process.wait_for_log("checkpoint 1 completed", LIMIT);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("next.yaml");
+    let prepare = |manifest: &str, more: &[&str]| {
+        std::fs::write(&path, manifest).unwrap();
+        let mut command = binary();
+        let output = command.arg("prepare").arg(&path).args(["--coordinator", &listening.address]).args(more).output();
+        let output = output.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, told, errors) = prepare(COUNTED, &[]);
+    assert_eq!(code, 0, "{told}{errors}");
+    assert!(told.contains("kept     t/aggregate/0") && told.contains("accepted: the same graph"), "{told}");
+    let (code, told, errors) = prepare(&COUNTED.replace("COUNT(*)", "SUM(a)"), &[]);
+    assert_eq!(code, 6, "{told}{errors}");
+    assert!(told.contains("refused  t/aggregate/0") && errors.starts_with("error: "), "{told}{errors}");
+    let (code, _, errors) = prepare(&COUNTED.replace("GROUP BY a", "GROUP BY b"), &[]);
+    let place = format!("error: {}:13:", path.display());
+    assert!(code == 3 && errors.starts_with(&place), "{code}: {errors}");
+    let (head, script) = COUNTED.split_once("  sql: |\n").unwrap();
+    std::fs::write(folder.path().join("job.sql"), script.replace("GROUP BY a", "GROUP BY b")).unwrap();
+    let (code, _, errors) = prepare(&format!("{head}  sqlFile: job.sql\n"), &[]);
+    let place = format!("error: {}:4:", folder.path().join("job.sql").display());
+    assert!(code == 3 && errors.starts_with(&place), "{code}: {errors}");
+    let (code, told, _) = prepare(COUNTED, &["-o", "json"]);
+    let answer: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &answer["accepted"]), (0, &true.into()), "{answer}");
+    let (code, _, errors) = prepare(&COUNTED.replace("name: counted", "name: other"), &[]);
+    assert!(code == 3 && errors.contains("the manifest is of job default/other"), "{code}: {errors}");
+    assert_eq!(status(&listening.address)["state"], "RUNNING");
+    listening.process.stop(LIMIT);
+}
+
 /// The job with its checkpoints in a folder that all processes see.
 fn clustered() -> Job {
     let job = Job::new("");

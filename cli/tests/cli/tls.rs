@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::cluster::{Copying, assert_exact, wait_until_seen};
-use millstream_e2e::certificates::Authority;
+use millstream_e2e::certificates::{Authority, Certificate};
 use millstream_e2e::http::get;
-use millstream_e2e::process::{Job, Process};
-use millstream_e2e::wait_for;
+use millstream_e2e::process::{Job, Process, binary};
+use millstream_e2e::{CHECKPOINT_DONE, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Each number once, by a group of its own: rows cross from worker to worker.
-fn grouping(manifest: &str) -> String {
+pub fn grouping(manifest: &str) -> String {
     let (source, target) = manifest.split_once("CREATE TABLE target").expect("the job has one");
     let target = target
         .replace("(id BIGINT)", "(id BIGINT, times BIGINT, PRIMARY KEY (id) NOT ENFORCED)")
@@ -75,6 +75,71 @@ fn a_job_over_mutual_tls_is_exact_although_workers_are_killed_and_strangers_come
     drop(strangers);
     let stopped = coordinator.stop(LIMIT);
     assert_eq!(stopped.code(), 0, "{}", stopped.stderr);
+}
+
+/// `millstream <command>` of a person with these certificates, or without any.
+fn ask(command: &str, address: &str, of: Option<&Certificate>, more: &[&str]) -> (i32, String) {
+    let mut asking = binary();
+    asking.args([command, "--coordinator", address]).args(more);
+    if let Some(of) = of {
+        for (flag, file) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key"), ("--tls-ca", "ca.crt")] {
+            asking.arg(flag).arg(of.file(file));
+        }
+    }
+    let output = asking.output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&told).into_owned())
+}
+
+#[test]
+fn only_a_certificate_of_the_job_in_the_right_role_sees_it_and_stops_it() {
+    let manifest = "apiVersion: millstream.dev/v1alpha1
+kind: FlinkJob
+metadata:
+  name: generated
+spec:
+  checkpoint:
+    interval: 200 ms
+    storage: STORAGE
+  sql: |
+    CREATE TABLE source (id BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100');
+    CREATE TABLE target (id BIGINT) WITH ('connector' = 'blackhole');
+    INSERT INTO target SELECT id FROM source;
+";
+    let job = Job::new("");
+    job.rewrite(&manifest.replace("STORAGE", &job.folder.path().join("checkpoints").display().to_string()));
+    let (authority, other) = (Authority::found(), Authority::found());
+    let issue = |role: &str| authority.issue(&format!("generated/{role}"), &authority);
+    let (of_coordinator, of_worker, of_operator) = (issue("coordinator"), issue("worker"), issue("operator"));
+    let coordinator = of_coordinator.given_to(job.coordinator("127.0.0.1:0")).arg("--http").arg("127.0.0.1:0").start();
+    coordinator.wait_for_log("listening for workers on ", LIMIT);
+    let log = coordinator.stderr();
+    let address = log.split("listening for workers on ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    let worker = of_worker.given_to(job.worker(address, 1)).start();
+    coordinator.wait_for_log(CHECKPOINT_DONE, LIMIT);
+
+    let strangers = [
+        ("another authority", Some(other.issue("generated/operator", &authority))),
+        ("another job", Some(authority.issue("returns/operator", &authority))),
+        ("no role", Some(authority.issue("generated/nobody", &authority))),
+        ("nothing", None),
+    ];
+    for (who, certificate) in &strangers {
+        for (command, more) in [("status", &[][..]), ("stop", &["--drain"]), ("stop", &[])] {
+            let (code, told) = ask(command, address, certificate.as_ref(), more);
+            assert_eq!(code, 4, "{command} with {who}: {told}");
+            assert!(told.starts_with("error: "), "{command} with {who}: {told}");
+        }
+    }
+    let page = page_of(&coordinator);
+    wait_for("each of them to be counted", LIMIT, || (refused(&page) >= 9.0).then_some(()));
+
+    let (code, told) = ask("status", address, Some(&of_operator), &[]);
+    assert!(code == 0 && told.contains("default/generated  running"), "nobody had stopped it: {code} {told}");
+    let (code, told) = ask("stop", address, Some(&of_operator), &[]);
+    assert!(code == 0 && told.starts_with("stopped at checkpoint "), "{code} {told}");
+    assert_eq!(coordinator.wait(LIMIT).code(), 0);
+    assert_eq!(worker.wait(LIMIT).code(), 0);
 }
 
 #[test]

@@ -212,7 +212,11 @@ impl Core {
 
     /// Whether another number of tasks, or other places, are wanted and there are slots for them.
     fn plan_change(&mut self, now: Millis) {
-        if self.phase != Phase::Running || self.ending.is_some() || self.append.is_some() && self.checkpoint.is_none() {
+        if self.phase != Phase::Running
+            || self.ending.is_some()
+            || self.draining
+            || self.append.is_some() && self.checkpoint.is_none()
+        {
             return;
         }
         let asked = self.changes.request.as_ref().map_or(self.wanted, |(request, _)| request.parallelism);

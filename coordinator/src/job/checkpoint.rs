@@ -21,6 +21,8 @@ pub enum Purpose {
     Stop,
     /// The last one of these tasks: others that are prepared go on from it.
     Change,
+    /// The last one, which ends the input and holds all that follows from that.
+    Drain,
 }
 
 /// An epoch in flight.

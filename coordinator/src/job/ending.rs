@@ -56,6 +56,13 @@ impl Core {
         match self.phase {
             Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
             Phase::StandingBy(_) => self.end(Outcome::StoodBy { over: None }),
+            // Tasks that lost their places were suspended, and left open what they had: it goes before the end, and
+            // `advance_slots` sees to it. Without a worker the next run does.
+            Phase::AwaitingSlots { .. } if self.slots.any().is_some() => {
+                self.raise_attempt();
+                self.tell_all(&control::Command::Cancel);
+                self.run = None;
+            }
             // Nothing has been read since the tip: it is the last checkpoint.
             Phase::AwaitingSlots { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
                 self.raise_attempt();
@@ -68,6 +75,17 @@ impl Core {
             Phase::BackingOff { .. } => self.phase = Phase::BackingOff { until: now },
             _ => {}
         }
+    }
+
+    /// It takes as long as it takes, over restarts too: what the last windows say must not depend on a failure. A job that
+    /// does not run yet is drained once it does. A stop without drain may still follow, and has a deadline.
+    pub(super) fn on_drain_requested(&mut self) {
+        let over = self.ending.is_some() || matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
+        if over || self.generation.is_none() || self.draining {
+            return;
+        }
+        self.draining = true;
+        self.out.push(Command::Notice(Notice::Draining));
     }
 
     /// The deadline of the end passes whatever is going on.

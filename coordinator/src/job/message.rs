@@ -45,8 +45,17 @@ pub enum Event {
     Worker { worker: WorkerId, report: WorkerReport },
     /// The user wants another parallelism.
     RescaleRequested { rescale: Rescale },
-    /// The user wants the job to end with a last checkpoint.
-    StopRequested,
+    /// The user wants the job to end.
+    StopRequested(StopMode),
+}
+
+/// How the user wants the job to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// With a last checkpoint, from which it can go on.
+    Suspend,
+    /// As if all input ended here: windows and timers fire, and the job has finished.
+    Drain,
 }
 
 /// What a worker brings to the job.
@@ -216,6 +225,8 @@ pub enum Notice {
     },
     SourcesResumed,
     Stopping,
+    /// The job is to finish with what its sources have read until now.
+    Draining,
     /// The job waits: its tasks do not all have a place.
     AwaitingSlots {
         there: u32,
@@ -287,7 +298,7 @@ impl fmt::Display for Notice {
                 write!(f, "finished {transactions} commits that checkpoint {epoch} left open")
             }
             Self::NothingLeft { epoch } => {
-                write!(f, "all input was read by checkpoint {epoch}: only its commits are finished")
+                write!(f, "the input had ended by checkpoint {epoch}: only its commits are finished")
             }
             Self::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
                 write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
@@ -317,6 +328,9 @@ impl fmt::Display for Notice {
             ),
             Self::SourcesResumed => write!(f, "sources go on"),
             Self::Stopping => write!(f, "stopping with a last checkpoint"),
+            Self::Draining => {
+                write!(f, "draining: the input ends here, windows and timers fire, then the job has finished")
+            }
             Self::AwaitingSlots { there, wanted } => {
                 write!(
                     f,
@@ -334,18 +348,7 @@ impl fmt::Display for Notice {
                 f,
                 "{workers} workers get ready for {parallelism} tasks of each kind; what runs goes on meanwhile"
             ),
-            Self::RescaleEnded { parallelism, end } => match end {
-                RescaleEnd::Done { switch_ms } => {
-                    write!(f, "the parallelism is {parallelism}: workers went over within {switch_ms} ms")
-                }
-                RescaleEnd::Already => write!(f, "the parallelism is {parallelism} already"),
-                RescaleEnd::Replaced => {
-                    write!(f, "a later request replaces the one for a parallelism of {parallelism}")
-                }
-                RescaleEnd::Failed { reason } => {
-                    write!(f, "the parallelism does not become {parallelism}, and nothing has changed: {reason}")
-                }
-            },
+            Self::RescaleEnded { parallelism, end } => write_end(f, *parallelism, end),
             Self::Changed { parallelism, switch_ms } => {
                 write!(f, "tasks have gone to other places within {switch_ms} ms, the parallelism is {parallelism}")
             }
@@ -356,11 +359,7 @@ impl fmt::Display for Notice {
                 write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
             }
             Self::Moving { worker, room } => {
-                let then = match room {
-                    true => "its tasks move to others",
-                    false => "its tasks stay until there are slots for them elsewhere, or until it is gone",
-                };
-                write!(f, "worker {worker} is about to stop: {then}")
+                write!(f, "worker {worker} is about to stop: its tasks {}", when_they_move(*room))
             }
             Self::NotCollected { objects, reason } => {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
@@ -369,7 +368,28 @@ impl fmt::Display for Notice {
     }
 }
 
+/// `room`: there are slots elsewhere.
+fn when_they_move(room: bool) -> &'static str {
+    match room {
+        true => "move to others",
+        false => "stay until there are slots for them elsewhere, or until it is gone",
+    }
+}
+
 /// A coordinator's process in words.
 pub(crate) fn place(start: &Start) -> String {
     format!("process {} on {}", start.address.process_id, start.address.host)
+}
+
+fn write_end(f: &mut fmt::Formatter<'_>, parallelism: u32, end: &RescaleEnd) -> fmt::Result {
+    match end {
+        RescaleEnd::Done { switch_ms } => {
+            write!(f, "the parallelism is {parallelism}: workers went over within {switch_ms} ms")
+        }
+        RescaleEnd::Already => write!(f, "the parallelism is {parallelism} already"),
+        RescaleEnd::Replaced => write!(f, "a later request replaces the one for a parallelism of {parallelism}"),
+        RescaleEnd::Failed { reason } => {
+            write!(f, "the parallelism does not become {parallelism}, and nothing has changed: {reason}")
+        }
+    }
 }

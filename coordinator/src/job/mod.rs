@@ -50,8 +50,8 @@ pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
 pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
 pub use message::{
-    AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem,
-    StoreProblemKind, StoredObject, WorkerOffer,
+    AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StopMode,
+    StoreProblem, StoreProblemKind, StoredObject, WorkerOffer,
 };
 pub use random::Random;
 pub(crate) use status::shortened;
@@ -124,6 +124,8 @@ pub struct Core {
     /// Tasks have run in this term, so its transactional ids may have something open.
     ran: bool,
     ending: Option<Ending>,
+    /// The user wants the job to finish: whenever it runs, its input ends.
+    draining: bool,
     failures: Vec<String>,
     /// Objects to delete after the entries that name them, and those whose deletion failed.
     undeleted: Vec<String>,
@@ -284,6 +286,7 @@ impl Core {
             fencing: Fencing::default(),
             ran: false,
             ending: None,
+            draining: false,
             failures: Vec::new(),
             undeleted: Vec::new(),
             timeline: Timeline::default(),
@@ -313,7 +316,8 @@ impl Core {
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
             Event::RescaleRequested { rescale } => self.on_rescale_requested(now, rescale),
-            Event::StopRequested => self.on_stop_requested(now),
+            Event::StopRequested(StopMode::Suspend) => self.on_stop_requested(now),
+            Event::StopRequested(StopMode::Drain) => self.on_drain_requested(),
         }
         self.advance(now);
         self.release_idle();
@@ -626,6 +630,7 @@ impl Core {
             Phase::Ended => self.status.state,
             _ if self.ending.is_some() => JobState::Stopping,
             Phase::Inspecting { .. } => JobState::TakingOver,
+            Phase::Running if self.draining => JobState::Stopping,
             Phase::Running | Phase::Anchoring => JobState::Running,
             Phase::Committing { .. } | Phase::Closing { .. } => JobState::Stopping,
             Phase::BackingOff { .. } => JobState::Restarting,

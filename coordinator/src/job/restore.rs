@@ -56,7 +56,7 @@ impl Core {
         }
         self.take_up_request();
         self.parallelism = self.wanted;
-        if self.slots.assign(self.parallelism) {
+        if self.slots.assign(self.parallelism) || self.may_end() {
             return self.step_finish(now);
         }
         let may_shrink = self.least() < self.wanted;
@@ -71,8 +71,16 @@ impl Core {
         Notice::AwaitingSlots { there: self.slots.total(), wanted: self.wanted }
     }
 
-    /// Workers may have come meanwhile; or the job begins with fewer tasks.
+    /// The job ends, so no task needs a place: what earlier ones left with the broker any worker can bring to its end.
+    fn may_end(&self) -> bool {
+        self.ending.is_some() && self.slots.any().is_some()
+    }
+
+    /// Workers may have come meanwhile; or the job begins with fewer tasks, or ends.
     fn advance_slots(&mut self, now: Millis, until: Option<Millis>, fewer: bool) {
+        if self.may_end() {
+            return self.step_finish(now);
+        }
         let (wanted, least) = (self.wanted, self.least());
         let waited = until.is_some_and(|at| at <= now);
         if waited {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_api::control::{self, Failure, FailureKind};
+use millstream_api::control::{self, Failure, FailureKind, Mutation};
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_api::log::{EntryKind, Manifest, TaskSnapshot};
 
@@ -14,7 +14,7 @@ use super::status::{CheckpointEnd, REASON_BYTES_MAX, shortened};
 use super::term::state_bytes;
 use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, transient};
 
-/// Tries of the last checkpoint before a stop goes without it.
+/// Tries of the last checkpoint before a stop goes without it, and a drain fails the attempt.
 const STOP_TRIES_MAX: u32 = 3;
 /// Objects whose deletion failed that are remembered; what is beyond waits for the search for orphans.
 const UNDELETED_MAX: usize = 10_000;
@@ -81,6 +81,9 @@ impl Core {
         if self.ending.is_some() {
             self.drop_change();
             self.trigger(now, Purpose::Stop);
+        } else if self.draining {
+            self.drop_change();
+            self.trigger(now, Purpose::Drain);
         } else if self.changes.ready_to_cut() {
             self.trigger(now, Purpose::Change);
         } else if due {
@@ -90,10 +93,14 @@ impl Core {
 
     pub(super) fn trigger(&mut self, now: Millis, purpose: Purpose) {
         let Some(run) = &mut self.run else { return };
-        match purpose {
-            Purpose::Stop => run.stop_tries += 1,
-            Purpose::Change => self.note_cut(),
-            Purpose::Anchor | Purpose::Periodic => {}
+        let mutation = match purpose {
+            Purpose::Anchor | Purpose::Periodic => Mutation::None,
+            Purpose::Stop | Purpose::Change => Mutation::Stop,
+            Purpose::Drain => Mutation::Drain,
+        };
+        run.stop_tries += u32::from(mutation != Mutation::None);
+        if purpose == Purpose::Change {
+            self.note_cut();
         }
         let Some(run) = &self.run else { return };
         let epoch = self.view.epoch_max().map_or(Epoch(0), Epoch::next);
@@ -109,7 +116,7 @@ impl Core {
             snapshots: Default::default(),
             acknowledged_at: Default::default(),
         });
-        self.tell_all(&control::Command::Trigger { epoch, stop: matches!(purpose, Purpose::Stop | Purpose::Change) });
+        self.tell_all(&control::Command::Trigger { epoch, mutation });
     }
 
     pub(super) fn on_acknowledged(&mut self, now: Millis, snapshot: TaskSnapshot) {
@@ -279,12 +286,13 @@ impl Core {
                 self.fail(now, Failure { kind, message });
             }
             // The sources have stopped: another try is all that can be done.
-            Purpose::Stop if run.stop_tries < STOP_TRIES_MAX => {}
             Purpose::Change => {
                 let message = format!("the last checkpoint before a change of the tasks ({epoch}) failed: {reason}");
                 self.fail(now, transient(message));
             }
-            Purpose::Stop => {
+            Purpose::Stop | Purpose::Drain if run.stop_tries < STOP_TRIES_MAX => {}
+            // Drained, it restarts and tries again; stopped, it ends without.
+            Purpose::Stop | Purpose::Drain => {
                 self.fail(now, transient(format!("the last checkpoint ({epoch}) failed: {reason}")));
             }
             Purpose::Periodic if self.status.checkpoints_failed_in_row > tolerable => {

@@ -15,6 +15,8 @@ use super::server::{COORDINATOR_KEY, RESPONSE_BYTES_MAX};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer that needs nothing but the coordinator itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A script of a mebibyte takes the compiler seconds, on a coordinator with a fraction of a processor.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A stop answers after a minute, whatever has happened until then.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// A coordinator that is gone without a word, or hangs, is noticed after the two together.
@@ -99,13 +101,25 @@ impl Client {
         Ok(Statuses { address: self.address.clone(), stream })
     }
 
-    /// Stops the job, or says what became of the operation of this id.
+    /// Compiles and checks a manifest against the job's newest checkpoint. Nothing is touched.
+    ///
+    /// # Errors
+    /// As the coordinator says, or it does not answer. That the manifest is refused is an answer.
+    pub async fn prepare(&mut self, manifest: &str, sql: Option<&str>) -> Result<v1::PrepareResponse, CallError> {
+        let (manifest, sql) = (manifest.to_owned(), sql.unwrap_or_default().to_owned());
+        let mut request = Request::new(v1::PrepareRequest { manifest, sql, ..v1::PrepareRequest::default() });
+        request.set_timeout(PREPARE_TIMEOUT);
+        let answer = self.calls.prepare(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))
+    }
+
+    /// Stops or drains the job, or says what became of the operation of this id.
     ///
     /// # Errors
     /// As the coordinator says, or it does not answer.
-    pub async fn stop(&mut self, operation_id: &str) -> Result<v1::Operation, CallError> {
+    pub async fn stop(&mut self, operation_id: &str, drain: bool) -> Result<v1::Operation, CallError> {
         let operation_id = operation_id.to_owned();
-        let mut request = Request::new(v1::StopRequest { operation_id, ..v1::StopRequest::default() });
+        let mut request = Request::new(v1::StopRequest { operation_id, drain, ..v1::StopRequest::default() });
         request.set_timeout(STOP_TIMEOUT);
         let answer = self.calls.stop(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))
@@ -127,7 +141,7 @@ fn error(address: &str, status: &Status) -> CallError {
     let coordinator = status.metadata().get(COORDINATOR_KEY).and_then(|c| c.to_str().ok()).map(str::to_owned);
     match status.code() {
         Code::FailedPrecondition => CallError::NotRuling { message, coordinator },
-        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::ResourceExhausted => {
+        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::ResourceExhausted | Code::OutOfRange => {
             CallError::Refused { message }
         }
         _ => {

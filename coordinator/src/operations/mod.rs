@@ -27,7 +27,7 @@ use millstream_store::ObjectStore;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::job::{JobState, Status};
+use crate::job::{JobState, Status, StopMode};
 use crate::runtime::Clock;
 
 pub use board::{Board, Readings};
@@ -52,8 +52,8 @@ pub struct OperationsConfig {
     /// Of the job master; its end is the end of the coordinator.
     pub status: watch::Receiver<Status>,
     pub board: Board,
-    /// Turned true, the job stops with a last checkpoint.
-    pub stop: watch::Sender<bool>,
+    /// How the job is to end.
+    pub stops: mpsc::Sender<StopMode>,
     pub compile: Compile,
 }
 
@@ -70,7 +70,7 @@ struct Inner {
     core: watch::Receiver<Status>,
     shown: watch::Receiver<Arc<v1::JobStatus>>,
     ask: publish::Ask,
-    stop: watch::Sender<bool>,
+    stops: mpsc::Sender<StopMode>,
     compile: Compile,
     watchers: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
@@ -85,7 +85,7 @@ impl Operations {
     /// Begins to put the status together, beside the job master. To be called within a runtime.
     #[must_use]
     pub fn start(config: OperationsConfig) -> Self {
-        let OperationsConfig { facts, store, status, board, stop, compile } = config;
+        let OperationsConfig { facts, store, status, board, stops, compile } = config;
         let (clock, job) = (Clock::start(), facts.job.clone());
         let results = Results::new(store, &job);
         let (shown, ask) = publish::publish(facts, status.clone(), board, clock);
@@ -98,7 +98,7 @@ impl Operations {
             core: status,
             shown,
             ask,
-            stop,
+            stops,
             compile,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             preparing: Arc::new(Semaphore::new(PREPARES_MAX)),

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::results::{Accepted, Record, Results, ResultsError, check_id, running};
 use super::{Operations, Refusal};
-use crate::job::{Millis, Outcome, Status};
+use crate::job::{Millis, Outcome, Status, StopMode};
 use crate::runtime::Clock;
 
 /// Stops that are waited for at a time, each with an id of its own.
@@ -28,11 +28,14 @@ const SETTLE_PAUSE: Duration = Duration::from_secs(2);
 /// For that to succeed, when somebody asks.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Of a drain whose job was stopped by somebody else before it was through.
+const NOT_DRAINED: &str = "the job was stopped before it was drained: start it again, and drain it then";
+
 /// What the operations of this process came to; `None`: the job has not ended.
 pub(super) type Concluded = Option<BTreeMap<String, Result<Operation, Refusal>>>;
 
 impl Operations {
-    /// Stops the job with a last checkpoint, or says what became of the operation of that id.
+    /// Stops the job with a last checkpoint, or drains it, or says what became of the operation of that id.
     ///
     /// # Errors
     /// Nothing was done; with `Unavailable` that is not certain, and the same id may be asked again.
@@ -40,7 +43,8 @@ impl Operations {
         self.check_job(&request.job)?;
         let id = request.operation_id;
         check_id(&id).map_err(Refusal::invalid)?;
-        let asked = serde_json::json!({ "kind": v1::OperationKind::Stop });
+        let mode = if request.drain { StopMode::Drain } else { StopMode::Suspend };
+        let asked = asked_for(mode);
         let known = self.inner.results.find(&id).await.map_err(refused)?;
         if let Some(ended) = ended(&id, known, &asked)? {
             return Ok(ended);
@@ -55,7 +59,8 @@ impl Operations {
             // It stays until the job has ended, which concludes it.
             match operations.accept(&id, accepted, &asked).await {
                 Ok(Ok(accepted)) => {
-                    operations.inner.stop.send_replace(true);
+                    // Once the job has ended nobody takes it, and `conclude` has said what it came to.
+                    let _ = operations.inner.stops.send(mode).await;
                     operations.forget_old().await;
                     operations.answer(&id, &accepted, generation).await
                 }
@@ -100,6 +105,13 @@ impl Operations {
             concluded.insert(id, answer.unwrap_or_else(|_| Err(late())));
         }
         self.inner.concluded.send_replace(Some(concluded));
+        if matches!(outcome, Outcome::Finished { already: true, .. }) {
+            // An earlier run did it, and may not have lived to say so. This one never rules.
+            let settled = settle_all(&self.inner.results, u64::MAX, StopReason::Finished, self.inner.clock.now());
+            if !matches!(tokio::time::timeout(CONCLUDE_LIMIT, settled).await, Ok(Ok(()))) {
+                tracing::warn!("what earlier operations came to is not recorded: the store did not answer");
+            }
+        }
     }
 
     async fn conclude_one(&self, id: &str, outcome: &Outcome) -> Result<Operation, Refusal> {
@@ -194,8 +206,21 @@ fn refused(error: ResultsError) -> Refusal {
     }
 }
 
+/// What is asked for, as it is kept. Of a stop without drain it is what versions before drains kept.
+fn asked_for(mode: StopMode) -> serde_json::Value {
+    match mode {
+        StopMode::Suspend => serde_json::json!({ "kind": v1::OperationKind::Stop }),
+        StopMode::Drain => serde_json::json!({ "kind": v1::OperationKind::Stop, "drain": true }),
+    }
+}
+
+fn is_drain(accepted: &Accepted) -> bool {
+    accepted.request == asked_for(StopMode::Drain)
+}
+
 fn result(id: &str, accepted: &Accepted, now: Millis, outcome: &Outcome) -> Operation {
     let (done, message, checkpoint) = match outcome {
+        Outcome::Stopped { checkpoint, .. } if is_drain(accepted) => (false, NOT_DRAINED.to_owned(), checkpoint),
         Outcome::Stopped { checkpoint, incomplete } => {
             let message = match (checkpoint, incomplete) {
                 (Some(at), None) => format!("stopped at checkpoint {}", at.epoch),
@@ -204,6 +229,9 @@ fn result(id: &str, accepted: &Accepted, now: Millis, outcome: &Outcome) -> Oper
                 (None, Some(why)) => format!("stopped before the first checkpoint: {why}"),
             };
             (true, message, checkpoint)
+        }
+        Outcome::Finished { checkpoint: Some(at), already: false } if is_drain(accepted) => {
+            (true, format!("drained: the job has finished with checkpoint {}", at.epoch), &Some(at.clone()))
         }
         Outcome::Finished { checkpoint, .. } => (true, "the job had finished".to_owned(), checkpoint),
         Outcome::Failed { failure, checkpoint, .. } => {
@@ -255,6 +283,7 @@ async fn settle_all(results: &Results, generation: u64, before: StopReason, now:
             continue;
         }
         let (state, message) = match before {
+            StopReason::Stopped if is_drain(&record.accepted) => (OperationState::Failed, NOT_DRAINED),
             StopReason::Stopped => (OperationState::Done, "stopped; recorded by the next run"),
             StopReason::Finished => (OperationState::Done, "the job had finished; recorded by the next run"),
             StopReason::Failed => (OperationState::Failed, "the job failed; recorded by the next run"),

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Bench {
     operations: Operations,
     status: watch::Sender<Status>,
-    stop: watch::Receiver<bool>,
+    stops: mpsc::Receiver<StopMode>,
 }
 
 impl Bench {
@@ -29,30 +29,47 @@ impl Bench {
     fn new(folder: &std::path::Path, generation: Option<u64>, before: Option<StopReason>) -> Self {
         let status = Status { state: JobState::Running, generation, before, ..Status::default() };
         let (status, shown) = watch::channel(status);
-        let (stop_in, stop) = watch::channel(false);
+        let (stops_in, stops) = mpsc::channel(1);
         let operations = Operations::start(OperationsConfig {
             facts: facts(),
             store: Arc::new(LocalStore::open(folder).unwrap()),
             status: shown,
             board: Board::default(),
-            stop: stop_in,
+            stops: stops_in,
             compile: Arc::new(|manifest, _| Err(vec![format!("no compiler for {manifest}")])),
         });
-        Self { operations, status, stop }
+        Self { operations, status, stops }
     }
 
     async fn stop(&self, id: &str) -> Result<v1::Operation, Refusal> {
-        self.operations.stop(StopRequest { job: String::new(), operation_id: id.to_owned() }).await
+        self.operations.stop(request(id, false)).await
     }
 
     /// Begins a stop, and returns once the job master was told.
     async fn begin_stop(&mut self, id: &str) -> tokio::task::JoinHandle<Result<v1::Operation, Refusal>> {
-        let (operations, id) = (self.operations.clone(), id.to_owned());
-        let asked =
-            tokio::spawn(async move { operations.stop(StopRequest { job: String::new(), operation_id: id }).await });
-        tokio::time::timeout(LIMIT, self.stop.wait_for(|stop| *stop)).await.unwrap().unwrap();
+        self.begin(request(id, false)).await
+    }
+
+    async fn begin(&mut self, request: StopRequest) -> tokio::task::JoinHandle<Result<v1::Operation, Refusal>> {
+        let mode = if request.drain { StopMode::Drain } else { StopMode::Suspend };
+        let operations = self.operations.clone();
+        let asked = tokio::spawn(async move { operations.stop(request).await });
+        assert_eq!(self.told().await, mode);
         asked
     }
+
+    /// What the job master is told next.
+    async fn told(&mut self) -> StopMode {
+        tokio::time::timeout(LIMIT, self.stops.recv()).await.unwrap().unwrap()
+    }
+
+    fn told_nothing(&mut self) -> bool {
+        self.stops.try_recv().is_err()
+    }
+}
+
+fn request(id: &str, drain: bool) -> StopRequest {
+    StopRequest { operation_id: id.to_owned(), drain, ..StopRequest::default() }
 }
 
 fn stopped(epoch: u64) -> Outcome {
@@ -70,9 +87,9 @@ async fn the_same_id_again_answers_the_stored_result_and_stops_nothing() {
     let answer = asked.await.unwrap().unwrap();
     assert_eq!((answer.state(), answer.epoch), (OperationState::Done, Some(12)));
 
-    let next = Bench::new(folder.path(), Some(5), Some(StopReason::Stopped));
+    let mut next = Bench::new(folder.path(), Some(5), Some(StopReason::Stopped));
     assert_eq!(next.stop("one").await.unwrap(), answer);
-    assert!(!*next.stop.borrow());
+    assert!(next.told_nothing());
 }
 
 #[tokio::test]
@@ -81,10 +98,57 @@ async fn a_stop_whose_coordinator_died_after_the_job_had_stopped_is_done() {
     let mut first = Bench::new(folder.path(), Some(1), None);
     drop(first.begin_stop("one").await);
     drop(first);
-    let next = Bench::new(folder.path(), Some(5), Some(StopReason::Stopped));
+    let mut next = Bench::new(folder.path(), Some(5), Some(StopReason::Stopped));
     let answer = next.stop("one").await.unwrap();
     assert_eq!(answer.state(), OperationState::Done, "{answer:?}");
-    assert!(!*next.stop.borrow());
+    assert!(next.told_nothing());
+}
+
+fn finished(already: bool) -> Outcome {
+    match stopped(7) {
+        Outcome::Stopped { checkpoint, .. } => Outcome::Finished { checkpoint, already },
+        other => other,
+    }
+}
+
+#[tokio::test]
+async fn a_drain_is_done_when_the_job_has_finished_and_has_failed_when_it_was_only_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path(), Some(1), None);
+    let asked = bench.begin(request("one", true)).await;
+    let other = bench.stop("one").await.unwrap_err();
+    assert_eq!(other.kind, RefusalKind::IdUsed, "the same id without drain is another operation");
+    bench.operations.conclude(&finished(false)).await;
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!((answer.state(), answer.epoch), (OperationState::Done, Some(7)), "{answer:?}");
+    assert!(answer.message.starts_with("drained"), "{answer:?}");
+
+    let mut bench = Bench::new(folder.path(), Some(2), None);
+    let asked = bench.begin(request("two", true)).await;
+    // A stop without drain comes through while it is under way.
+    drop(bench.begin_stop("three").await);
+    bench.operations.conclude(&stopped(8)).await;
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.state(), OperationState::Failed, "{answer:?}");
+
+    let mut bench = Bench::new(folder.path(), Some(3), None);
+    drop(bench.begin(request("four", true)).await);
+    let next = Bench::new(folder.path(), Some(9), Some(StopReason::Stopped));
+    let answer = next.operations.stop(request("four", true)).await.unwrap();
+    assert_eq!(answer.state(), OperationState::Failed, "the log says that it was stopped: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_finds_the_job_finished_says_so_of_the_drain_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Bench::new(folder.path(), Some(1), None);
+    drop(first.begin(request("one", true)).await);
+    drop(first);
+    // It does not rule: there is nothing to run.
+    let next = Bench::new(folder.path(), None, Some(StopReason::Finished));
+    next.operations.conclude(&finished(true)).await;
+    let result = next.operations.inner.results.find("one").await.unwrap().unwrap().result.unwrap();
+    assert_eq!(result.state(), OperationState::Done, "{result:?}");
 }
 
 #[tokio::test]
@@ -95,7 +159,7 @@ async fn a_stop_that_was_cut_short_goes_on_when_it_is_asked_for_again() {
     drop(first);
     // The log does not say that the term ended.
     let mut next = Bench::new(folder.path(), Some(5), None);
-    assert!(!*next.stop.borrow());
+    assert!(next.told_nothing());
     let asked = next.begin_stop("one").await;
     next.operations.conclude(&stopped(3)).await;
     assert_eq!(asked.await.unwrap().unwrap().epoch, Some(3));
@@ -126,7 +190,7 @@ async fn a_job_that_fails_while_it_stops_and_one_that_another_took_are_told_apar
 #[tokio::test]
 async fn what_cannot_be_is_refused_and_nothing_is_done() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::new(folder.path(), None, None);
+    let mut bench = Bench::new(folder.path(), None, None);
     let kind = |refusal: Refusal| refusal.kind;
     assert_eq!(bench.stop("../x").await.map_err(kind), Err(RefusalKind::Invalid));
     assert_eq!(bench.stop("one").await.map_err(kind), Err(RefusalKind::Unavailable), "it does not rule yet");
@@ -140,7 +204,7 @@ async fn what_cannot_be_is_refused_and_nothing_is_done() {
     });
     let refusal = bench.operations.status("").await.unwrap_err();
     assert_eq!((refusal.kind, refusal.coordinator.as_deref()), (RefusalKind::NotRuling, Some("there:1")));
-    assert!(!*bench.stop.borrow());
+    assert!(bench.told_nothing());
 
     // An id of another kind of operation.
     let used = results::Accepted { request: serde_json::json!({ "kind": "X" }), accepted_at_ms: 1, generation: 1 };
@@ -199,11 +263,11 @@ async fn a_client_asks_follows_and_stops_over_a_connection() {
     bench.status.send_modify(|status| status.state = JobState::Stopping);
     let changed = tokio::time::timeout(LIMIT, statuses.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(changed.state(), Shown::Stopping);
-    let refused = client.stop("a b").await.unwrap_err();
+    let refused = client.stop("a b", false).await.unwrap_err();
     assert!(matches!(&refused, CallError::Refused { message } if message.contains("operation id")), "{refused:?}");
 
-    let asked = tokio::spawn(async move { client.stop("one").await });
-    tokio::time::timeout(LIMIT, bench.stop.wait_for(|stop| *stop)).await.unwrap().unwrap();
+    let asked = tokio::spawn(async move { client.stop("one", false).await });
+    assert_eq!(bench.told().await, StopMode::Suspend);
     bench.operations.conclude(&stopped(4)).await;
     server.close().await;
     assert_eq!(asked.await.unwrap().unwrap().epoch, Some(4));

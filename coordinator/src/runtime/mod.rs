@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::job::{
-    AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Notice, Outcome, ProcessState, Status, StoredObject,
+    AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Notice, Outcome, ProcessState, Status, StopMode,
+    StoredObject,
 };
 use crate::log::{Log, problem};
 use crate::operations::Board;
@@ -30,8 +31,11 @@ pub use process::{own_address, state_of};
 
 /// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
 const ANSWERS_MAX: usize = 64;
-/// Runs the job to its end. `workers` brings those that register, as long as there can be more; `shutdown` turns true when
-/// the user wants the job to stop with a last checkpoint; `status` gets every change; `board` has what the workers count;
+/// Stops that the event loop has not taken yet; a second one of a kind changes nothing.
+pub const STOPS_MAX: usize = 16;
+
+/// Runs the job to its end. `workers` brings those that register, as long as there can be more; `stops` brings what the
+/// user wants the job to end by; `status` gets every change; `board` has what the workers count;
 /// `on_notice` is called for everything that people may want to read.
 ///
 /// # Errors
@@ -40,7 +44,7 @@ pub async fn run(
     config: JobConfig,
     store: Arc<dyn ObjectStore>,
     workers: mpsc::Receiver<WorkerLink>,
-    shutdown: watch::Receiver<bool>,
+    stops: mpsc::Receiver<StopMode>,
     status: watch::Sender<Status>,
     board: Board,
     security: Security,
@@ -57,7 +61,7 @@ pub async fn run(
     let clock = Clock::start();
     let links = Links::new(workers, board);
     let mut runtime = Runtime { core, config, calls, clock, links, status, security, on_notice, outcome: None };
-    Ok(runtime.run(answers, shutdown).await)
+    Ok(runtime.run(answers, stops).await)
 }
 
 struct Runtime<F> {
@@ -75,12 +79,12 @@ struct Runtime<F> {
 }
 
 impl<F: FnMut(&Notice)> Runtime<F> {
-    async fn run(&mut self, mut answers: mpsc::Receiver<Event>, mut shutdown: watch::Receiver<bool>) -> Outcome {
+    async fn run(&mut self, mut answers: mpsc::Receiver<Event>, mut stops: mpsc::Receiver<StopMode>) -> Outcome {
         self.take(Event::Begin);
-        let mut may_stop = true;
+        let mut goes_on = true;
         loop {
             if let Some(outcome) = self.outcome.take() {
-                if matches!(outcome, Outcome::Fenced { .. }) && self.config.standby && may_stop {
+                if matches!(outcome, Outcome::Fenced { .. }) && self.config.standby && goes_on {
                     self.stand_by();
                     continue;
                 }
@@ -91,12 +95,10 @@ impl<F: FnMut(&Notice)> Runtime<F> {
             tokio::select! {
                 Some(event) = answers.recv() => self.take(event),
                 event = self.links.next() => self.take(event),
-                changed = shutdown.wait_for(|stop| *stop), if may_stop => {
-                    may_stop = false;
-                    // The sender is gone: nobody can ask any more.
-                    if changed.is_ok() {
-                        self.take(Event::StopRequested);
-                    }
+                Some(mode) = stops.recv() => {
+                    // A drain is this term's to do: the next one's is asked for anew.
+                    goes_on &= mode == StopMode::Drain;
+                    self.take(Event::StopRequested(mode));
                 }
                 () = sleep_until(deadline) => self.take(Event::Tick),
             }

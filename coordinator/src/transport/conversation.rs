@@ -124,10 +124,7 @@ impl Conversation {
     }
 
     fn broken(&self, status: &Status) -> String {
-        // A message that is no protobuf, or too long: the others are the connection's.
-        if matches!(status.code(), tonic::Code::Internal | tonic::Code::OutOfRange | tonic::Code::InvalidArgument) {
-            self.refusals.count_message();
-        }
+        self.refusals.count_unreadable(status);
         format!("its connection broke: {}", status.message())
     }
 }

@@ -4,6 +4,8 @@
 //! coordinator rules. Does not own: what commands mean, what follows from the loss of a worker, who rules.
 
 mod conversation;
+#[cfg(test)]
+mod fuzz;
 mod probe;
 mod service;
 #[cfg(test)]
@@ -105,6 +107,13 @@ impl Refusals {
 
     fn count_message(&self) {
         self.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what ended a call, if it was a message that is no protobuf, or too long: other ends are the connection's.
+    fn count_unreadable(&self, end: &tonic::Status) {
+        if matches!(end.code(), tonic::Code::Internal | tonic::Code::OutOfRange | tonic::Code::InvalidArgument) {
+            self.count_message();
+        }
     }
 }
 

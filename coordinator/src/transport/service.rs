@@ -69,8 +69,8 @@ impl ControlService {
         }
         if !settings.is_empty() && settings != self.settings {
             return Err(Status::aborted(format!(
-                "worker {name} works by other settings of job {job} than these (storage, state or checkpoints in the manifest \
-                 have changed): start it anew"
+                "worker {name} works by other settings of job {job} than these (storage, state, checkpoints or shuffle in the \
+                 manifest have changed): start it anew"
             )));
         }
         if slots == 0 || slots > SLOTS_MAX {
@@ -87,7 +87,8 @@ impl ControlService {
 
     async fn registration(&self, said: &mut Streaming<proto::FromWorker>) -> Result<WorkerOffer, Status> {
         let first = timeout(REGISTER_TIMEOUT, said.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("nothing was said"))??;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing was said"))?;
+        let first = first.inspect_err(|status| self.refusals.count_unreadable(status))?;
         let Some(FromWorker::Register(register)) = first.and_then(|m| m.message) else {
             self.refusals.count_message();
             return Err(Status::invalid_argument("the first message must be Register"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_api::control::{Attempt, Command, Report, WorkerCommand, WorkerReport, WorkerSettings};
-use millstream_api::flinkjob::{CheckpointSpec, StateSpec};
+use millstream_api::flinkjob::{CheckpointSpec, ShuffleSpec, StateSpec};
 use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TransformUid};
 use millstream_api::log::PreparedTransaction;
@@ -23,28 +23,30 @@ use super::*;
 use crate::runtime::{LinkReport, ToLink};
 
 /// No step takes longer, also on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// For clients that send no heartbeats.
-const PACE: Pace = Pace { heartbeat: Duration::from_millis(20), silence_max: Duration::from_secs(2 * LIMIT.as_secs()) };
+pub(super) const PACE: Pace =
+    Pace { heartbeat: Duration::from_millis(20), silence_max: Duration::from_secs(2 * LIMIT.as_secs()) };
 /// For tests of silence: short, and longer than a loaded machine takes to run this process again.
 const SHORT: Pace = Pace { silence_max: Duration::from_secs(2), ..PACE };
 
 /// A server whose job is `shop/orders`.
-struct Scene {
-    address: String,
-    server: WorkerServer,
-    workers: mpsc::Receiver<WorkerLink>,
+pub(super) struct Scene {
+    pub(super) address: String,
+    pub(super) server: WorkerServer,
+    pub(super) workers: mpsc::Receiver<WorkerLink>,
     rules: watch::Sender<Option<Generation>>,
 }
 
 impl Scene {
-    async fn new(pace: Pace) -> Self {
+    pub(super) async fn new(pace: Pace) -> Self {
         let settings = WorkerSettings {
             namespace: "shop".to_owned(),
             name: "orders".to_owned(),
             job_name: None,
             checkpoint: CheckpointSpec::default(),
             state: StateSpec::default(),
+            shuffle: ShuffleSpec::default(),
             pause_after_ms: None,
         };
         let listener = WorkerServer::bind("127.0.0.1:0", &Security::plain()).await.unwrap();
@@ -69,7 +71,7 @@ impl Scene {
         Ok(Peer { say, hear: hear.into_inner() })
     }
 
-    async fn register(&mut self) -> (Peer, WorkerLink) {
+    pub(super) async fn register(&mut self) -> (Peer, WorkerLink) {
         let mut peer = self.say_first(FromWorker::Register(worker())).await.unwrap();
         assert!(matches!(peer.next().await, Some(ToWorker::Registered(_))));
         (peer, timeout(LIMIT, self.workers.recv()).await.unwrap().unwrap())
@@ -77,7 +79,7 @@ impl Scene {
 }
 
 /// A worker that says what the test wants.
-struct Peer {
+pub(super) struct Peer {
     say: mpsc::Sender<proto::FromWorker>,
     hear: Streaming<proto::ToWorker>,
 }
@@ -93,16 +95,16 @@ impl Peer {
         }
     }
 
-    async fn say(&self, what: FromWorker) {
+    pub(super) async fn say(&self, what: FromWorker) {
         self.say.send(said(what)).await.unwrap();
     }
 }
 
-fn said(message: FromWorker) -> proto::FromWorker {
+pub(super) fn said(message: FromWorker) -> proto::FromWorker {
     proto::FromWorker { message: Some(message) }
 }
 
-fn worker() -> proto::Register {
+pub(super) fn worker() -> proto::Register {
     proto::Register {
         version: "1.2.3".to_owned(),
         job: "shop/orders".to_owned(),

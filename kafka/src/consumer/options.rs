@@ -16,6 +16,8 @@ pub(super) struct FetchOptions {
     /// `None`: a share of [`super::plan::BUFFERED_BYTES_MAX`].
     pub(super) response_bytes: Option<i32>,
     pub(super) partition_bytes: i32,
+    /// Of all answers together, whatever the user asks for.
+    pub(super) buffered_bytes_max: Option<usize>,
     pub(super) isolation: Isolation,
     pub(super) check_checksums: bool,
     /// Where this client runs: brokers may send it to a replica nearby.
@@ -71,6 +73,7 @@ impl FetchOptions {
             max_wait,
             response_bytes,
             partition_bytes: settings.number("max.partition.fetch.bytes", 1 << 20, 1)?,
+            buffered_bytes_max: config.buffered_bytes_max,
             isolation,
             check_checksums: settings.take("check.crcs").as_deref() != Some("false"),
             rack: settings.take("client.rack").unwrap_or_default(),

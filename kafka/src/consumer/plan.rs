@@ -17,8 +17,8 @@ use crate::wire::Breaker;
 
 /// Answers of one broker that are with the slot or on their way: one is read while the next one comes.
 pub(super) const ANSWERS_PER_BROKER: usize = 2;
-/// Bytes of answers that one consumer holds, all brokers together, unless the user asks for larger ones. A batch that is
-/// larger than its share comes as a whole nevertheless.
+/// Bytes of answers that one consumer holds, all brokers together, unless the user asks for larger ones; less where memory
+/// is short (`buffered_bytes_max`). A batch that is larger than its share comes as a whole nevertheless.
 pub(super) const BUFFERED_BYTES_MAX: usize = 16 << 20;
 /// One answer: larger ones would fall out of the processor's cache before they are read.
 const ANSWER_BYTES_MAX: usize = 2 << 20;
@@ -138,12 +138,13 @@ impl Partition {
 }
 
 impl Plan {
-    /// The answer's size that is asked for: the user's, or a fair share of what a consumer may hold.
+    /// The answer's size that is asked for: the user's, or a fair share of what a consumer holds; within its memory.
     fn response_bytes(&self, options: &FetchOptions) -> i32 {
-        options.response_bytes.unwrap_or_else(|| {
-            let share = BUFFERED_BYTES_MAX / (ANSWERS_PER_BROKER * self.links.len().max(1));
-            share.clamp(ANSWER_BYTES_MIN, ANSWER_BYTES_MAX) as i32
-        })
+        let share = |of: usize| of / (ANSWERS_PER_BROKER * self.links.len().max(1));
+        let usual = || share(BUFFERED_BYTES_MAX).clamp(ANSWER_BYTES_MIN, ANSWER_BYTES_MAX) as i32;
+        let allowed = options.buffered_bytes_max.map(|max| share(max).max(ANSWER_BYTES_MIN));
+        let allowed = allowed.and_then(|bytes| i32::try_from(bytes).ok()).unwrap_or(i32::MAX);
+        options.response_bytes.unwrap_or_else(usual).min(allowed)
     }
 
     /// What the thread of `node` does next.
@@ -200,13 +201,11 @@ impl Plan {
 
     /// Takes a buffer back; one that a huge batch made large is not kept.
     pub(super) fn give_back(&mut self, node: i32, buffer: Vec<u8>, options: &FetchOptions) {
-        let kept = usize::try_from(self.response_bytes(options)).unwrap_or(0) + ANSWER_BYTES_MIN;
+        let asked = usize::try_from(self.response_bytes(options)).unwrap_or(0);
+        // What was asked for while there were fewer brokers is not made anew, where memory allows it.
+        let kept = if options.buffered_bytes_max.is_some() { asked } else { asked.max(ANSWER_BYTES_MAX) };
         if let Some(link) = self.links.get_mut(&node) {
-            link.free.push(if buffer.capacity() > kept.max(ANSWER_BYTES_MAX + ANSWER_BYTES_MIN) {
-                Vec::new()
-            } else {
-                buffer
-            });
+            link.free.push(if buffer.capacity() > kept + ANSWER_BYTES_MIN { Vec::new() } else { buffer });
         }
     }
 

@@ -206,6 +206,24 @@ fn a_replica_nearby_is_read_from_until_it_does_not_have_the_offset() {
 }
 
 #[test]
+fn short_memory_bounds_answers_also_those_that_the_user_wants_larger() {
+    let asked = |settings: &[(&str, &str)], buffered_bytes_max: Option<usize>| {
+        let options = FetchOptions { buffered_bytes_max, ..options(settings) };
+        let Next::Ask(question) = plan().next(1, &options, Instant::now()) else { panic!("there is something to ask") };
+        question.response_bytes as usize
+    };
+    let brokers = plan().links.len();
+    let share = |of: usize| of / (brokers * super::plan::ANSWERS_PER_BROKER);
+    let large = [("fetch.max.bytes", "50000000")];
+    assert_eq!(asked(&large, None), 50_000_000);
+    assert_eq!(asked(&large, Some(8 << 20)), share(8 << 20));
+    assert_eq!(asked(&[], Some(2 << 20)), share(2 << 20).min(asked(&[], None)));
+    assert_eq!(asked(&[], Some(1 << 40)), asked(&[], None), "plenty of memory changes nothing");
+    assert_eq!(asked(&[("fetch.max.bytes", "1000")], Some(8 << 20)), 1_000);
+    assert!(asked(&large, Some(1)) >= 128 << 10, "small answers cost more than they save");
+}
+
+#[test]
 fn many_brokers_share_the_bound_and_a_huge_buffer_is_not_kept() {
     let (mut plan, options) = (plan(), options(&[]));
     let bytes = |plan: &mut Plan| match plan.next(1, &options, Instant::now()) {

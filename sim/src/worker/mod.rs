@@ -314,7 +314,7 @@ impl Worker {
                 self.start();
                 self.pump()
             }
-            Command::Trigger { epoch, stop } => self.trigger(epoch, stop),
+            Command::Trigger { epoch, mutation } => self.trigger(epoch, mutation),
             Command::Sealed { manifest, .. } => self.sealed(&manifest),
             Command::Aborted { epoch } => {
                 self.aborted(epoch);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_api::control::Report;
+use millstream_api::control::{Mutation, Report};
 use millstream_api::graph::Schema;
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_api::log::{
@@ -19,21 +19,24 @@ use super::transactions::commit;
 use super::{Done, Job, TRIES_MAX, Worker, transient};
 
 impl Worker {
-    pub(super) fn trigger(&mut self, epoch: Epoch, stop: bool) -> Vec<Job> {
+    pub(super) fn trigger(&mut self, epoch: Epoch, mutation: Mutation) -> Vec<Job> {
         if self.suspended {
             return Vec::new();
         }
         let Some(deployment) = &self.deployment else { return Vec::new() };
         let p = deployment.parallelism;
         self.record.epoch_max = self.record.epoch_max.max(Some(epoch));
-        self.record.stopping |= stop;
+        self.record.stopping |= mutation != Mutation::None;
+        if mutation == Mutation::Drain {
+            self.end_sources(p);
+        }
         let live: Vec<u32> = self.sources.iter().filter(|(_, source)| !source.ended).map(|(index, _)| *index).collect();
         for (from, to) in live.into_iter().flat_map(|from| (0..p).map(move |to| (from, to))) {
             self.route(from, to, Element::Barrier(epoch));
         }
         let mut snapshots = Vec::new();
         for (index, source) in &mut self.sources {
-            source.stopped |= stop;
+            source.stopped |= mutation == Mutation::Stop;
             snapshots.push(TaskSnapshot {
                 task: TaskId { vertex: SOURCE, index: *index },
                 epoch,
@@ -61,6 +64,24 @@ impl Worker {
             self.report_deployed(Report::Declined { task, epoch, failure: transient("simulated") });
         }
         self.pump()
+    }
+
+    /// All input ends here, whatever the splits still have.
+    fn end_sources(&mut self, parallelism: u32) {
+        let live = self.sources.iter_mut().filter(|(_, source)| !source.ended);
+        let ending: Vec<u32> = live
+            .map(|(index, source)| {
+                source.ended = true;
+                *index
+            })
+            .collect();
+        for (from, to) in ending.iter().copied().flat_map(|from| (0..parallelism).map(move |to| (from, to))) {
+            self.route(from, to, Element::Watermark(i64::MAX));
+            self.route(from, to, Element::End);
+        }
+        for index in ending {
+            self.report_deployed(Report::EndOfInput { task: TaskId { vertex: SOURCE, index } });
+        }
     }
 
     pub(super) fn sealed(&mut self, manifest: &Arc<Manifest>) -> Vec<Job> {

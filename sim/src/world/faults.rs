@@ -1,6 +1,6 @@
 //! Faults as they strike.
 
-use millstream_coordinator::job::{Event, JobState, Millis};
+use millstream_coordinator::job::{Event, JobState, Millis, StopMode};
 
 use crate::calls::ProcessId;
 use crate::names::crash_name;
@@ -103,8 +103,10 @@ impl World {
                 }
             }
             Fault::Stop => {
-                self.coverage.hit("stop requested");
-                self.deliver(id, Input::Core(Event::StopRequested))?;
+                let mode = if self.below(4) == 0 { StopMode::Drain } else { StopMode::Suspend };
+                self.coverage.hit(if mode == StopMode::Drain { "drain requested" } else { "stop requested" });
+                self.may_drain |= mode == StopMode::Drain;
+                self.deliver(id, Input::Core(Event::StopRequested(mode)))?;
             }
             _ => {}
         }

@@ -179,6 +179,8 @@ struct World {
     expired_transactions: ExpiredTransactions,
     /// A person chose, or a setting did: then the reader may see a number twice, or miss some.
     may_repeat: bool,
+    /// A user asked that the job finish with what it has read.
+    may_drain: bool,
     may_miss: bool,
     finished_at: Option<Millis>,
     parallelism: u32,
@@ -214,6 +216,7 @@ impl World {
             uploads_fail_until: 0,
             hindered_until: 0,
             may_repeat: false,
+            may_drain: false,
             may_miss: false,
             finished_at: None,
             epochs_aborted_in_row: 0,

@@ -132,11 +132,22 @@ impl World {
     /// Compares what a reader sees with what it should see.
     pub(super) fn judge(&mut self) -> Result<(), String> {
         let first = self.objects.manifests().next().ok_or("finished without a manifest")?;
-        let starts: Vec<Position> = first.splits[&uid(SOURCE_UID)].iter().map(Position::of).collect();
+        let positions = |m: &Manifest| m.splits[&uid(SOURCE_UID)].iter().map(Position::of).collect::<Vec<Position>>();
+        let starts = positions(first);
+        let read = self.objects.manifests().last().map(positions).unwrap_or_default();
+        // Drained, the input ended where the last manifest says.
+        let read_to = |split: u32| read.iter().find(|p| p.split == split).map_or(0, |p| p.next);
+        let drained = read.iter().any(|p| p.next < p.end);
+        if drained {
+            self.coverage.hit("finished by a drain");
+            if !self.may_drain {
+                return Err(format!("the job finished and has not read everything: {read:?}"));
+            }
+        }
         let mut expected: BTreeMap<u64, u32> = BTreeMap::new();
         let mut per_key: BTreeMap<u32, u64> = BTreeMap::new();
         for position in &starts {
-            for offset in position.next..position.end {
+            for offset in position.next..read_to(position.split) {
                 let number = number(position.split, offset);
                 let key = key_of(number, self.plan.keys);
                 expected.insert(number, key);

@@ -15,6 +15,8 @@ use crate::runtime::StateBackend;
 /// Share of the memory limit that keyed state may take, and that its pre-images may take beside it.
 const STATE_SHARE: u64 = 2;
 const UNDO_SHARE: u64 = 8;
+/// Share of it that the sources may fetch ahead: with the two above, a quarter stays for rows on their way and all the rest.
+const FETCH_SHARE: u64 = 8;
 
 /// Of the space that is free on the disk at the start, keyed state on it may take so much. The LSM writes anew what it merges.
 const DISK_PERCENT: u64 = 80;
@@ -49,6 +51,8 @@ pub struct Budgets {
     pub state_bytes_max: u64,
     /// Pre-images of keyed state, of all tasks together.
     pub undo_bytes_max: u64,
+    /// What sources fetch ahead, of all tasks together.
+    pub fetch_bytes_max: u64,
     pub io_threads: usize,
 }
 
@@ -84,6 +88,7 @@ impl Limits {
                 StateBackend::Disk { dir } => free_bytes(dir).map_or(in_memory, |free| free / 100 * DISK_PERCENT),
             },
             undo_bytes_max: self.memory_bytes / UNDO_SHARE,
+            fetch_bytes_max: self.memory_bytes / FETCH_SHARE,
             io_threads: (self.cpus.ceil() as usize).clamp(1, IO_THREADS_MAX),
         }
     }
@@ -112,12 +117,13 @@ impl fmt::Display for Limits {
 
 impl fmt::Display for Budgets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { state_bytes_max, undo_bytes_max, io_threads } = *self;
+        let Self { state_bytes_max, undo_bytes_max, fetch_bytes_max, io_threads } = *self;
         write!(
             f,
-            "state up to {}, undo up to {}, threads for network and store: {io_threads}",
+            "state up to {}, undo up to {}, fetched ahead up to {}, threads for network and store: {io_threads}",
             Bytes(state_bytes_max),
-            Bytes(undo_bytes_max)
+            Bytes(undo_bytes_max),
+            Bytes(fetch_bytes_max)
         )
     }
 }

@@ -142,7 +142,7 @@ fn budgets_are_shares_and_read_well() {
     assert_eq!(limits.to_string(), "2.0 CPUs (cgroup v2), 24.0 GiB memory (cgroup v2)");
     assert_eq!(
         limits.budgets(&StateBackend::Memory).to_string(),
-        "state up to 12.0 GiB, undo up to 3.0 GiB, threads for network and store: 2"
+        "state up to 12.0 GiB, undo up to 3.0 GiB, fetched ahead up to 3.0 GiB, threads for network and store: 2"
     );
     let threads = |cpus| Limits { cpus, ..limits }.budgets(&StateBackend::Memory).io_threads;
     assert_eq!([0.1, 1.0, 1.5, 64.0].map(threads), [1, 1, 2, 4]);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{Attempt, Deployment, Failure, FailureKind, Report, Running};
+use millstream_api::control::{Attempt, Deployment, Failure, FailureKind, Mutation, Report, Running};
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_api::log::Manifest;
 
@@ -54,9 +54,9 @@ impl Record {
         self.disconnected = true;
     }
 
-    pub(super) fn note_triggered(&mut self, epoch: Epoch, stop: bool) {
+    pub(super) fn note_triggered(&mut self, epoch: Epoch, mutation: Mutation) {
         self.epoch_max = self.epoch_max.max(Some(epoch));
-        self.stopping |= stop;
+        self.stopping |= mutation != Mutation::None;
     }
 
     pub(super) fn note_sealed(&mut self, manifest: &Manifest) {

@@ -107,7 +107,20 @@ impl Blueprint<'_> {
             generation: self.generation,
             inline_bytes_max: INLINE_BYTES_PER_MANIFEST / tasks,
             opener: SinkOpener::new(deployment, self.config, self.wake(task.index), self.io),
+            fetch_bytes_max: self.fetch_bytes_max(),
         }
+    }
+
+    /// Every source's task gets the same share of the worker's budget.
+    fn fetch_bytes_max(&self) -> usize {
+        let graph = &self.deployment.graph;
+        let vertices = graph.vertices();
+        let reads = |task: &TaskId| {
+            let transforms = &vertices[task.vertex.0 as usize].transforms;
+            transforms.iter().any(|id| matches!(graph.transform(*id).kind, TransformKind::Source(_)))
+        };
+        let sources = self.deployment.own_tasks().filter(reads).count().max(1) as u64;
+        usize::try_from(self.config.fetch_bytes_max / sources).unwrap_or(usize::MAX)
     }
 
     /// Every state gets the same share of the worker's budget: keys are spread evenly over tasks by their hash.
@@ -168,6 +181,8 @@ struct Site {
     generation: Generation,
     inline_bytes_max: usize,
     opener: SinkOpener,
+    /// Of each source's task.
+    fetch_bytes_max: usize,
 }
 
 /// One task to be built.
@@ -263,6 +278,7 @@ impl TaskBuilder {
             index: self.id.index,
             parallelism: site.parallelism,
             restored: restored.clone(),
+            fetch_bytes_max: Some(site.fetch_bytes_max),
             waker: site.wake.waker(),
             io: site.io.clone(),
         };

@@ -26,7 +26,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::element::{Barrier, Mutation};
+use crate::element::Barrier;
 use crate::exchange::remote::{LinkNews, Shuffle, ShuffleConfig};
 use crate::metrics::{JobMetrics, TaskReadings};
 use crate::slot::{SlotCommand, SlotHandle, Wake};
@@ -60,6 +60,8 @@ pub struct WorkerConfig {
     pub state_bytes_max: u64,
     /// Pre-images of all tasks together, for roll back; past it a restart reads the store.
     pub undo_bytes_max: u64,
+    /// What the sources of all tasks together fetch ahead.
+    pub fetch_bytes_max: u64,
     /// Threads for network and store.
     pub io_threads: usize,
     pub shuffle: ShuffleConfig,
@@ -245,9 +247,8 @@ impl Runtime {
                 self.note(Record::note_started);
                 self.broadcast(|| SlotCommand::Start);
             }
-            Command::Trigger { epoch, stop } => {
-                self.note(|record| record.note_triggered(epoch, stop));
-                let mutation = if stop { Mutation::Stop } else { Mutation::None };
+            Command::Trigger { epoch, mutation } => {
+                self.note(|record| record.note_triggered(epoch, mutation));
                 self.broadcast(|| SlotCommand::Trigger(Barrier { epoch, mutation }));
             }
             Command::Sealed { epoch: _, manifest } => {

@@ -29,6 +29,8 @@ pub struct SourceContext {
     pub parallelism: u32,
     /// Splits of the source of the whole job, at whatever parallelism they were written; `None`: a first start.
     pub restored: Option<Arc<Vec<SplitState>>>,
+    /// What the reader fetches ahead may take so much memory; `None`: as the connector does by itself.
+    pub fetch_bytes_max: Option<usize>,
     /// To be called when a reader that said `drained` has something again.
     pub waker: SlotWaker,
     /// The worker's I/O runtime.

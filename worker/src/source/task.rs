@@ -62,7 +62,7 @@ enum Phase {
     /// Deployed: barriers pass, nothing is read.
     Waiting,
     Reading,
-    /// All splits were read.
+    /// All splits were read, or a barrier with `Mutation::Drain` said that this is all.
     Ended,
     /// A barrier with `Mutation::Stop` was emitted.
     Stopped,
@@ -182,11 +182,7 @@ impl SourceHead {
             return Ok(Some(element));
         }
         if let Some(barrier) = self.barriers.pop_front() {
-            if barrier.mutation == Mutation::Stop && self.phase != Phase::Ended {
-                // Reading => Stopped: nothing after this barrier, and no watermark MAX, so that no window closes early.
-                self.phase = Phase::Stopped;
-            }
-            return Ok(Some(Element::Barrier(barrier)));
+            return Ok(Some(self.emit(barrier)));
         }
         if self.phase == Phase::Reading && self.paused {
             self.hold(now_ms);
@@ -197,6 +193,29 @@ impl SourceHead {
         self.release(now_ms);
         self.poll(now_ms, metrics)?;
         Ok(self.ready.pop_front())
+    }
+
+    /// What comes first where the barrier is due: it, or the end that it brings.
+    fn emit(&mut self, barrier: Barrier) -> Element {
+        match barrier.mutation {
+            // Reading => Stopped: nothing after this barrier, and no watermark MAX, so that no window closes early.
+            Mutation::Stop if self.phase != Phase::Ended => self.phase = Phase::Stopped,
+            // Reading => Ended: whatever the splits still have is not for this job.
+            Mutation::Drain if self.phase != Phase::Ended => {
+                self.barriers.push_front(barrier);
+                self.end();
+                return self.ready.pop_front().expect("the end was just put there");
+            }
+            Mutation::None | Mutation::Stop | Mutation::Drain => {}
+        }
+        Element::Barrier(barrier)
+    }
+
+    /// Says that nothing more comes.
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.ready.push_back(Element::Watermark(WATERMARK_MAX));
+        self.ready.push_back(Element::EndOfInput);
     }
 
     /// Positions, watermarks and idleness as of the rows emitted so far.
@@ -277,9 +296,7 @@ impl SourceHead {
         metrics.set_source(self.reader.lag_records(), self.reader.skipped_records());
         if self.reader.finished() {
             // Reading => Ended: the last split was read to its end.
-            self.phase = Phase::Ended;
-            self.ready.push_back(Element::Watermark(WATERMARK_MAX));
-            self.ready.push_back(Element::EndOfInput);
+            self.end();
         } else if self.event_time.is_some() {
             let ready = &mut self.ready;
             self.watermarks.combine(|e| ready.push_back(e));

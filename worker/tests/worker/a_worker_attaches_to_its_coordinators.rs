@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use millstream_api::control::{Attempt, Command, Report, WorkerCommand, WorkerReport, WorkerSettings};
-use millstream_api::flinkjob::{CheckpointSpec, StateSpec};
+use millstream_api::flinkjob::{CheckpointSpec, ShuffleSpec, StateSpec};
 use millstream_api::ids::Generation;
 use millstream_coordinator::runtime::{LinkReport, ToLink, WorkerLink};
 use millstream_coordinator::transport::{self, TransportConfig, WorkerServer};
@@ -61,6 +61,7 @@ fn settings() -> WorkerSettings {
         job_name: None,
         checkpoint: CheckpointSpec::default(),
         state: StateSpec::default(),
+        shuffle: ShuffleSpec::default(),
         pause_after_ms: None,
     }
 }
@@ -116,6 +117,7 @@ fn spawn(folder: &Path) -> Worker {
         backend: StateBackend::Memory,
         state_bytes_max: 1 << 20,
         undo_bytes_max: 1 << 20,
+        fetch_bytes_max: 1 << 20,
         io_threads: 1,
         shuffle: ShuffleConfig::default(),
     })

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use millstream_api::control::{
-    Attempt, Command, Deployment, FailureKind, Placement, Report, WorkerCommand, WorkerReport,
+    Attempt, Command, Deployment, FailureKind, Mutation, Placement, Report, WorkerCommand, WorkerReport,
 };
 use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
@@ -88,6 +88,7 @@ impl Coordinator {
             backend,
             state_bytes_max: 256 << 20,
             undo_bytes_max: 256 << 20,
+            fetch_bytes_max: 256 << 20,
             io_threads: 2,
             shuffle: ShuffleConfig {
                 listener: listener.map(Arc::new),
@@ -272,7 +273,8 @@ impl Coordinator {
     fn trigger(&mut self, stop: bool) -> Epoch {
         let epoch = self.next_epoch;
         self.next_epoch = epoch.next();
-        self.send(Command::Trigger { epoch, stop });
+        let mutation = if stop { Mutation::Stop } else { Mutation::None };
+        self.send(Command::Trigger { epoch, mutation });
         epoch
     }
 

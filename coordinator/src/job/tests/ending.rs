@@ -1,16 +1,16 @@
 //! The ways a job ends.
 
 use millstream_api::control::{Failure, FailureKind, Report};
-use millstream_api::ids::Epoch;
+use millstream_api::ids::{Epoch, TaskId, WorkerId};
 use millstream_api::log::TaskSnapshot;
 
-use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, snapshot, transaction};
-use crate::job::{AppendOutcome, Event, Outcome, ProcessState};
+use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, registered, snapshot, transaction};
+use crate::job::{AppendOutcome, Event, JobState, Outcome, ProcessState, StopMode};
 
 #[test]
 fn a_stop_takes_a_last_checkpoint_commits_it_and_records_that() {
     let mut bench = Bench::running();
-    assert_eq!(bench.event(Event::StopRequested), ["trigger 1 and stop"]);
+    assert_eq!(bench.event(Event::StopRequested(StopMode::Suspend)), ["trigger 1 and stop"]);
     bench.acknowledge(1, vec![transaction(1, 0)]);
     assert_eq!(bench.won(), ["sealed 1"]);
     let commands = bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
@@ -22,11 +22,120 @@ fn a_stop_takes_a_last_checkpoint_commits_it_and_records_that() {
     assert_eq!(checkpoint.path, "default/job/log/00000000000000000002");
 }
 
+/// A job of two tasks per chain, of which one has just lost its worker, after both had run.
+fn after_a_loss() -> Bench {
+    let mut two = config();
+    (two.parallelism, two.min_parallelism) = (2, 2);
+    let (mut bench, _) = Bench::on_log(two, Vec::new(), ProcessState::Gone);
+    bench.event(registered(1, 1));
+    bench.won();
+    bench.event(registered(2, 1));
+    bench.report_of(1, Report::Deployed);
+    bench.report_of(2, Report::Deployed);
+    for (worker, index) in [(1, 0), (2, 1)] {
+        for task in [SOURCE_TASK, COUNT_TASK].map(|task| TaskId { index, ..task }) {
+            bench.report_of(worker, Report::Acknowledged(Box::new(snapshot(task, 0))));
+        }
+    }
+    bench.won();
+    assert_eq!(bench.core.status().state, JobState::Running);
+    let lost = Event::WorkerLost { worker: WorkerId(2), reason: "silent".to_owned() };
+    assert_eq!(bench.event(lost), ["suspend"]);
+    bench
+}
+
+fn waiting_for_slots() -> Bench {
+    let mut bench = after_a_loss();
+    let at = bench.core.deadline().unwrap();
+    assert!(bench.tick(at).is_empty());
+    assert_eq!(bench.core.status().state, JobState::AwaitingSlots);
+    bench
+}
+
+#[test]
+fn a_stop_that_finds_the_job_waiting_for_slots_ends_what_suspended_tasks_left_open() {
+    let mut bench = waiting_for_slots();
+    let commands = bench.event(Event::StopRequested(StopMode::Suspend));
+    assert_eq!(commands, ["cancel", "put 2: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 2x4"]);
+    assert_eq!(bench.report_of(1, Report::TransactionsFenced), ["put 3: stopped Stopped, committed Some(0)"]);
+    bench.won();
+    assert!(matches!(bench.outcome, Some(Outcome::Stopped { incomplete: None, .. })), "{:?}", bench.outcome);
+}
+
+#[test]
+fn a_stop_without_any_worker_leaves_that_to_the_next_run_and_ends_at_once() {
+    let mut bench = waiting_for_slots();
+    assert!(bench.event(Event::WorkerLost { worker: WorkerId(1), reason: "silent".to_owned() }).is_empty());
+    let commands = bench.event(Event::StopRequested(StopMode::Suspend));
+    assert_eq!(commands, ["put 2: stopped Stopped, committed Some(0)"]);
+}
+
+/// The stop comes between the loss and the next attempt, for which there are too few slots then.
+#[test]
+fn a_stop_before_an_attempt_without_enough_slots_ends_what_is_open_too() {
+    let mut bench = after_a_loss();
+    assert_eq!(bench.event(Event::StopRequested(StopMode::Suspend)), ["put 2: settled Some(0)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 2x4"]);
+}
+
+#[test]
+fn a_drain_ends_the_input_at_its_barrier_and_the_job_has_finished() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.event(Event::StopRequested(StopMode::Drain)), ["trigger 1 and drain"]);
+    assert_eq!(bench.core.status().state, JobState::Stopping);
+    assert!(bench.event(Event::StopRequested(StopMode::Drain)).is_empty(), "twice is once");
+    drained(&mut bench, 1);
+    let commands = bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
+    assert_eq!(commands, ["put 3: stopped Finished, committed Some(1)"]);
+    bench.won();
+    assert!(matches!(bench.outcome, Some(Outcome::Finished { already: false, .. })), "{:?}", bench.outcome);
+}
+
+/// All tasks hand in that they ended within the epoch, and it is sealed.
+fn drained(bench: &mut Bench, epoch: u64) {
+    for task in [SOURCE_TASK, COUNT_TASK] {
+        bench.report(Report::EndOfInput { task });
+        let transactions = if task == COUNT_TASK { vec![transaction(epoch, 0)] } else { Vec::new() };
+        let splits = if task == SOURCE_TASK { manifest(epoch, vec![]).splits } else { Default::default() };
+        let ended = TaskSnapshot { finished: true, transactions, splits, ..snapshot(task, epoch) };
+        bench.report(Report::Acknowledged(Box::new(ended)));
+    }
+    assert_eq!(bench.won(), [format!("sealed {epoch}")]);
+}
+
+#[test]
+fn a_drain_that_fails_restarts_the_job_and_drains_it_again() {
+    let mut bench = Bench::running();
+    bench.event(Event::StopRequested(StopMode::Drain));
+    assert_eq!(bench.task_fails(FailureKind::Transient), ["suspend"]);
+    bench.tick(1_100);
+    bench.won();
+    assert_eq!(bench.report(Report::TransactionsFenced), ["deploy 2 tasks from Some(0)"]);
+    assert_eq!(bench.report(Report::Deployed), ["start", "trigger 2 and drain"]);
+}
+
+#[test]
+fn a_stop_after_a_drain_has_a_deadline() {
+    let mut bench = Bench::running();
+    bench.event(Event::StopRequested(StopMode::Drain));
+    assert!(bench.event(Event::StopRequested(StopMode::Suspend)).is_empty());
+    assert!(bench.core.deadline().is_some_and(|at| at <= 60_000));
+    drained(&mut bench, 1);
+    bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
+    bench.won();
+    assert!(
+        matches!(bench.outcome, Some(Outcome::Finished { .. })),
+        "what was drained has finished: {:?}",
+        bench.outcome
+    );
+}
+
 #[test]
 fn a_stop_waits_for_the_checkpoint_in_flight() {
     let mut bench = Bench::running();
     bench.tick(1_000);
-    assert!(bench.event(Event::StopRequested).is_empty());
+    assert!(bench.event(Event::StopRequested(StopMode::Suspend)).is_empty());
     bench.acknowledge(1, vec![]);
     assert_eq!(bench.won(), ["sealed 1", "trigger 2 and stop"]);
 }
@@ -34,7 +143,7 @@ fn a_stop_waits_for_the_checkpoint_in_flight() {
 #[test]
 fn a_stop_ends_in_time_whatever_is_missing() {
     let mut bench = Bench::running();
-    bench.event(Event::StopRequested);
+    bench.event(Event::StopRequested(StopMode::Suspend));
     let mut said = Vec::new();
     while bench.outcome.is_none() && bench.now < 200_000 {
         let next = bench.core.deadline().unwrap();
@@ -51,7 +160,7 @@ fn a_stop_ends_in_time_whatever_is_missing() {
 #[test]
 fn a_stop_that_runs_late_still_ends_what_the_sinks_left_open() {
     let mut bench = Bench::running();
-    bench.event(Event::StopRequested);
+    bench.event(Event::StopRequested(StopMode::Suspend));
     let mut said = bench.tick(59_999);
     while !said.iter().any(|s| s.starts_with("put")) {
         let next = bench.core.deadline().unwrap();
@@ -173,7 +282,7 @@ fn restarts_are_counted_and_the_chain_of_failures_is_kept() {
 #[test]
 fn a_job_that_ends_without_its_store_says_so() {
     let mut bench = Bench::running();
-    bench.event(Event::StopRequested);
+    bench.event(Event::StopRequested(StopMode::Suspend));
     bench.acknowledge(1, vec![]);
     bench.won();
     bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{self, Failure, FailureKind, Report, WorkerReport};
+use millstream_api::control::{self, Failure, FailureKind, Mutation, Report, WorkerReport};
 use millstream_api::flinkjob::{Duration, RestartSpec, RestoreSpec};
 use millstream_api::graph::{
     ChangelogMode, DatagenSource, DeliveryGuarantee, Edge, EdgeKind, Format, GRAPH_VERSION, JobGraph, JsonOptions,
@@ -336,7 +336,14 @@ fn describe_told(command: &control::Command) -> String {
         C::Discard => "discard".to_owned(),
         C::Switch { manifest } => format!("switch to {}", manifest.epoch),
         C::Start => "start".to_owned(),
-        C::Trigger { epoch, stop } => format!("trigger {epoch}{}", if *stop { " and stop" } else { "" }),
+        C::Trigger { epoch, mutation } => {
+            let then = match mutation {
+                Mutation::None => "",
+                Mutation::Stop => " and stop",
+                Mutation::Drain => " and drain",
+            };
+            format!("trigger {epoch}{then}")
+        }
         C::Sealed { epoch, .. } => format!("sealed {epoch}"),
         C::Aborted { epoch } => format!("aborted {epoch}"),
         C::Pause { paused } => format!("pause {paused}"),

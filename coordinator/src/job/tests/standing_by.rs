@@ -5,7 +5,7 @@ use millstream_api::ids::{Generation, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Owner, Start, StopReason};
 
 use super::fixture::{Bench, config, entry_after, registered};
-use crate::job::{AppendOutcome, Event, JobConfig, JobState, Millis, Outcome, ProcessState};
+use crate::job::{AppendOutcome, Event, JobConfig, JobState, Millis, Outcome, ProcessState, StopMode};
 
 fn standby() -> JobConfig {
     let mut config = config();
@@ -143,7 +143,7 @@ fn the_end_of_the_job_is_the_end_of_a_standby() {
     assert_eq!(read(&mut bench, ProcessState::Gone), ["end: stood by"]);
     assert!(matches!(bench.outcome, Some(Outcome::StoodBy { over: Some(StopReason::Finished) })));
     let mut bench = standing_by();
-    assert_eq!(bench.event(Event::StopRequested), ["end: stood by"]);
+    assert_eq!(bench.event(Event::StopRequested(StopMode::Suspend)), ["end: stood by"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use millstream_api::log::{EntryKind, PreparedTransaction, TaskSnapshot};
 use super::fixture::{
     Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, manifest, registered, snapshot, transaction,
 };
-use crate::job::{Event, JobConfig, JobState, ProcessState};
+use crate::job::{Event, JobConfig, JobState, ProcessState, StopMode};
 
 fn cluster() -> JobConfig {
     let mut config = config();
@@ -180,7 +180,7 @@ fn what_fails_while_it_is_looked_at_is_in_the_answer() {
 fn a_request_to_stop_meanwhile_ends_with_a_last_checkpoint() {
     let first = first();
     let mut bench = successor(&first);
-    bench.event(Event::StopRequested);
+    bench.event(Event::StopRequested(StopMode::Suspend));
     // Restored instead of adopted: nothing had been answered.
     assert_eq!(bench.core.status().state, JobState::Stopping);
 }

@@ -85,6 +85,50 @@ pub enum FrameError {
     Credit { channel: ChannelId },
 }
 
+/// Which rule a frame broke, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameRule {
+    Length,
+    Header,
+    Truncated,
+    Channel,
+    Payload,
+    Credit,
+}
+
+impl FrameRule {
+    pub const ALL: [Self; 6] =
+        [Self::Length, Self::Header, Self::Truncated, Self::Channel, Self::Payload, Self::Credit];
+
+    /// As counters call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Header => "header",
+            Self::Truncated => "truncated",
+            Self::Channel => "channel",
+            Self::Payload => "payload",
+            Self::Credit => "credit",
+        }
+    }
+}
+
+impl FrameError {
+    /// The rule that was broken.
+    #[must_use]
+    pub fn rule(&self) -> FrameRule {
+        match self {
+            Self::Length { .. } => FrameRule::Length,
+            Self::Header { .. } => FrameRule::Header,
+            Self::Truncated => FrameRule::Truncated,
+            Self::Channel { .. } => FrameRule::Channel,
+            Self::Payload { .. } => FrameRule::Payload,
+            Self::Credit { .. } => FrameRule::Credit,
+        }
+    }
+}
+
 impl Header {
     pub(super) fn write(&self) -> [u8; HEADER_BYTES] {
         let (kind, flags) = match self.kind {
@@ -142,6 +186,7 @@ pub(super) fn control(channel: ChannelId, element: &Element) -> Option<Bytes> {
             payload[8] = match mutation {
                 Mutation::None => 0,
                 Mutation::Stop => 1,
+                Mutation::Drain => 2,
             };
             control_frame(Kind::Barrier, channel, &payload)
         }
@@ -173,11 +218,17 @@ impl Frame {
                 _ => None,
             },
             Kind::Barrier => match payload {
-                [epoch @ .., mutation @ (0 | 1)] => read_u64(epoch).map(|epoch| {
-                    let mutation = if *mutation == 0 { Mutation::None } else { Mutation::Stop };
-                    Element::Barrier(Barrier { epoch: Epoch(epoch), mutation })
-                }),
-                _ => None,
+                [epoch @ .., mutation] => {
+                    let mutation = match mutation {
+                        0 => Some(Mutation::None),
+                        1 => Some(Mutation::Stop),
+                        2 => Some(Mutation::Drain),
+                        _ => None,
+                    };
+                    let barrier = |(epoch, mutation)| Barrier { epoch: Epoch(epoch), mutation };
+                    read_u64(epoch).zip(mutation).map(barrier).map(Element::Barrier)
+                }
+                [] => None,
             },
             Kind::EndOfInput if payload.is_empty() => Some(Element::EndOfInput),
             Kind::EndOfInput | Kind::Rows { .. } | Kind::Consumed => None,
@@ -233,6 +284,7 @@ mod tests {
             Element::Idle(false),
             Element::Barrier(Barrier { epoch: Epoch(u64::MAX), mutation: Mutation::Stop }),
             Element::Barrier(Barrier { epoch: Epoch(3), mutation: Mutation::None }),
+            Element::Barrier(Barrier { epoch: Epoch(0), mutation: Mutation::Drain }),
             Element::EndOfInput,
         ];
         for element in elements {

@@ -110,7 +110,7 @@ impl Channels {
                 },
             };
             if let Err(error) = arrived {
-                metrics.frame_refused();
+                metrics.frame_refused(error.rule());
                 return LinkError::Frame(error);
             }
         }

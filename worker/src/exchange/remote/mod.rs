@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::metrics::ShuffleMetrics;
-pub use frame::{ChannelId, FRAME_BYTES_MAX, FrameError};
+pub use frame::{ChannelId, FRAME_BYTES_MAX, FrameError, FrameRule};
 pub use hello::Party;
 pub(super) use inlet::Inlet;
 use link::Channels;
@@ -174,6 +174,7 @@ impl<T: Fn(LinkNews)> Link<T> {
     }
 
     async fn receive(self, incoming: tonic::body::Body) {
+        let _open = ShuffleMetrics::connected(&self.metrics);
         (self.tell)(LinkNews::Up { peer: self.peer });
         let error = self.channels.receive(incoming, &self.metrics).await;
         self.down(error);

@@ -202,7 +202,7 @@ fn what_one_call_emits_beyond_its_credit_waits_with_the_sender() {
         assert_eq!(first_number(&pair.pop(0)), n);
     }
     assert!(matches!(pair.pop(0), Element::EndOfInput));
-    assert_eq!(pair.to.0.metrics.read().frames_refused, 0);
+    assert_eq!(pair.to.0.metrics.read().frames_refused_in_all(), 0);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn the_other_side_hears_that_a_deployment_ended() {
     drop(pair.to.1);
     let error = down(&pair.from.2);
     assert!(matches!(error, LinkError::Closed | LinkError::Broken { .. }), "{error}");
-    assert_eq!(pair.from.0.metrics.read().frames_refused, 0);
+    assert_eq!(pair.from.0.metrics.read().frames_refused_in_all(), 0);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn answer_to(frames: Vec<Bytes>) -> (LinkError, u64) {
     let _client = io.block_on(call).unwrap().unwrap();
     assert!(matches!(news.recv_timeout(STEP_TIME_MAX), Ok(LinkNews::Up { .. })));
     let error = down(&news);
-    (error, side.metrics.read().frames_refused)
+    (error, side.metrics.read().frames_refused_in_all())
 }
 
 #[test]
@@ -305,5 +305,5 @@ fn a_connection_that_ends_within_a_frame_is_counted() {
         io.block_on(async { dial::dial(&address, &party(1, 3), WorkerId(0), body, &Security::plain()).await.unwrap() });
     assert!(matches!(news.recv_timeout(STEP_TIME_MAX), Ok(LinkNews::Up { .. })));
     assert!(matches!(down(&news), LinkError::Frame(FrameError::Truncated)));
-    assert_eq!(side.metrics.read().frames_refused, 1);
+    assert_eq!(side.metrics.read().frames_refused_in_all(), 1);
 }

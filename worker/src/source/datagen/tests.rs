@@ -59,6 +59,7 @@ fn open_at(
         index,
         parallelism,
         restored: restored.map(Arc::new),
+        fetch_bytes_max: None,
         waker: Arc::new(|| {}),
         io: runtime.handle().clone(),
     };

@@ -40,6 +40,7 @@ fn context(
         index,
         parallelism,
         restored: restored.map(Arc::new),
+        fetch_bytes_max: None,
         waker: Arc::new(|| {}),
         io: runtime.handle().clone(),
     };

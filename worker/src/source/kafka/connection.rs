@@ -69,7 +69,7 @@ impl Connection {
             _ => Isolation::ReadUncommitted,
         };
         let client_id = format!("{client_id}-{name}");
-        let config = ClientConfig { bootstrap_servers, client_id, security, settings };
+        let config = ClientConfig { bootstrap_servers, client_id, security, settings, ..ClientConfig::default() };
         Ok(Self { config, group_id, isolation, offset_reset, transaction_timeout_ms })
     }
 }

@@ -54,7 +54,8 @@ pub fn open(
     context: SourceContext,
 ) -> Result<Box<dyn SourceReader>, SourceError> {
     let name = format!("{}-{}-{}", context.job, context.uid, context.index);
-    let connection = Connection::new(&source.properties, KafkaClient::Consumer, &name)?;
+    let mut connection = Connection::new(&source.properties, KafkaClient::Consumer, &name)?;
+    connection.config.buffered_bytes_max = context.fetch_bytes_max;
     let rows = Rows::new(source, &transform.scan)?;
     let mut resolver = Resolver {
         source,

@@ -79,6 +79,7 @@ impl Fixture {
             index,
             parallelism,
             restored: restored.map(|r| Arc::new(r.to_vec())),
+            fetch_bytes_max: None,
             waker: self.parked.waker.clone(),
             io: self.parked.runtime.handle().clone(),
         };

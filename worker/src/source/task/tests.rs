@@ -273,6 +273,21 @@ fn nothing_follows_a_stopping_barrier_but_barriers() {
 }
 
 #[test]
+fn a_draining_barrier_brings_the_end_of_input_once_and_an_aborted_one_that_was_not_emitted_nothing() {
+    let mut bench = Bench::new(&[], WATERMARK_MIN);
+    bench.head.start();
+    bench.brings(vec![(0, Some(vec![10]))]);
+    bench.head.trigger(barrier(1, Mutation::Drain));
+    bench.head.abandon(Epoch(1));
+    assert_eq!(bench.step(0), ["1 rows of 3 columns"]);
+    bench.brings(vec![(0, Some(vec![20]))]);
+    bench.head.trigger(barrier(2, Mutation::Drain));
+    assert_eq!(bench.step(0), ["watermark MAX", "EndOfInput", "barrier 2"]);
+    bench.head.trigger(barrier(3, Mutation::Drain));
+    assert_eq!(bench.step(0), ["barrier 3"]);
+}
+
+#[test]
 fn a_paused_source_passes_barriers_and_reads_nothing() {
     let mut bench = Bench::new(&[], WATERMARK_MIN);
     bench.head.start();
