@@ -25,6 +25,8 @@ use super::{Core, Phase, Run, transient};
 const TRIES_MAX: u32 = 3;
 /// A change that nobody asked for (a worker leaves, slots came) is tried again after so long.
 const PAUSE_AFTER_FAILURE_MS: Millis = 5_000;
+/// Requests that are remembered: whoever asked looks at once.
+const ENDED_MAX: usize = 16;
 /// Pause before the broker is asked again for the commits of the tasks before.
 const COMMIT_RETRY_MS: Millis = 200;
 
@@ -59,8 +61,8 @@ pub struct RescaleStatus {
     pub pending: Option<Rescale>,
     /// What it is waiting for, or doing.
     pub doing: Option<String>,
-    /// The last one that ended.
-    pub last: Option<(Rescale, RescaleEnd)>,
+    /// The newest that ended, newest last.
+    pub ended: Arc<Vec<(Rescale, RescaleEnd)>>,
 }
 
 /// Requests and the change under way.
@@ -74,7 +76,7 @@ pub(super) struct Changes {
     pub(super) reserved: u32,
     /// Commits of the tasks before, which any worker does.
     finishing: Option<Finishing>,
-    pub(super) last: Option<(Rescale, RescaleEnd)>,
+    ended: Arc<Vec<(Rescale, RescaleEnd)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -141,8 +143,11 @@ impl Changes {
 impl Core {
     /// The user wants so many tasks.
     pub(super) fn on_rescale_requested(&mut self, now: Millis, wanted: Rescale) {
+        if self.changes.request.as_ref().is_some_and(|(before, _)| before.id == wanted.id) {
+            return;
+        }
         if let Some((before, _)) = self.changes.request.take() {
-            self.changes.last = Some((before, RescaleEnd::Replaced));
+            self.end_request(before, RescaleEnd::Replaced);
         }
         let parallelism = wanted.parallelism;
         if parallelism == 0 || parallelism > self.config.max_parallelism {
@@ -165,7 +170,11 @@ impl Core {
 
     fn end_request(&mut self, request: Rescale, end: RescaleEnd) {
         self.out.push(Command::Notice(Notice::RescaleEnded { parallelism: request.parallelism, end: end.clone() }));
-        self.changes.last = Some((request, end));
+        let ended = Arc::make_mut(&mut self.changes.ended);
+        if ended.len() == ENDED_MAX {
+            ended.remove(0);
+        }
+        ended.push((request, end));
     }
 
     /// How many tasks are wanted: what was asked for while the job ran, for as long as the resource is what it was then.
@@ -187,9 +196,10 @@ impl Core {
         Scale { spec: self.config.parallelism, wanted: cutting.map_or(self.wanted, |change| change.wanted) }
     }
 
-    /// A request that comes while nothing runs counts for the next attempt.
+    /// A request that comes while nothing runs counts for the next attempt, if there are slots for it.
     pub(super) fn take_up_request(&mut self) {
-        if let Some((request, _)) = self.changes.request.take() {
+        let there = self.slots.total();
+        if let Some((request, _)) = self.changes.request.take_if(|(request, _)| request.parallelism <= there) {
             self.wanted = request.parallelism;
             self.end_request(request, RescaleEnd::Done { switch_ms: 0 });
         }
@@ -502,7 +512,7 @@ impl Core {
             }),
         };
         let pending = self.changes.request.as_ref().map(|(request, _)| request.clone());
-        RescaleStatus { pending, doing, last: self.changes.last.clone() }
+        RescaleStatus { pending, doing, ended: Arc::clone(&self.changes.ended) }
     }
 }
 

@@ -49,6 +49,13 @@ pub enum Event {
     StopRequested(StopMode),
 }
 
+/// What a user asks of the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Stop(StopMode),
+    Rescale(Rescale),
+}
+
 /// How the user wants the job to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {

@@ -51,7 +51,7 @@ pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT
 pub use invariants::{Broken, holds};
 pub use message::{
     AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StopMode,
-    StoreProblem, StoreProblemKind, StoredObject, WorkerOffer,
+    StoreProblem, StoreProblemKind, StoredObject, Wish, WorkerOffer,
 };
 pub use random::Random;
 pub(crate) use status::shortened;

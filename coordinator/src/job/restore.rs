@@ -81,6 +81,7 @@ impl Core {
         if self.may_end() {
             return self.step_finish(now);
         }
+        self.take_up_request();
         let (wanted, least) = (self.wanted, self.least());
         let waited = until.is_some_and(|at| at <= now);
         if waited {
@@ -88,6 +89,7 @@ impl Core {
         }
         if self.slots.assign(wanted) {
             // AwaitingSlots => Finishing: every task has a place.
+            self.parallelism = wanted;
             return self.step_finish(now);
         }
         let there = self.slots.total();

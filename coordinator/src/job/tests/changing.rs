@@ -5,14 +5,16 @@ use millstream_api::ids::{Epoch, WorkerId};
 use millstream_api::log::EntryKind;
 
 use super::fixture::{Bench, COUNT_TASK, config, registered, transaction};
-use crate::job::{AppendOutcome, Event, JobState, ProcessState, Rescale, RescaleEnd, StoreProblem, StoreProblemKind};
+use crate::job::{
+    AppendOutcome, Event, JobState, ProcessState, Rescale, RescaleEnd, StopMode, StoreProblem, StoreProblemKind,
+};
 
 fn rescale(parallelism: u32) -> Event {
     Event::RescaleRequested { rescale: Rescale { id: format!("to-{parallelism}"), parallelism } }
 }
 
 fn last(bench: &Bench) -> Option<(u32, RescaleEnd)> {
-    bench.core.status().rescale.last.clone().map(|(request, end)| (request.parallelism, end))
+    bench.core.status().rescale.ended.last().map(|(request, end)| (request.parallelism, end.clone()))
 }
 
 /// A job with one task of each kind, asked for two, with a slot for each.
@@ -158,9 +160,12 @@ fn a_cut_that_cannot_be_stored_is_not_gone_back_on() {
 #[test]
 fn a_stop_ends_a_change() {
     let mut bench = prepared();
-    assert_eq!(bench.event(Event::StopRequested), ["discard", "discard", "trigger 1 and stop", "trigger 1 and stop"]);
+    assert_eq!(
+        bench.event(Event::StopRequested(StopMode::Suspend)),
+        ["discard", "discard", "trigger 1 and stop", "trigger 1 and stop"]
+    );
     let mut bench = cut();
-    bench.event(Event::StopRequested);
+    bench.event(Event::StopRequested(StopMode::Suspend));
     bench.acknowledge(1, vec![]);
     assert_eq!(bench.won(), ["sealed 1", "sealed 1"], "its last checkpoint is the last one of all");
 }
