@@ -4,8 +4,11 @@
 //! new job, and one with a source that the manifest does not know, seals an epoch between `Deploy` and `Start`: sources
 //! answer its `Trigger` with the barrier and their resolved positions, before they have read anything.
 //! Every message of a worker answers in the generation and attempt that it was spoken to; others are dropped by the
-//! receiver. The coordinator raises the attempt with `Suspend` or `Cancel`, which is always the first of a new attempt
-//! while tasks run.
+//! receiver. The coordinator raises the attempt with `Suspend`, `Cancel` or `Switch`, one of which is always the first of a
+//! new attempt while tasks run.
+//!
+//! A change of parallelism or places while tasks run, protocol section 8: `Prepare` beside what runs, `Trigger` of a barrier
+//! after which nothing follows, and once its manifest is in the log `Switch`, spoken in the attempt that was prepared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,6 +68,15 @@ pub enum Command {
     /// The worker may not have heard `Sealed` for the manifest; then this says so too. Tasks that ended since run again.
     /// Answer: `Deployed` or `TaskFailed`.
     Deploy(Box<Deployment>),
+    /// Beside what runs, make what the tasks of `attempt` will need: connections, channels, producers. Nothing is read or sent.
+    /// Replaces what was prepared. `Deployment::restore` is not known yet. Answer: `Prepared` or `PrepareFailed`.
+    Prepare { attempt: Attempt, deployment: Box<Deployment> },
+    /// What was prepared is not needed.
+    Discard,
+    /// The manifest is in the log, and every task has handed in its share of it and stopped: the prepared tasks run from it,
+    /// at once, with the states that are here. What ran ends without ending its transactions. Answer: `Deployed` or
+    /// `TaskFailed`.
+    Switch { manifest: Arc<Manifest> },
     /// Run what is deployed. Until then no source reads, but barriers flow.
     Start,
     /// Sources: emit this barrier.
@@ -205,6 +217,12 @@ pub enum Report {
     },
     /// All tasks of the deployment are ready: restored, connected, positions resolved. Nothing has been read.
     Deployed,
+    /// What was to be prepared is ready.
+    Prepared,
+    /// It could not be made ready; what runs goes on.
+    PrepareFailed {
+        failure: Failure,
+    },
     /// A command could not be carried out, and no single task is to blame: the broker does not answer, say.
     CommandFailed {
         failure: Failure,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{fill, footprint, jobs, latency, recovery, shuffle, throttled, topics};
+use crate::{fill, footprint, jobs, latency, recovery, rescale, shuffle, throttled, topics};
 
 #[derive(Debug, Parser)]
 #[command(name = "millstream-bench", about = "Load generator and measuring client")]
@@ -32,6 +32,8 @@ enum Command {
     Shuffle(shuffle::ShuffleArguments),
     /// End workers of a cluster with much state; print how long output stays away.
     Recovery(recovery::RecoveryArguments),
+    /// Change the parallelism of a cluster while it runs; print how long output stays away.
+    Rescale(rescale::RescaleArguments),
     /// Count a topic's committed records and digest them without regard to their order.
     Digest { topic: String },
 }
@@ -79,6 +81,7 @@ impl Arguments {
             Command::Throttled(arguments) => throttled::run(&self.bootstrap, &arguments),
             Command::Shuffle(arguments) => shuffle::run(&arguments),
             Command::Recovery(arguments) => recovery::run(&self.bootstrap, &arguments),
+            Command::Rescale(arguments) => rescale::run(&self.bootstrap, &arguments),
             Command::Digest { topic } => {
                 let digest = topics::digest(&self.bootstrap, &topic)?;
                 println!("{}", serde_json::to_string(&digest)?);

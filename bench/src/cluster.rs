@@ -78,6 +78,14 @@ impl Cluster {
         std::iter::once(&mut self.coordinator).chain(&mut self.workers)
     }
 
+    /// Changes the parallelism while the job runs, and waits until that is done. What is said of it.
+    pub fn rescale(&self, parallelism: u32, id: &str) -> anyhow::Result<String> {
+        let asked = serde_json::json!({ "operationId": id, "parallelism": parallelism });
+        let answer = rest::post(&self.page, "/v1/rescale", &asked)?;
+        anyhow::ensure!(answer["state"] == "DONE", "the job was not rescaled: {answer}");
+        Ok(answer["message"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// What it says of the job; `None` while it does not answer.
     pub fn status(&self) -> Option<serde_json::Value> {
         rest::get(&self.page, "/v1/status").ok()

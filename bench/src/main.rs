@@ -17,6 +17,7 @@ mod manifest;
 mod measure;
 mod process;
 mod recovery;
+mod rescale;
 mod rest;
 mod shuffle;
 mod throttled;

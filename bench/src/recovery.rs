@@ -82,12 +82,12 @@ pub fn run(bootstrap: &str, arguments: &RecoveryArguments) -> anyhow::Result<()>
     feeder.end()
 }
 
-fn pause(cluster: &mut Cluster, time: Duration) -> anyhow::Result<()> {
+pub fn pause(cluster: &mut Cluster, time: Duration) -> anyhow::Result<()> {
     let end = Instant::now() + time;
     wait(cluster, "the end of a pause", |_| Instant::now() > end)
 }
 
-fn wait(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> bool) -> anyhow::Result<()> {
+pub fn wait(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> bool) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
     while !done(cluster) {
         cluster.check()?;
@@ -97,7 +97,7 @@ fn wait(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> boo
     Ok(())
 }
 
-fn whole(cluster: &Cluster, slots: u32) -> bool {
+pub fn whole(cluster: &Cluster, slots: u32) -> bool {
     cluster.status().is_some_and(|status| status["state"] == "RUNNING" && status["slots"] == slots)
 }
 
@@ -108,7 +108,7 @@ fn newest_restart(log: &str) -> Option<&str> {
 }
 
 /// What a restore reads.
-fn newest_state_bytes(cluster: &Cluster) -> Option<u64> {
+pub fn newest_state_bytes(cluster: &Cluster) -> Option<u64> {
     let status = cluster.status()?;
     status["checkpoints"]["history"].as_array()?.iter().find_map(|checkpoint| checkpoint["stateBytes"].as_u64())
 }

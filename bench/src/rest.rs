@@ -1,4 +1,4 @@
-//! The few GET requests that are needed of the engines.
+//! The few requests that are needed of the engines.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,8 +8,18 @@ use serde_json::Value;
 
 /// The JSON answer to `GET path`.
 pub fn get(address: &str, path: &str) -> anyhow::Result<Value> {
+    ask(address, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+}
+
+/// The JSON answer to `POST path` with this body.
+pub fn post(address: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let (body, head) = (body.to_string(), "Host: localhost\r\nContent-Type: application/json");
+    ask(address, &format!("POST {path} HTTP/1.0\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+fn ask(address: &str, request: &str) -> anyhow::Result<Value> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (_, body) = text.split_once("\r\n\r\n").context("an answer without a body")?;

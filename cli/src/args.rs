@@ -35,6 +35,8 @@ enum Command {
     Prepare(PrepareArguments),
     /// Stop a running job with a last checkpoint, from which it can go on; or drain it, so that it has finished.
     Stop(StopArguments),
+    /// Change the parallelism of a running job, while it runs.
+    Rescale(RescaleArguments),
 }
 
 /// Which job.
@@ -216,6 +218,18 @@ pub struct StopArguments {
     pub operation_id: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct RescaleArguments {
+    #[command(flatten)]
+    pub asked: AskedArguments,
+    /// Tasks of each kind, 1 to the job's maxParallelism. It holds until `spec.parallelism` is edited.
+    #[arg(long, value_name = "TASKS")]
+    pub parallelism: u32,
+    /// Name of this change, to ask again with when the answer was lost. Drawn when it is not given.
+    #[arg(long, value_name = "ID")]
+    pub operation_id: Option<String>,
+}
+
 impl Arguments {
     /// Runs the command. Its result is the process's exit code.
     pub fn execute(self) -> Exit {
@@ -228,6 +242,7 @@ impl Arguments {
             Command::Status(arguments) => ask::status(&arguments),
             Command::Prepare(arguments) => ask::prepare::prepare(&arguments),
             Command::Stop(arguments) => ask::stop(&arguments),
+            Command::Rescale(arguments) => ask::rescale(&arguments),
         }
     }
 }

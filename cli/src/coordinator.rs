@@ -75,7 +75,7 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         version: own_version(),
         pace: Pace::default(),
     };
-    let Front { operations, board, stops } =
+    let Front { operations, board, wishes } =
         Front::new(&loaded, &config, Some(advertised.clone()), Arc::clone(&store), status.clone());
     let server = WorkerServer::start(
         listener,
@@ -96,7 +96,7 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
     let store_name = store.describe();
     let say = |notice: &Notice| words::say(Display::LogOnly, &store_name, notice);
     let outcome =
-        millstream_coordinator::runtime::run(config, store, workers, stops, status_in, board, security, say).await;
+        millstream_coordinator::runtime::run(config, store, workers, wishes, status_in, board, security, say).await;
     if let Ok(outcome) = &outcome {
         operations.conclude(outcome).await;
     }

@@ -2,7 +2,7 @@
 
 use millstream_api::ids::Generation;
 use millstream_api::log::{EntryKind, LogEntry};
-use millstream_coordinator::job::{Core, Event, Notice};
+use millstream_coordinator::job::{Core, Event, Notice, RescaleEnd};
 
 use crate::network::Message;
 use crate::process::Input;
@@ -61,7 +61,12 @@ pub fn notice_name(notice: &Notice) -> &'static str {
         Notice::SourcesResumed => "sources resumed",
         Notice::AwaitingSlots { .. } => "waiting for slots",
         Notice::StartingSmaller { .. } => "starting smaller",
-        Notice::Growing { .. } => "growing",
+        Notice::RescaleRequested { .. } => "another parallelism asked for",
+        Notice::Preparing { .. } => "workers prepare a change",
+        Notice::RescaleEnded { end: RescaleEnd::Done { .. }, .. } => "rescaled",
+        Notice::RescaleEnded { .. } => "request for another parallelism over",
+        Notice::Changed { .. } => "tasks gone to other places",
+        Notice::ChangeGivenUp { .. } => "change given up",
         Notice::StandingBy { .. } => "standing by",
         Notice::Adopted { .. } => "adopted",
         Notice::Moving { room: true, .. } => "tasks move away from a worker",

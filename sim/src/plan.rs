@@ -25,6 +25,8 @@ const WORKERS_COME_WITHIN_MS: Millis = 1_500;
 /// A fault of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// Somebody asks for another parallelism, up to the job's own.
+    Rescale,
     /// kill -9 of a coordinator; in the one-process form the worker goes with it.
     Crash,
     /// A coordinator's process stands still; a second one may take over meanwhile.
@@ -242,7 +244,7 @@ fn draw_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
     let mut below = |n: u64| random.next_u64() % n;
     let for_ms = span(&mut below, transaction_timeout_ms);
     let other = span(&mut below, transaction_timeout_ms);
-    match below(13) {
+    match below(14) {
         0..=2 => Fault::Crash,
         3 | 4 => {
             let takeover_after_ms = (below(3) > 0).then(|| below(for_ms.max(1)));
@@ -258,6 +260,7 @@ fn draw_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
         9 => Fault::Stop,
         10 => Fault::ClockSet { by_ms: draw_step(&mut below) },
         11 => Fault::Sleep { for_ms },
+        12 => Fault::Rescale,
         _ => {
             let between = if below(2) == 0 { Between::CoordinatorAndStore } else { Between::CoordinatorAndBroker };
             Fault::Split { between, ways: draw_ways(&mut below), for_ms }

@@ -35,9 +35,23 @@ pub struct Manifest {
     pub committed_through: Option<Epoch>,
     /// Transactional ids of the term that wrote this, by sink; written before first use.
     pub transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// Those of the tasks that follow the ones that wrote this, where it ends their run (protocol section 8).
+    #[serde(default)]
+    pub next_transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// How many tasks the job is to have.
+    #[serde(default)]
+    pub scale: Option<Scale>,
     /// The checkpoint that a user named to restore, from which this line of epochs descends.
     #[serde(default)]
     pub restored_from: Option<Seq>,
+}
+
+/// The parallelism that was asked for while the job ran. It holds for as long as the resource says what it said then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// As the resource said.
+    pub spec: u32,
+    pub wanted: u32,
 }
 
 impl Manifest {
@@ -172,6 +186,14 @@ impl TransactionalIds {
     #[must_use]
     pub fn id(&self, index: u32, k: u32) -> String {
         format!("{}-{index}-{k}", self.prefix)
+    }
+
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        let numbers = id.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
+        let below = |text: &str, bound: u32| text.parse::<u32>().is_ok_and(|number| number < bound);
+        numbers.is_some_and(|(index, k)| below(index, self.indexes) && below(k, self.pool))
     }
 
     /// Covers what either covers.

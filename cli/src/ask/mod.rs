@@ -1,4 +1,4 @@
-//! `millstream status`, `millstream stop` and `millstream prepare`: asking a coordinator.
+//! `millstream status`, `millstream stop`, `millstream rescale` and `millstream prepare`: asking a coordinator.
 //!
 //! Owns: which coordinator is asked, what people are told when it does not answer. Does not own: the tables (`table`).
 
@@ -11,7 +11,7 @@ use millstream_api::proto::operations::v1::{JobStatus, Operation, OperationState
 use millstream_coordinator::operations::client::{CallError, Client};
 use millstream_net::Security;
 
-use crate::args::{StatusArguments, StatusFormat, StopArguments};
+use crate::args::{RescaleArguments, StatusArguments, StatusFormat, StopArguments};
 use crate::exit::Exit;
 use crate::{owner, tls};
 
@@ -44,12 +44,9 @@ pub fn status(arguments: &StatusArguments) -> Exit {
 
 /// Stops the job, and says what came of it.
 pub fn stop(arguments: &StopArguments) -> Exit {
-    let id = match &arguments.operation_id {
-        Some(id) => id.clone(),
-        None => match owner::random_hex() {
-            Ok(id) => format!("stop-{id}"),
-            Err(error) => return refuse(Exit::Environment, &format!("failed to draw an operation id: {error}")),
-        },
+    let id = match operation_id(arguments.operation_id.as_ref(), "stop") {
+        Ok(id) => id,
+        Err(exit) => return exit,
     };
     let asked = &arguments.asked;
     let security = match tls::security(&asked.tls) {
@@ -67,19 +64,52 @@ pub fn stop(arguments: &StopArguments) -> Exit {
                 eprintln!("the job may be stopping; to hear what came of it, ask again with {again}");
                 Err(error)
             }
-            stopped => Ok(concluded(&stopped?, &again)),
+            stopped => Ok(concluded(&stopped?, "stopping", &again)),
         }
     })
 }
 
-/// `again`: how to ask for the same once more.
-fn concluded(operation: &Operation, again: &str) -> Exit {
+/// Changes the parallelism, and says what came of it.
+pub fn rescale(arguments: &RescaleArguments) -> Exit {
+    let id = match operation_id(arguments.operation_id.as_ref(), "rescale") {
+        Ok(id) => id,
+        Err(exit) => return exit,
+    };
+    let asked = &arguments.asked;
+    let security = match tls::security(&asked.tls) {
+        Ok(security) => security,
+        Err((exit, message)) => return refuse(exit, &message),
+    };
+    let (address, parallelism) = (&asked.coordinator, arguments.parallelism);
+    let again = format!("--parallelism {parallelism} --operation-id {id}");
+    run(async {
+        let changed =
+            at_the_ruling_one(address, &security, async |client| client.rescale(&id, parallelism).await).await;
+        match changed {
+            Err(error @ CallError::Lost { .. }) => {
+                eprintln!("the job may be changing; to hear what came of it, ask again with {again}");
+                Err(error)
+            }
+            changed => Ok(concluded(&changed?, "changing", &again)),
+        }
+    })
+}
+
+/// The one that was given, or a new one.
+fn operation_id(given: Option<&String>, kind: &str) -> Result<String, Exit> {
+    let drawn = || owner::random_hex().map(|id| format!("{kind}-{id}"));
+    let id = given.map_or_else(drawn, |id| Ok(id.clone()));
+    id.map_err(|error| refuse(Exit::Environment, &format!("failed to draw an operation id: {error}")))
+}
+
+/// `doing`: what goes on while it has not ended; `again`: how to ask for the same once more.
+fn concluded(operation: &Operation, doing: &str, again: &str) -> Exit {
     let Operation { operation_id: id, message, .. } = operation;
     match operation.state() {
         OperationState::Done => println!("{message} (operation {id})"),
         OperationState::Failed => return refuse(Exit::Environment, &format!("{message} (operation {id})")),
         OperationState::Accepted | OperationState::Running | OperationState::Unspecified => {
-            println!("still stopping; ask again with {again}");
+            println!("still {doing}; ask again with {again}");
         }
     }
     Exit::Success

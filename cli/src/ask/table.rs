@@ -63,6 +63,11 @@ fn head(status: &JobStatus) -> String {
     });
     lines.push(format!("coordinator  {}", coordinators.collect::<Vec<_>>().join(", ")));
     let workers: Vec<String> = status.workers.iter().map(worker).collect();
+    if let Some(change) = &status.change {
+        let to =
+            change.parallelism.map_or("tasks move".to_owned(), |parallelism| format!("to parallelism {parallelism}"));
+        lines.push(format!("change       {to}: {}", change.doing));
+    }
     lines.push(format!("workers      {}", if workers.is_empty() { "none".to_owned() } else { workers.join(", ") }));
     lines.join("\n")
 }

@@ -41,11 +41,20 @@ pub enum Route {
     WatchStatus,
     Prepare,
     Stop,
+    Rescale,
 }
 
 impl Route {
-    const ALL: [Self; 7] =
-        [Self::Metrics, Self::Health, Self::OpenApi, Self::Status, Self::WatchStatus, Self::Prepare, Self::Stop];
+    const ALL: [Self; 8] = [
+        Self::Metrics,
+        Self::Health,
+        Self::OpenApi,
+        Self::Status,
+        Self::WatchStatus,
+        Self::Prepare,
+        Self::Stop,
+        Self::Rescale,
+    ];
 
     fn path(self) -> &'static str {
         match self {
@@ -56,12 +65,13 @@ impl Route {
             Self::WatchStatus => "/v1/status/watch",
             Self::Prepare => "/v1/prepare",
             Self::Stop => "/v1/stop",
+            Self::Rescale => "/v1/rescale",
         }
     }
 
     /// Those that act, or take a body, are posted: a browser sends that to another site only with its consent.
     fn is_post(self) -> bool {
-        matches!(self, Self::Prepare | Self::Stop)
+        matches!(self, Self::Prepare | Self::Stop | Self::Rescale)
     }
 
     /// `None`: it is the page's.
@@ -74,6 +84,7 @@ impl Route {
             Self::WatchStatus => get(move || std::future::ready(operations::watch(&operations))),
             Self::Prepare => post(move |body| operations::prepare(operations, body)),
             Self::Stop => post(move |body| operations::stop(operations, body)),
+            Self::Rescale => post(move |body| operations::rescale(operations, body)),
         })
     }
 }

@@ -104,6 +104,13 @@ fn describe(route: Route, schemas: &mut SchemaGenerator) -> Described {
             answer: ("application/json", schemas.subschema_for::<v1::Operation>().to_value()),
             refusable: true,
         },
+        Route::Rescale => Described {
+            summary: "Changes how many tasks the job has, while it runs. Waits for the slots that it needs; a later request \
+                      takes its place. The same operation id again answers what became of it.",
+            request: Some(schemas.subschema_for::<v1::RescaleRequest>().to_value()),
+            answer: ("application/json", schemas.subschema_for::<v1::Operation>().to_value()),
+            refusable: true,
+        },
     }
 }
 

@@ -60,6 +60,13 @@ pub async fn stop(operations: Operations, body: Result<Json<v1::StopRequest>, Js
     }
 }
 
+pub async fn rescale(operations: Operations, body: Result<Json<v1::RescaleRequest>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(request)) => answer(operations.rescale(request).await),
+        Err(rejection) => rejected(&rejection),
+    }
+}
+
 fn answer<T: serde::Serialize>(answer: Result<T, Refusal>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_api::log::Address;
-use millstream_coordinator::job::{JobConfig, Status, StopMode};
+use millstream_coordinator::job::{JobConfig, Status, StopMode, Wish};
 use millstream_coordinator::operations::server::Serving;
 use millstream_coordinator::operations::{Board, JobFacts, Operations, OperationsConfig, Prepared};
-use millstream_coordinator::runtime::STOPS_MAX;
+use millstream_coordinator::runtime::WISHES_MAX;
 use millstream_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -24,8 +24,8 @@ use crate::logging::Display;
 pub struct Front {
     pub operations: Operations,
     pub board: Board,
-    /// How somebody wants the job to end: by a signal, or by an operation.
-    pub stops: mpsc::Receiver<StopMode>,
+    /// What somebody asks of the job: by a signal, or by an operation.
+    pub wishes: mpsc::Receiver<Wish>,
 }
 
 impl Front {
@@ -37,11 +37,11 @@ impl Front {
         store: Arc<dyn ObjectStore>,
         status: watch::Receiver<Status>,
     ) -> Self {
-        let (stops_in, stops) = mpsc::channel(STOPS_MAX);
-        let by_signal = stops_in.clone();
+        let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
+        let by_signal = wishes_in.clone();
         // A full queue holds a stop already, or drains that end in one when they fail.
         let ask = move || {
-            let _ = by_signal.try_send(StopMode::Suspend);
+            let _ = by_signal.try_send(Wish::Stop(StopMode::Suspend));
         };
         signals::forward(ask, signals::GOES_ON);
         let facts = JobFacts {
@@ -56,10 +56,10 @@ impl Front {
             store,
             status,
             board: board.clone(),
-            stops: stops_in,
+            wishes: wishes_in,
             compile: Arc::new(compile),
         });
-        Self { operations, board, stops }
+        Self { operations, board, wishes }
     }
 }
 

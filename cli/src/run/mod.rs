@@ -111,7 +111,7 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
     let listens_on = listener.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
-    let Front { operations, board, stops } =
+    let Front { operations, board, wishes } =
         Front::new(&loaded, &config, listens_on, Arc::clone(&store), status.clone());
     let page = Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone()));
     let http = match http::serve_if_asked(arguments.run.http, page, Some(operations.clone()), display).await {
@@ -129,7 +129,7 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
     let say = |notice: &Notice| words::say(display, &store_name, notice);
     let plain = Security::plain();
     let outcome =
-        millstream_coordinator::runtime::run(config, store, workers, stops, status_in, board, plain, say).await;
+        millstream_coordinator::runtime::run(config, store, workers, wishes, status_in, board, plain, say).await;
     // The status channel is closed now, so the line ends by itself.
     if let Some(drawing) = drawing {
         let _ = drawing.await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_e2e::http::get;
 use millstream_e2e::kafka::{Broker, CommittedReader};
-use millstream_e2e::process::{Job, Process};
+use millstream_e2e::process::{Job, Process, binary};
 use millstream_e2e::{CHECKPOINT_DONE, services, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -208,6 +208,52 @@ fn a_worker_that_is_stopped_hands_its_tasks_over_and_ends_with_success() {
     assert!(!coordinator.stderr().contains("lost worker"), "it was released: {}", coordinator.stderr());
     assert_eq!(coordinator.stop(LIMIT).code(), 0);
     assert_eq!(staying.wait(LIMIT).code(), 0);
+}
+
+fn rescale(address: &str, parallelism: u32, id: &str) -> (i32, String) {
+    let number = parallelism.to_string();
+    let arguments = ["rescale", "--coordinator", address, "--parallelism", &number, "--operation-id", id];
+    let output = binary().args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn the_parallelism_changes_while_the_job_runs_and_stays_after_a_crash() {
+    let Some(copying) = Copying::new("cluster rescales", false) else { return };
+    let (coordinator, address) = copying.coordinator();
+    let workers = [copying.job.worker(&address, 2).start(), copying.job.worker(&address, 2).start()];
+    let mut reader = copying.reader();
+    copying.produce(0..1_000);
+    wait_until_seen(&mut reader, 1);
+    let (code, said) = rescale(&address, 4, "grow");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("the parallelism is 4") && said.contains("(operation grow)"), "{said}");
+    copying.produce(1_000..2_000);
+    let again = rescale(&address, 4, "grow");
+    assert_eq!(again, (0, said), "the same operation is done once");
+    let (code, said) = rescale(&address, 2, "grow");
+    assert!(code != 0 && said.contains("was used for another operation"), "{said}");
+    let (code, said) = rescale(&address, 4_096, "much");
+    assert!(code != 0 && said.contains("maxParallelism"), "{said}");
+    wait_until_seen(&mut reader, 2_000);
+    // Whoever follows the coordinator finds in the log what was asked for, not in its manifest.
+    coordinator.kill();
+    let coordinator = copying.job.coordinator(&address).start();
+    copying.produce(2_000..3_000);
+    wait_until_seen(&mut reader, 3_000);
+    let (code, said) = rescale(&address, 4, "same");
+    assert!(code == 0 && said.contains("was 4 already"), "{said}");
+    let (code, said) = rescale(&address, 1, "shrink");
+    assert_eq!(code, 0, "{said}");
+    copying.produce(3_000..4_000);
+    reader.read_exactly(4_000, LIMIT);
+    assert_exact(&reader, 4_000);
+    assert!(!coordinator.stderr().contains("restart "), "nothing restarted: {}", coordinator.stderr());
+    assert_eq!(coordinator.stop(LIMIT).code(), 0);
+    for worker in workers {
+        assert_eq!(worker.wait(LIMIT).code(), 0);
+    }
 }
 
 #[test]

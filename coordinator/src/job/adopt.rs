@@ -74,7 +74,7 @@ impl Core {
     fn restore_instead(&mut self, now: Millis) {
         self.inspected.clear();
         // What old tasks still report is of an attempt that is over; a worker that is slow to answer may have some, too.
-        self.attempt += 1;
+        self.raise_attempt();
         self.tell_all(&control::Command::Suspend);
         self.begin_attempt(now);
     }
@@ -116,7 +116,7 @@ impl Core {
         let ids = transactional_ids(&config.graph, &running.job_uid, running.parallelism, pool);
         let ids_are_the_newest = ids.is_empty() || self.view.transactional_ids().last() == Some(&ids);
         let same_graph = running.graph_hash == self.graph_hash && tip.manifest.graph_hash == self.graph_hash;
-        let fitting = running.parallelism <= config.parallelism && self.named.is_none();
+        let fitting = running.parallelism <= self.wanted && self.named.is_none();
         let unsealed = running.epoch_max.map_or(0, |max| max.0.saturating_sub(tip.manifest.epoch.0));
         of_the_last_term
             && nothing_dropped
@@ -161,6 +161,8 @@ impl Core {
             // Inspecting => Running: a checkpoint is due, the last one may be long ago.
             Phase::Running
         };
+        let left = Self::of_other_tasks(self.view.pending(), &self.own_ids());
+        self.finish_beside(now, left);
     }
 
     fn adopted_run(&self, now: Millis, tip: &Manifest, deployed: &BTreeSet<TaskId>, sealed_at_ms: i64) -> Run {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use millstream_api::graph::{JobGraph, Vertex};
 use millstream_api::ids::{Epoch, Seq, TaskId, TransformUid, VertexId, key_group_range};
 use millstream_api::log::{
-    Manifest, OperatorState, PreparedTransaction, Segment, SegmentContent, SplitState, TableManifest, TableSnapshot,
-    TaskSnapshot, TransactionalIds,
+    Manifest, OperatorState, PreparedTransaction, Scale, Segment, SegmentContent, SplitState, TableManifest,
+    TableSnapshot, TaskSnapshot, TransactionalIds,
 };
 use thiserror::Error;
 
@@ -31,6 +31,9 @@ pub struct Basis<'a> {
     pub uncommitted: Vec<PreparedTransaction>,
     pub committed_through: Option<Epoch>,
     pub transactional_ids: &'a BTreeMap<TransformUid, TransactionalIds>,
+    /// Where the epoch ends the run of its tasks: those of the ones that follow.
+    pub next_transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    pub scale: Option<Scale>,
     pub restored_from: Option<Seq>,
 }
 
@@ -76,6 +79,8 @@ pub fn assemble(basis: &Basis<'_>, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -
         transactions: transactions(basis, snapshots),
         committed_through: basis.committed_through,
         transactional_ids,
+        next_transactional_ids: basis.next_transactional_ids.clone(),
+        scale: basis.scale,
         restored_from: basis.restored_from,
     })
 }

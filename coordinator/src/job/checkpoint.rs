@@ -19,6 +19,8 @@ pub enum Purpose {
     Periodic,
     /// The last one, after which sources emit nothing.
     Stop,
+    /// The last one of these tasks: others that are prepared go on from it.
+    Change,
     /// The last one, which ends the input and holds all that follows from that.
     Drain,
 }

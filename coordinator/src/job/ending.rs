@@ -59,13 +59,13 @@ impl Core {
             // Tasks that lost their places were suspended, and left open what they had: it goes before the end, and
             // `advance_slots` sees to it. Without a worker the next run does.
             Phase::AwaitingSlots { .. } if self.slots.any().is_some() => {
-                self.attempt += 1;
+                self.raise_attempt();
                 self.tell_all(&control::Command::Cancel);
                 self.run = None;
             }
             // Nothing has been read since the tip: it is the last checkpoint.
             Phase::AwaitingSlots { .. } | Phase::Deploying { .. } | Phase::Anchoring => {
-                self.attempt += 1;
+                self.raise_attempt();
                 self.tell_all(&control::Command::Cancel);
                 self.checkpoint = None;
                 self.run = None;
@@ -108,7 +108,7 @@ impl Core {
             if self.goes_on_winding_down(now) {
                 return;
             }
-            self.attempt += 1;
+            self.raise_attempt();
             self.tell_all(&control::Command::Cancel);
             self.checkpoint = None;
             if self.phase == Phase::Running && self.append.is_none() {
@@ -162,7 +162,8 @@ impl Core {
         }
         self.note_failure(now, &failure);
         self.checkpoint = None;
-        self.attempt += 1;
+        self.change_failed(&failure.message);
+        self.raise_attempt();
         let restoring = matches!(
             self.phase,
             Phase::AwaitingSlots { .. }
@@ -268,7 +269,7 @@ impl Core {
     /// Ends at once with a failure that no restart mends, leaving the tip's transactions as they are.
     pub(super) fn close_failed(&mut self, now: Millis, failure: Failure) {
         self.note_failure(now, &failure);
-        self.attempt += 1;
+        self.raise_attempt();
         self.run = None;
         self.tell_all(&control::Command::Cancel);
         let outcome = self.failed(failure);
@@ -330,7 +331,7 @@ impl Core {
     /// `last`: an entry of this term that the next owner may have found. What a manifest there names is the next owner's
     /// to commit.
     pub(super) fn end_fenced(&mut self, by: Option<Box<Start>>, last: Option<&LogEntry>) {
-        self.attempt += 1;
+        self.raise_attempt();
         self.run = None;
         if let Some(by) = &by {
             self.status.holder = Some(Arc::new(by.address.clone()));
@@ -365,7 +366,7 @@ impl Core {
             Outcome::StoodBy { .. } => JobState::Stopped,
         };
         if self.run.take().is_some() {
-            self.attempt += 1;
+            self.raise_attempt();
             self.tell_all(&control::Command::Cancel);
         }
         self.phase = Phase::Ended;

@@ -6,6 +6,8 @@ use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Start, StopReason};
 
+use super::change::{Rescale, RescaleEnd};
+
 /// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
 pub type Millis = u64;
 
@@ -41,8 +43,17 @@ pub enum Event {
     NoWorkerLeft { reason: String },
     /// A worker reports.
     Worker { worker: WorkerId, report: WorkerReport },
+    /// The user wants another parallelism.
+    RescaleRequested { rescale: Rescale },
     /// The user wants the job to end.
     StopRequested(StopMode),
+}
+
+/// What a user asks of the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Stop(StopMode),
+    Rescale(Rescale),
 }
 
 /// How the user wants the job to end.
@@ -233,9 +244,27 @@ pub enum Notice {
         parallelism: u32,
         wanted: u32,
     },
-    /// Slots came: it goes on with all its tasks.
-    Growing {
+    /// Another parallelism is wanted.
+    RescaleRequested {
         parallelism: u32,
+    },
+    /// Beside what runs, workers get ready for what is to follow.
+    Preparing {
+        parallelism: u32,
+        workers: usize,
+    },
+    RescaleEnded {
+        parallelism: u32,
+        end: RescaleEnd,
+    },
+    /// Tasks went to other places, and nobody had asked for another parallelism.
+    Changed {
+        parallelism: u32,
+        switch_ms: Millis,
+    },
+    /// What runs goes on where it is.
+    ChangeGivenUp {
+        reason: String,
     },
     TookOver {
         from: Box<Start>,
@@ -249,7 +278,7 @@ pub enum Notice {
         tasks: usize,
         epoch: Epoch,
     },
-    /// A worker is to stop: its tasks move at the next checkpoint, or (`false`) wait for slots elsewhere.
+    /// A worker is to stop: its tasks move to others, or (`false`) wait for slots elsewhere.
     Moving {
         worker: String,
         room: bool,
@@ -317,7 +346,16 @@ impl fmt::Display for Notice {
                 "{} slots are still missing: starting with parallelism {parallelism}, growing to {wanted} when they come",
                 wanted - parallelism
             ),
-            Self::Growing { parallelism } => write!(f, "slots have come: growing to parallelism {parallelism}"),
+            Self::RescaleRequested { parallelism } => write!(f, "a parallelism of {parallelism} is wanted"),
+            Self::Preparing { parallelism, workers } => write!(
+                f,
+                "{workers} workers get ready for {parallelism} tasks of each kind; what runs goes on meanwhile"
+            ),
+            Self::RescaleEnded { parallelism, end } => write_end(f, *parallelism, end),
+            Self::Changed { parallelism, switch_ms } => {
+                write!(f, "tasks have gone to other places within {switch_ms} ms, the parallelism is {parallelism}")
+            }
+            Self::ChangeGivenUp { reason } => write!(f, "tasks stay where they are: {reason}"),
             Self::TookOver { from } => write!(f, "taken over from {} ({})", from.owner, place(from)),
             Self::StandingBy { leader } => write!(f, "standing by: the job is run by {}", place(leader)),
             Self::Adopted { tasks, epoch } => {
@@ -336,7 +374,7 @@ impl fmt::Display for Notice {
 /// `room`: there are slots elsewhere.
 fn when_they_move(room: bool) -> &'static str {
     match room {
-        true => "move at the next checkpoint",
+        true => "move to others",
         false => "stay until there are slots for them elsewhere, or until it is gone",
     }
 }
@@ -350,4 +388,17 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[(&'static str, Millis)]) -> 
     let total: Millis = steps.iter().map(|(_, time)| time).sum();
     let parts: Vec<String> = steps.iter().map(|(name, time)| format!("{name} {time}")).collect();
     write!(f, "tasks run after {total} ms ({})", parts.join(", "))
+}
+
+fn write_end(f: &mut fmt::Formatter<'_>, parallelism: u32, end: &RescaleEnd) -> fmt::Result {
+    match end {
+        RescaleEnd::Done { switch_ms } => {
+            write!(f, "the parallelism is {parallelism}: workers went over within {switch_ms} ms")
+        }
+        RescaleEnd::Already => write!(f, "the parallelism is {parallelism} already"),
+        RescaleEnd::Replaced => write!(f, "a later request replaces the one for a parallelism of {parallelism}"),
+        RescaleEnd::Failed { reason } => {
+            write!(f, "the parallelism does not become {parallelism}, and nothing has changed: {reason}")
+        }
+    }
 }

@@ -9,6 +9,7 @@
 
 mod adopt;
 mod assemble;
+mod change;
 mod checkpoint;
 mod claim;
 pub(crate) mod compatible;
@@ -44,12 +45,13 @@ use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId
 use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
 
 pub use assemble::AssemblyError;
+pub use change::{Rescale, RescaleEnd, RescaleStatus};
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
 pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
 pub use message::{
     AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StopMode,
-    StoreProblem, StoreProblemKind, StoredObject, WorkerOffer,
+    StoreProblem, StoreProblemKind, StoredObject, Wish, WorkerOffer,
 };
 pub use random::Random;
 pub(crate) use status::shortened;
@@ -59,6 +61,7 @@ pub use status::{
 };
 pub use view::{LogView, Sealed};
 
+use change::Changes;
 use ending::Ending;
 use restart::Restarts;
 use restore::Fencing;
@@ -106,8 +109,11 @@ pub struct Core {
     slots: Slots,
     /// `Slots::changes` as of the status.
     shown_slots: Option<u64>,
-    /// Of the attempt: below the job's own while slots are missing.
+    /// Of the attempt: below what is wanted while slots are missing.
     parallelism: u32,
+    /// As the resource says, or what was asked for since.
+    wanted: u32,
+    changes: Changes,
     /// The worker that was asked last to do what any one can do.
     serving: Option<WorkerId>,
     run: Option<Run>,
@@ -271,6 +277,8 @@ impl Core {
             slots: Slots::default(),
             shown_slots: None,
             parallelism: config.parallelism,
+            wanted: config.parallelism,
+            changes: Changes::default(),
             serving: None,
             run: None,
             checkpoint: None,
@@ -299,14 +307,15 @@ impl Core {
             Event::Deleted { paths, problem } => self.on_deleted(paths, problem),
             Event::StateListed { objects } => self.on_state_listed(&objects),
             Event::LeaderProbed { rules } => self.on_leader_probed(now, rules),
-            Event::WorkerRegistered { worker, offer } => self.on_worker_registered(now, worker, offer),
+            Event::WorkerRegistered { worker, offer } => self.on_worker_registered(worker, offer),
             Event::WorkerLost { worker, reason } => self.on_worker_lost(now, worker, reason),
-            Event::WorkerLeaving { worker } => self.on_worker_leaving(now, worker),
+            Event::WorkerLeaving { worker } => self.on_worker_leaving(worker),
             Event::WorkerHeard { worker, generation, age_ms } => {
                 self.on_worker_heard(now, worker, generation, age_ms);
             }
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
+            Event::RescaleRequested { rescale } => self.on_rescale_requested(now, rescale),
             Event::StopRequested(StopMode::Suspend) => self.on_stop_requested(now),
             Event::StopRequested(StopMode::Drain) => self.on_drain_requested(),
         }
@@ -348,7 +357,7 @@ impl Core {
         let of_append = self.append.as_ref().and_then(|a| a.retry_at);
         let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
-        [of_phase, of_checkpoint, of_append, of_ending].into_iter().flatten().min()
+        [of_phase, of_checkpoint, of_append, of_ending, self.changes.deadline()].into_iter().flatten().min()
     }
 
     /// A seed for the next core of this process, when another coordinator has taken the job.
@@ -378,6 +387,7 @@ impl Core {
     fn advance(&mut self, now: Millis) {
         self.retry_append(now);
         self.advance_ending(now);
+        self.advance_commits_of_old_tasks(now);
         match self.phase.clone() {
             Phase::Reading { retry_at: Some(at), since, tries } if at <= now => {
                 self.phase = Phase::Reading { since, tries, retry_at: None };
@@ -416,6 +426,8 @@ impl Core {
             Report::TransactionsFenced => self.on_fenced(now),
             Report::Inspected { running } => self.on_inspected(now, worker, running.map(|running| *running)),
             Report::Deployed => self.on_deployed(now, worker),
+            Report::Prepared => self.on_prepared(worker),
+            Report::PrepareFailed { failure } => self.on_prepare_failed(now, worker, &failure),
             Report::Acknowledged(snapshot) => self.on_acknowledged(now, *snapshot),
             Report::Declined { task, epoch, failure } => self.on_declined(now, task, epoch, &failure),
             Report::Committed { task, epoch } => self.on_committed(task, epoch),
@@ -435,7 +447,7 @@ impl Core {
 
     /// It may run what an earlier attempt deployed, and lost its coordinator, or only the connection. Whatever it is told
     /// next, its tasks would take for meant for them, and answer in this attempt; so they stop first, and keep their states.
-    fn on_worker_registered(&mut self, now: Millis, worker: WorkerId, offer: WorkerOffer) {
+    fn on_worker_registered(&mut self, worker: WorkerId, offer: WorkerOffer) {
         self.slots.register(worker, offer);
         match self.phase {
             Phase::Inspecting { .. } => self.tell(worker, control::Command::Inspect),
@@ -443,7 +455,6 @@ impl Core {
             _ if self.generation.is_some() => self.tell(worker, control::Command::Suspend),
             _ => {}
         }
-        self.hasten(now);
     }
 
     fn on_worker_lost(&mut self, now: Millis, worker: WorkerId, reason: String) {
@@ -453,6 +464,7 @@ impl Core {
         }
         self.inspected.remove(&worker);
         self.heard.remove(&worker);
+        self.replan_without(now, worker);
         // What the others hold of the tasks stays: only what was on this worker is read from the store.
         let served = self.serving.take_if(|w| *w == worker).is_some();
         let concerned = match self.phase {
@@ -478,6 +490,11 @@ impl Core {
         }
         self.checkpoint = None;
         self.close_failed(now, failure);
+    }
+
+    /// What was prepared may have taken the numbers that follow.
+    fn raise_attempt(&mut self) {
+        self.attempt = self.attempt.max(self.changes.reserved) + 1;
     }
 
     fn attempt(&self) -> Attempt {
@@ -620,7 +637,8 @@ impl Core {
             _ => JobState::Restoring,
         };
         self.status.parallelism = self.parallelism;
-        self.status.parallelism_wanted = self.config.parallelism;
+        self.status.parallelism_wanted = self.wanted;
+        self.status.rescale = self.rescale_status();
         self.show_places();
         self.status.slots = self.slots.total();
         self.status.generation = self.generation.map(|g| g.0);
@@ -666,6 +684,8 @@ fn task_of(report: &Report) -> Option<TaskId> {
         | Report::TransactionsFenced
         | Report::Inspected { .. }
         | Report::Deployed
+        | Report::Prepared
+        | Report::PrepareFailed { .. }
         | Report::CommandFailed { .. } => None,
     }
 }

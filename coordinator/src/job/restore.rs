@@ -13,7 +13,7 @@ use millstream_api::log::{EntryKind, Manifest, PreparedTransaction, Settled, Tra
 
 use super::expired::{Verdict, judge, judge_abort};
 use super::message::{Command, Millis, Notice};
-use super::{Core, Phase, Purpose, Run, transient};
+use super::{Core, Phase, Purpose, transient};
 
 /// Pause before the broker is asked again.
 const BROKER_RETRY_MS: Millis = 500;
@@ -54,20 +54,21 @@ impl Core {
             self.fencing.used = false;
             self.fencing.adopted = None;
         }
-        self.parallelism = self.config.parallelism;
+        self.take_up_request();
+        self.parallelism = self.wanted;
         if self.slots.assign(self.parallelism) || self.may_end() {
             return self.step_finish(now);
         }
-        let may_shrink = self.config.min_parallelism < self.config.parallelism;
+        let may_shrink = self.least() < self.wanted;
         // Tasks were moved away from a worker that stops: there were enough of the others to go on with.
-        let moved = self.slots.leaving_runs() && self.slots.total() >= self.config.min_parallelism;
+        let moved = self.slots.leaving_runs() && self.slots.total() >= self.least();
         let until = may_shrink.then_some(if moved { now } else { now + self.config.slot_timeout_ms });
         self.phase = Phase::AwaitingSlots { until, fewer: false };
         self.out.push(Command::Notice(self.slots_missing()));
     }
 
     fn slots_missing(&self) -> Notice {
-        Notice::AwaitingSlots { there: self.slots.total(), wanted: self.config.parallelism }
+        Notice::AwaitingSlots { there: self.slots.total(), wanted: self.wanted }
     }
 
     /// The job ends, so no task needs a place: what earlier ones left with the broker any worker can bring to its end.
@@ -80,13 +81,15 @@ impl Core {
         if self.may_end() {
             return self.step_finish(now);
         }
-        let (wanted, least) = (self.config.parallelism, self.config.min_parallelism);
+        self.take_up_request();
+        let (wanted, least) = (self.wanted, self.least());
         let waited = until.is_some_and(|at| at <= now);
         if waited {
             self.phase = Phase::AwaitingSlots { until: None, fewer: true };
         }
         if self.slots.assign(wanted) {
             // AwaitingSlots => Finishing: every task has a place.
+            self.parallelism = wanted;
             return self.step_finish(now);
         }
         let there = self.slots.total();
@@ -95,24 +98,6 @@ impl Core {
             self.out.push(Command::Notice(Notice::StartingSmaller { parallelism: there, wanted }));
             self.step_finish(now);
         }
-    }
-
-    /// What was just sealed is restored elsewhere: with more tasks, because slots have come to a job that began with fewer, or
-    /// without a worker that is to stop.
-    pub(super) fn regroup(&mut self, now: Millis) {
-        if self.phase != Phase::Running || self.ending.is_some() {
-            return;
-        }
-        let wanted = self.config.parallelism;
-        if self.parallelism < wanted && self.slots.total() >= wanted {
-            self.out.push(Command::Notice(Notice::Growing { parallelism: wanted }));
-        } else if !self.may_move() {
-            return;
-        }
-        self.attempt += 1;
-        self.tell_all(&control::Command::Suspend);
-        // Running => BackingOff: the next attempt begins at once.
-        self.phase = Phase::BackingOff { until: now };
     }
 
     pub(super) fn advance_restore(&mut self, now: Millis) {
@@ -143,7 +128,7 @@ impl Core {
         self.ask_to_finish(now, self.view.pending().to_vec());
     }
 
-    fn ask_to_finish(&mut self, now: Millis, transactions: Vec<PreparedTransaction>) {
+    pub(super) fn ask_to_finish(&mut self, now: Millis, transactions: Vec<PreparedTransaction>) {
         let graph = self.graph_of(transactions.iter().map(|t| &t.uid));
         self.tell_any(now, control::Command::FinishTransactions { graph, transactions });
     }
@@ -162,6 +147,9 @@ impl Core {
     }
 
     pub(super) fn on_finished(&mut self, now: Millis, outcomes: &[(PreparedTransaction, FinishOutcome)]) {
+        if matches!(self.phase, Phase::Running | Phase::Committing { .. }) {
+            return self.on_finished_beside(now, outcomes);
+        }
         let Phase::Finishing { deadline, retry_at: None, accepted_loss } = self.phase else { return };
         let Some(tip) = self.view.tip().map(|t| Arc::clone(&t.manifest)) else { return };
         if accepted_loss {
@@ -274,13 +262,31 @@ impl Core {
         if let Some(adopted) = &self.fencing.adopted {
             return adopted.clone();
         }
-        format!("{}-{}-{}", self.job_uid, self.generation.unwrap_or_default(), self.fencing.number)
+        self.namespace(self.fencing.number)
+    }
+
+    /// Of the tasks that are deployed with this number.
+    pub(super) fn namespace(&self, number: u32) -> String {
+        format!("{}-{}-{number}", self.job_uid, self.generation.unwrap_or_default())
     }
 
     /// The ids that this attempt uses.
     pub(super) fn own_ids(&self) -> BTreeMap<TransformUid, TransactionalIds> {
-        let config = &self.config;
-        transactional_ids(&config.graph, &self.ids_namespace(), self.parallelism, config.transaction_pool())
+        self.ids_in(&self.ids_namespace(), self.parallelism)
+    }
+
+    /// Those of the tasks that are deployed with this number.
+    pub(super) fn ids_of(&self, number: u32, parallelism: u32) -> BTreeMap<TransformUid, TransactionalIds> {
+        self.ids_in(&self.namespace(number), parallelism)
+    }
+
+    fn ids_in(&self, namespace: &str, parallelism: u32) -> BTreeMap<TransformUid, TransactionalIds> {
+        transactional_ids(&self.config.graph, namespace, parallelism, self.config.transaction_pool())
+    }
+
+    /// Tasks with the ids of this number follow those that run. The ids of both may have something open until the next manifest.
+    pub(super) fn use_ids(&mut self, number: u32) {
+        self.fencing = Fencing { number, used: true, ..Fencing::default() };
     }
 
     /// Every id under which a transaction may be open, with a graph that knows its sink, but for the `unused` ones.
@@ -326,22 +332,8 @@ impl Core {
         let tip = self.view.tip().map(|tip| Arc::clone(&tip.manifest));
         let parallelism = self.parallelism;
         let finished = tip.as_ref().map_or_else(BTreeSet::new, |m| m.finished_at(parallelism, self.graph_hash));
-        let vertices = self.vertices.iter().map(|v| v.id);
-        let all = vertices.flat_map(|vertex| (0..parallelism).map(move |index| TaskId { vertex, index }));
-        let tasks: BTreeSet<TaskId> = all.filter(|task| !finished.contains(task)).collect();
-        let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
-        self.run = Some(Run {
-            committed: sinks.map(|task| (task, None)).collect(),
-            last_epoch: BTreeMap::new(),
-            ended: finished.clone(),
-            finished,
-            tasks: tasks.clone(),
-            started: false,
-            next_trigger_at: now,
-            uncovered_since: now,
-            paused: false,
-            stop_tries: 0,
-        });
+        let tasks = self.tasks_after(parallelism, tip.as_deref());
+        self.run = Some(self.run_of(now, &tasks, finished));
         let placement = self.slots.placement();
         self.fencing.used = true;
         let deadline = now + self.config.limits.deploy_timeout_ms;
@@ -357,24 +349,18 @@ impl Core {
                 self.tell(worker, control::Command::Cancel);
                 continue;
             }
-            let deployment = Box::new(Deployment {
-                job: self.config.path.clone(),
-                graph: self.graph(),
-                graph_hash: self.graph_hash,
-                parallelism: self.parallelism,
-                max_parallelism: self.config.max_parallelism,
-                tasks: tasks.clone(),
-                worker,
-                placement: placement.clone(),
-                restore: restore.cloned(),
-                job_uid: self.ids_namespace(),
-                transaction_pool: self.config.transaction_pool(),
-            });
+            let number = self.fencing.number;
+            let deployment = self.deployment(worker, placement, self.parallelism, tasks, number);
+            let job_uid = self.ids_namespace();
+            let deployment = Box::new(Deployment { restore: restore.cloned(), job_uid, ..deployment });
             self.tell(worker, control::Command::Deploy(deployment));
         }
     }
 
     pub(super) fn on_deployed(&mut self, now: Millis, worker: WorkerId) {
+        if self.phase == Phase::Running {
+            return self.on_switched(now, worker);
+        }
         let Phase::Deploying { waiting, .. } = &mut self.phase else { return };
         if !waiting.remove(&worker) || !waiting.is_empty() {
             return;

@@ -68,15 +68,24 @@ impl Core {
             self.out.push(Command::Notice(Notice::SourcesPaused { uncovered_ms }));
             self.tell_all(&control::Command::Pause { paused: true });
         }
+        self.advance_change(now);
         let Some(run) = &self.run else { return };
         let due = run.next_trigger_at <= now;
-        if self.checkpoint.is_some() || self.append.is_some() {
+        if self.phase != Phase::Running
+            || self.checkpoint.is_some()
+            || self.append.is_some()
+            || self.changes.switching()
+        {
             return;
         }
         if self.ending.is_some() {
+            self.drop_change();
             self.trigger(now, Purpose::Stop);
         } else if self.draining {
+            self.drop_change();
             self.trigger(now, Purpose::Drain);
+        } else if self.changes.ready_to_cut() {
+            self.trigger(now, Purpose::Change);
         } else if due {
             self.trigger(now, Purpose::Periodic);
         }
@@ -86,10 +95,14 @@ impl Core {
         let Some(run) = &mut self.run else { return };
         let mutation = match purpose {
             Purpose::Anchor | Purpose::Periodic => Mutation::None,
-            Purpose::Stop => Mutation::Stop,
+            Purpose::Stop | Purpose::Change => Mutation::Stop,
             Purpose::Drain => Mutation::Drain,
         };
         run.stop_tries += u32::from(mutation != Mutation::None);
+        if purpose == Purpose::Change {
+            self.note_cut();
+        }
+        let Some(run) = &self.run else { return };
         let epoch = self.view.epoch_max().map_or(Epoch(0), Epoch::next);
         // A number is used once, also when its epoch is aborted.
         self.view.raise_epoch(epoch);
@@ -131,6 +144,8 @@ impl Core {
             uncommitted: self.uncommitted.values().flatten().cloned().collect(),
             committed_through: self.committed_through(),
             transactional_ids: &own_ids,
+            next_transactional_ids: self.next_ids(),
+            scale: Some(self.scale()),
             restored_from,
         };
         match assemble(&basis, &checkpoint.snapshots) {
@@ -164,7 +179,10 @@ impl Core {
         if !new.is_empty() {
             self.uncommitted.insert(manifest.epoch, new);
         }
-        self.tell_all(&control::Command::Sealed { epoch: manifest.epoch, manifest: Arc::clone(&manifest) });
+        let changes = checkpoint.purpose == Purpose::Change && self.ending.is_none() && !self.is_finished(&manifest);
+        if !changes {
+            self.tell_all(&control::Command::Sealed { epoch: manifest.epoch, manifest: Arc::clone(&manifest) });
+        }
         self.show_completed(now, &checkpoint, &manifest);
         self.collect();
         let (interval_ms, min_pause_ms) = (self.config.checkpoint.interval_ms, self.config.checkpoint.min_pause_ms);
@@ -181,16 +199,17 @@ impl Core {
             run.next_trigger_at = now;
         }
         self.resume_sources(now);
+        if changes {
+            return self.switch(now, &manifest);
+        }
         let deadline = now + self.config.limits.commit_timeout_ms;
         if self.is_finished(&manifest) {
             // Running => Committing: every task ended within the epoch.
             self.phase = Phase::Committing { deadline, finished: true };
-        } else if checkpoint.purpose == Purpose::Stop {
+        } else if matches!(checkpoint.purpose, Purpose::Stop | Purpose::Change) {
             self.phase = Phase::Committing { deadline, finished: false };
         } else if checkpoint.purpose == Purpose::Anchor {
             self.start_running(now);
-        } else {
-            self.regroup(now);
         }
     }
 
@@ -267,6 +286,10 @@ impl Core {
                 self.fail(now, Failure { kind, message });
             }
             // The sources have stopped: another try is all that can be done.
+            Purpose::Change => {
+                let message = format!("the last checkpoint before a change of the tasks ({epoch}) failed: {reason}");
+                self.fail(now, transient(message));
+            }
             Purpose::Stop | Purpose::Drain if run.stop_tries < STOP_TRIES_MAX => {}
             // Drained, it restarts and tries again; stopped, it ends without.
             Purpose::Stop | Purpose::Drain => {
@@ -285,12 +308,14 @@ impl Core {
         if let Some(committed) = run.committed.get_mut(&task) {
             *committed = (*committed).max(Some(epoch));
         }
-        let vertex_of = &self.vertex_of;
-        for open in self.uncommitted.values_mut() {
+        let mut uncommitted = std::mem::take(&mut self.uncommitted);
+        for open in uncommitted.values_mut() {
             open.retain(|t| {
-                t.epoch > epoch || t.task != task.index || vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex)
+                let of_another = t.task != task.index || self.vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex);
+                t.epoch > epoch || of_another || self.is_left(t)
             });
         }
+        self.uncommitted = uncommitted;
         self.uncommitted.retain(|_, open| !open.is_empty());
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use millstream_api::control::Placement;
-use millstream_api::ids::WorkerId;
+use millstream_api::ids::{WorkerId, key_group_range};
 
 use super::message::WorkerOffer;
 
@@ -139,16 +139,47 @@ impl Slots {
                 None => *place = None,
             }
         }
-        for place in by_index.iter_mut().filter(|p| p.is_none()) {
-            // The lowest id among equals: the same events give the same placement.
-            let most = free.iter_mut().rev().max_by_key(|(_, left)| **left).filter(|(_, left)| **left > 0);
-            let Some((worker, left)) = most else { return false };
-            *left -= 1;
-            *place = Some(*worker);
+        if !fill(&mut by_index, &mut free) {
+            return false;
         }
         self.by_index = by_index;
         self.changes += 1;
         true
+    }
+
+    /// Places for `parallelism` tasks in the stead of those that run, where most of what each needs is already: key groups are
+    /// ranges, `groups` of them in all. `None`: too few slots.
+    pub(super) fn plan(&self, running: u32, parallelism: u32, groups: u32) -> Option<Vec<WorkerId>> {
+        let mut free = self.candidates(parallelism);
+        if free.values().fold(0u32, |sum, slots| sum.saturating_add(*slots)) < parallelism {
+            return None;
+        }
+        let mut shared: Vec<(usize, std::cmp::Reverse<u32>, WorkerId)> = Vec::new();
+        for index in 0..parallelism {
+            let own = key_group_range(index, parallelism, groups);
+            let mut here: BTreeMap<WorkerId, usize> = BTreeMap::new();
+            for (old, worker) in (0..running).zip(&self.by_index) {
+                let theirs = key_group_range(old, running, groups);
+                let both = own.start.max(theirs.start)..own.end.min(theirs.end);
+                if let Some(worker) = worker.filter(|_| !both.is_empty()) {
+                    *here.entry(worker).or_default() += both.len();
+                }
+            }
+            shared.extend(here.into_iter().map(|(worker, count)| (count, std::cmp::Reverse(index), worker)));
+        }
+        // Most in common first; among equals the lowest index and worker: the same events give the same places.
+        shared.sort_unstable_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then(a.2.cmp(&b.2)));
+        let mut by_index: Vec<Option<WorkerId>> = vec![None; parallelism as usize];
+        for (_, std::cmp::Reverse(index), worker) in shared {
+            let place = &mut by_index[index as usize];
+            if place.is_none()
+                && let Some(left) = free.get_mut(&worker).filter(|left| **left > 0)
+            {
+                *left -= 1;
+                *place = Some(worker);
+            }
+        }
+        fill(&mut by_index, &mut free).then(|| by_index.into_iter().flatten().collect())
     }
 
     /// Workers that may take part, with their slots: those that can exchange rows, or a single one that cannot.
@@ -164,11 +195,27 @@ impl Slots {
 
     /// As assigned.
     pub(super) fn placement(&self) -> Placement {
-        let by_index: Vec<WorkerId> = self.by_index.iter().flatten().copied().collect();
+        self.placement_of(self.by_index.iter().flatten().copied().collect())
+    }
+
+    /// With the addresses of these workers.
+    pub(super) fn placement_of(&self, by_index: Vec<WorkerId>) -> Placement {
         let address = |worker: &WorkerId| Some((*worker, self.offers.get(worker)?.shuffle_address.clone()?));
         let addresses = by_index.iter().filter_map(address).collect();
         Placement { by_index, addresses }
     }
+}
+
+/// Gives the indexes without a place one each, on the workers with the most free slots. False: there are too few.
+fn fill(by_index: &mut [Option<WorkerId>], free: &mut BTreeMap<WorkerId, u32>) -> bool {
+    for place in by_index.iter_mut().filter(|p| p.is_none()) {
+        // The lowest id among equals: the same events give the same placement.
+        let most = free.iter_mut().rev().max_by_key(|(_, left)| **left).filter(|(_, left)| **left > 0);
+        let Some((worker, left)) = most else { return false };
+        *left -= 1;
+        *place = Some(*worker);
+    }
+    true
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Core {
             watch.answered_at = now;
         } else if !watch.reading {
             // It may have ended the job, lost it to another one, or be gone: the log knows.
-            watch.reading = true;
+            (watch.reading, watch.asked_at) = (true, now);
             self.out.push(Command::ReadLog);
         }
     }
@@ -128,6 +128,9 @@ impl Core {
         let silence_ms = self.config.limits.leader_silence_ms;
         let Phase::StandingBy(watch) = &mut self.phase else { return None };
         watch.reading = false;
+        let due = watch.asked_at + self.config.limits.probe_timeout_ms;
+        self.leave_out_standstill(now, due);
+        let Phase::StandingBy(watch) = &mut self.phase else { return None };
         if let Some(reason) = self.view.stopped() {
             self.end(Outcome::StoodBy { over: Some(reason) });
             return None;

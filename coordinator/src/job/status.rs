@@ -9,6 +9,7 @@ use std::sync::Arc;
 use millstream_api::ids::{TaskId, WorkerId};
 use millstream_api::log::{Address, Manifest, StopReason};
 
+use super::change::RescaleStatus;
 use super::message::{Millis, WorkerOffer};
 
 /// Failures kept for showing.
@@ -30,6 +31,8 @@ pub struct Status {
     pub parallelism: u32,
     /// As the job's settings say.
     pub parallelism_wanted: u32,
+    /// Requests for another parallelism.
+    pub rescale: RescaleStatus,
     /// Of all workers together.
     pub slots: u32,
     /// In order of id.

@@ -94,6 +94,8 @@ impl Core {
         let holder = self.view.holder().filter(|holder| !free || holder.owner != self.config.owner);
         self.taken_from = holder.cloned().map(Box::new);
         let restores = restores.map(|s| s.seq);
+        self.wanted = self.wanted_by_the_log();
+        self.parallelism = self.wanted;
         self.named = self.config.restore.from.map(Seq).filter(|named| restores == Some(*named));
         self.inherited = self.view.holder().filter(|_| self.view.stopped().is_none()).and_then(|holder| {
             let in_a_cluster = holder.address.listen.is_some();

@@ -101,6 +101,9 @@ impl LogView {
     fn apply_manifest(&mut self, entry: &LogEntry, manifest: Arc<Manifest>) {
         self.pending.clone_from(&manifest.transactions);
         self.transactional_ids = vec![manifest.transactional_ids.clone()];
+        if !manifest.next_transactional_ids.is_empty() {
+            self.transactional_ids.push(manifest.next_transactional_ids.clone());
+        }
         self.epoch_max = self.epoch_max.max(Some(manifest.epoch));
         self.rewound_to = manifest.restored_from;
         self.sealed.push(Sealed { seq: entry.seq, written_at_ms: entry.written_at_ms, manifest });

@@ -124,6 +124,18 @@ impl Client {
         let answer = self.calls.stop(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))
     }
+
+    /// Changes how many tasks the job has, or says what became of the operation of this id.
+    ///
+    /// # Errors
+    /// As the coordinator says, or it does not answer.
+    pub async fn rescale(&mut self, operation_id: &str, parallelism: u32) -> Result<v1::Operation, CallError> {
+        let operation_id = operation_id.to_owned();
+        let mut request = Request::new(v1::RescaleRequest { operation_id, parallelism, ..Default::default() });
+        request.set_timeout(STOP_TIMEOUT);
+        let answer = self.calls.rescale(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))
+    }
 }
 
 impl Statuses {

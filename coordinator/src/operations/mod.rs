@@ -13,6 +13,7 @@ mod prepare;
 mod publish;
 mod rates;
 mod refusal;
+mod rescale;
 mod results;
 pub mod server;
 mod stop;
@@ -27,7 +28,7 @@ use millstream_store::ObjectStore;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::job::{JobState, Status, StopMode};
+use crate::job::{JobState, Status, Wish};
 use crate::runtime::Clock;
 
 pub use board::{Board, Readings};
@@ -52,8 +53,8 @@ pub struct OperationsConfig {
     /// Of the job master; its end is the end of the coordinator.
     pub status: watch::Receiver<Status>,
     pub board: Board,
-    /// How the job is to end.
-    pub stops: mpsc::Sender<StopMode>,
+    /// What is asked of the job master.
+    pub wishes: mpsc::Sender<Wish>,
     pub compile: Compile,
 }
 
@@ -70,7 +71,7 @@ struct Inner {
     core: watch::Receiver<Status>,
     shown: watch::Receiver<Arc<v1::JobStatus>>,
     ask: publish::Ask,
-    stops: mpsc::Sender<StopMode>,
+    wishes: mpsc::Sender<Wish>,
     compile: Compile,
     watchers: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
@@ -85,7 +86,7 @@ impl Operations {
     /// Begins to put the status together, beside the job master. To be called within a runtime.
     #[must_use]
     pub fn start(config: OperationsConfig) -> Self {
-        let OperationsConfig { facts, store, status, board, stops, compile } = config;
+        let OperationsConfig { facts, store, status, board, wishes, compile } = config;
         let (clock, job) = (Clock::start(), facts.job.clone());
         let results = Results::new(store, &job);
         let (shown, ask) = publish::publish(facts, status.clone(), board, clock);
@@ -98,7 +99,7 @@ impl Operations {
             core: status,
             shown,
             ask,
-            stops,
+            wishes,
             compile,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             preparing: Arc::new(Semaphore::new(PREPARES_MAX)),

@@ -83,6 +83,10 @@ impl Parts<'_> {
                 .collect(),
             sources_paused: status.sources_paused,
             commits_open: status.commits_open as u64,
+            change: status.rescale.doing.as_ref().map(|doing| v1::Change {
+                parallelism: status.rescale.pending.as_ref().map(|pending| pending.parallelism),
+                doing: doing.clone(),
+            }),
         }
     }
 

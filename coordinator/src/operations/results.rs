@@ -193,7 +193,7 @@ pub(super) fn running(id: &str, accepted: &Accepted) -> Operation {
     }
 }
 
-fn kind_of(accepted: &Accepted) -> millstream_api::proto::operations::v1::OperationKind {
+pub(super) fn kind_of(accepted: &Accepted) -> millstream_api::proto::operations::v1::OperationKind {
     serde_json::from_value(accepted.request["kind"].clone()).unwrap_or_default()
 }
 

@@ -120,6 +120,10 @@ impl calls::operations_server::Operations for Calls {
     async fn stop(&self, request: Request<v1::StopRequest>) -> Result<Response<v1::Operation>, Status> {
         Ok(Response::new(self.operations.stop(request.into_inner()).await?))
     }
+
+    async fn rescale(&self, request: Request<v1::RescaleRequest>) -> Result<Response<v1::Operation>, Status> {
+        Ok(Response::new(self.operations.rescale(request.into_inner()).await?))
+    }
 }
 
 impl From<Refusal> for Status {

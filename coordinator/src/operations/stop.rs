@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::results::{Accepted, Record, Results, ResultsError, check_id, running};
 use super::{Operations, Refusal};
-use crate::job::{Millis, Outcome, Status, StopMode};
+use crate::job::{Millis, Outcome, Status, StopMode, Wish};
 use crate::runtime::Clock;
 
 /// Stops that are waited for at a time, each with an id of its own.
@@ -30,6 +30,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Of a drain whose job was stopped by somebody else before it was through.
 const NOT_DRAINED: &str = "the job was stopped before it was drained: start it again, and drain it then";
+
+/// Of anything else than its end that was asked of a job which ended.
+const ENDED_BEFORE: &str = "the job ended before it was done";
 
 /// What the operations of this process came to; `None`: the job has not ended.
 pub(super) type Concluded = Option<BTreeMap<String, Result<Operation, Refusal>>>;
@@ -60,7 +63,7 @@ impl Operations {
             match operations.accept(&id, accepted, &asked).await {
                 Ok(Ok(accepted)) => {
                     // Once the job has ended nobody takes it, and `conclude` has said what it came to.
-                    let _ = operations.inner.stops.send(mode).await;
+                    let _ = operations.inner.wishes.send(Wish::Stop(mode)).await;
                     operations.forget_old().await;
                     operations.answer(&id, &accepted, generation).await
                 }
@@ -78,7 +81,7 @@ impl Operations {
     }
 
     /// What is to be done now; or what it came to, when somebody else was first.
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         id: &str,
         accepted: Accepted,
@@ -133,14 +136,14 @@ impl Operations {
     }
 
     /// The term in which this coordinator rules.
-    fn ruling_generation(&self) -> Result<u64, Refusal> {
+    pub(super) fn ruling_generation(&self) -> Result<u64, Refusal> {
         self.check_ruling()?;
         let core = self.inner.core.borrow();
         let not_yet = || Refusal::unavailable("the coordinator does not rule the job yet; ask again".to_owned());
         core.generation.ok_or_else(not_yet)
     }
 
-    async fn wait_until_settled(&self, generation: u64) -> Result<(), Refusal> {
+    pub(super) async fn wait_until_settled(&self, generation: u64) -> Result<(), Refusal> {
         let mut settled = self.inner.settled.clone();
         let wait = tokio::time::timeout(SETTLE_LIMIT, settled.wait_for(|settled| *settled == Some(generation)));
         if wait.await.is_ok_and(|settled| settled.is_ok()) {
@@ -149,7 +152,7 @@ impl Operations {
         Err(Refusal::unavailable("the store does not tell what became of earlier operations; ask again".to_owned()))
     }
 
-    fn begin(&self, id: &str) -> Result<(), Refusal> {
+    pub(super) fn begin(&self, id: &str) -> Result<(), Refusal> {
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.len() >= RUNNING_MAX && !running.contains(id) {
             return Err(Refusal::busy(format!("{RUNNING_MAX} operations are under way already")));
@@ -158,11 +161,11 @@ impl Operations {
         Ok(())
     }
 
-    fn forget(&self, id: &str) {
+    pub(super) fn forget(&self, id: &str) {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
-    async fn forget_old(&self) {
+    pub(super) async fn forget_old(&self) {
         let running: BTreeSet<String> = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Err(error) = self.inner.results.prune(&running).await {
             // Nothing depends on it, and the next operation tries again.
@@ -170,7 +173,7 @@ impl Operations {
         }
     }
 
-    async fn answer(&self, id: &str, accepted: &Accepted, generation: u64) -> Result<Operation, Refusal> {
+    pub(super) async fn answer(&self, id: &str, accepted: &Accepted, generation: u64) -> Result<Operation, Refusal> {
         let mut concluded = self.inner.concluded.subscribe();
         let mut core = self.inner.core.clone();
         let ended = tokio::select! {
@@ -191,7 +194,7 @@ impl Operations {
 }
 
 /// The stored result. `None`: the id is new, or what it asks for goes on.
-fn ended(id: &str, known: Option<Record>, asked: &serde_json::Value) -> Result<Option<Operation>, Refusal> {
+pub(super) fn ended(id: &str, known: Option<Record>, asked: &serde_json::Value) -> Result<Option<Operation>, Refusal> {
     let Some(record) = known else { return Ok(None) };
     if record.accepted.request != *asked {
         return Err(Refusal::id_used(format!("operation id {id} was used for another operation: choose a new one")));
@@ -199,7 +202,7 @@ fn ended(id: &str, known: Option<Record>, asked: &serde_json::Value) -> Result<O
     Ok(record.result)
 }
 
-fn refused(error: ResultsError) -> Refusal {
+pub(super) fn refused(error: ResultsError) -> Refusal {
     match error {
         ResultsError::Store(_) => Refusal::unavailable(error.to_string()),
         ResultsError::Corrupt { .. } => Refusal::id_used(error.to_string()),
@@ -214,12 +217,19 @@ fn asked_for(mode: StopMode) -> serde_json::Value {
     }
 }
 
+fn is_stop(accepted: &Accepted) -> bool {
+    super::results::kind_of(accepted) == v1::OperationKind::Stop
+}
+
 fn is_drain(accepted: &Accepted) -> bool {
     accepted.request == asked_for(StopMode::Drain)
 }
 
 fn result(id: &str, accepted: &Accepted, now: Millis, outcome: &Outcome) -> Operation {
     let (done, message, checkpoint) = match outcome {
+        Outcome::Stopped { checkpoint, .. } | Outcome::Finished { checkpoint, .. } if !is_stop(accepted) => {
+            (false, ENDED_BEFORE.to_owned(), checkpoint)
+        }
         Outcome::Stopped { checkpoint, .. } if is_drain(accepted) => (false, NOT_DRAINED.to_owned(), checkpoint),
         Outcome::Stopped { checkpoint, incomplete } => {
             let message = match (checkpoint, incomplete) {
@@ -283,6 +293,7 @@ async fn settle_all(results: &Results, generation: u64, before: StopReason, now:
             continue;
         }
         let (state, message) = match before {
+            _ if !is_stop(&record.accepted) => (OperationState::Failed, ENDED_BEFORE),
             StopReason::Stopped if is_drain(&record.accepted) => (OperationState::Failed, NOT_DRAINED),
             StopReason::Stopped => (OperationState::Done, "stopped; recorded by the next run"),
             StopReason::Finished => (OperationState::Done, "the job had finished; recorded by the next run"),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use millstream_api::log::StopReason;
-use millstream_api::proto::operations::v1::{JobState as Shown, OperationState, PrepareRequest, StopRequest};
+use millstream_api::proto::operations::v1::{
+    JobState as Shown, OperationState, PrepareRequest, RescaleRequest, StopRequest,
+};
 use millstream_net::Security;
 use millstream_store::LocalStore;
 use tokio::net::TcpListener;
@@ -13,7 +15,7 @@ use super::client::{CallError, Client};
 use super::fixture::{address, facts};
 use super::server::Serving;
 use super::*;
-use crate::job::{CheckpointRef, Outcome};
+use crate::job::{CheckpointRef, Outcome, Rescale, RescaleEnd, StopMode};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -21,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Bench {
     operations: Operations,
     status: watch::Sender<Status>,
-    stops: mpsc::Receiver<StopMode>,
+    wishes: mpsc::Receiver<Wish>,
 }
 
 impl Bench {
@@ -29,16 +31,16 @@ impl Bench {
     fn new(folder: &std::path::Path, generation: Option<u64>, before: Option<StopReason>) -> Self {
         let status = Status { state: JobState::Running, generation, before, ..Status::default() };
         let (status, shown) = watch::channel(status);
-        let (stops_in, stops) = mpsc::channel(1);
+        let (wishes_in, wishes) = mpsc::channel(1);
         let operations = Operations::start(OperationsConfig {
             facts: facts(),
             store: Arc::new(LocalStore::open(folder).unwrap()),
             status: shown,
             board: Board::default(),
-            stops: stops_in,
+            wishes: wishes_in,
             compile: Arc::new(|manifest, _| Err(vec![format!("no compiler for {manifest}")])),
         });
-        Self { operations, status, stops }
+        Self { operations, status, wishes }
     }
 
     async fn stop(&self, id: &str) -> Result<v1::Operation, Refusal> {
@@ -54,17 +56,17 @@ impl Bench {
         let mode = if request.drain { StopMode::Drain } else { StopMode::Suspend };
         let operations = self.operations.clone();
         let asked = tokio::spawn(async move { operations.stop(request).await });
-        assert_eq!(self.told().await, mode);
+        assert_eq!(self.told().await, Wish::Stop(mode));
         asked
     }
 
     /// What the job master is told next.
-    async fn told(&mut self) -> StopMode {
-        tokio::time::timeout(LIMIT, self.stops.recv()).await.unwrap().unwrap()
+    async fn told(&mut self) -> Wish {
+        tokio::time::timeout(LIMIT, self.wishes.recv()).await.unwrap().unwrap()
     }
 
     fn told_nothing(&mut self) -> bool {
-        self.stops.try_recv().is_err()
+        self.wishes.try_recv().is_err()
     }
 }
 
@@ -267,7 +269,7 @@ async fn a_client_asks_follows_and_stops_over_a_connection() {
     assert!(matches!(&refused, CallError::Refused { message } if message.contains("operation id")), "{refused:?}");
 
     let asked = tokio::spawn(async move { client.stop("one", false).await });
-    assert_eq!(bench.told().await, StopMode::Suspend);
+    assert_eq!(bench.told().await, Wish::Stop(StopMode::Suspend));
     bench.operations.conclude(&stopped(4)).await;
     server.close().await;
     assert_eq!(asked.await.unwrap().unwrap().epoch, Some(4));
@@ -332,4 +334,40 @@ async fn a_manifest_that_does_not_compile_is_an_answer_and_not_a_failure() {
     let answer = bench.operations.prepare(request).await.unwrap();
     assert!(!answer.accepted);
     assert_eq!(answer.problems[0].message, "no compiler for this");
+}
+
+fn rescale_request(id: &str, parallelism: u32) -> RescaleRequest {
+    RescaleRequest { operation_id: id.to_owned(), parallelism, ..RescaleRequest::default() }
+}
+
+#[tokio::test]
+async fn another_parallelism_is_asked_for_once_and_what_became_of_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(folder.path(), Some(1), None);
+    let operations = bench.operations.clone();
+    let asked = tokio::spawn(async move { operations.rescale(rescale_request("more", 4)).await });
+    let rescale = Rescale { id: "more".to_owned(), parallelism: 4 };
+    assert_eq!(bench.told().await, Wish::Rescale(rescale.clone()));
+    let ended = |rescale: Rescale, end| Arc::new(vec![(rescale, end)]);
+    bench.status.send_modify(|status| {
+        status.parallelism = 4;
+        status.rescale.ended = ended(rescale, RescaleEnd::Done { switch_ms: 7 });
+    });
+    let done = asked.await.unwrap().unwrap();
+    assert_eq!((done.state(), done.kind()), (OperationState::Done, v1::OperationKind::Rescale));
+    assert!(done.message.contains("the parallelism is 4") && done.message.contains("7 ms"), "{}", done.message);
+    assert_eq!(bench.operations.rescale(rescale_request("more", 4)).await.unwrap(), done);
+    let other = bench.operations.rescale(rescale_request("more", 2)).await.unwrap_err();
+    assert!(other.message.contains("was used for another operation"), "{}", other.message);
+    assert!(bench.told_nothing());
+    let none = bench.operations.rescale(rescale_request("none", 0)).await.unwrap_err();
+    assert!(none.message.contains("parallelism is missing"), "{}", none.message);
+    // The job ends first.
+    let operations = bench.operations.clone();
+    let asked = tokio::spawn(async move { operations.rescale(rescale_request("late", 2)).await });
+    bench.told().await;
+    bench.operations.conclude(&stopped(4)).await;
+    let late = asked.await.unwrap().unwrap();
+    assert_eq!(late.state(), OperationState::Failed);
+    assert!(late.message.contains("ended before"), "{}", late.message);
 }

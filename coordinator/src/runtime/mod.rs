@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::job::{
     AppendOutcome, Command, ConfigError, Core, Event, JobConfig, Notice, Outcome, ProcessState, Status, StopMode,
-    StoredObject,
+    StoredObject, Wish,
 };
 use crate::log::{Log, problem};
 use crate::operations::Board;
@@ -31,11 +31,11 @@ pub use process::{own_address, state_of};
 
 /// Answers of store calls that wait for the event loop. Few calls run at a time: one put, one read, deletions.
 const ANSWERS_MAX: usize = 64;
-/// Stops that the event loop has not taken yet; a second one of a kind changes nothing.
-pub const STOPS_MAX: usize = 16;
+/// Wishes that the event loop has not taken yet; a second one of a kind takes the place of the first.
+pub const WISHES_MAX: usize = 16;
 
-/// Runs the job to its end. `workers` brings those that register, as long as there can be more; `stops` brings what the
-/// user wants the job to end by; `status` gets every change; `board` has what the workers count;
+/// Runs the job to its end. `workers` brings those that register, as long as there can be more; `wishes` brings
+/// what users ask of the job; `status` gets every change; `board` has what the workers count;
 /// `on_notice` is called for everything that people may want to read.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub async fn run(
     config: JobConfig,
     store: Arc<dyn ObjectStore>,
     workers: mpsc::Receiver<WorkerLink>,
-    stops: mpsc::Receiver<StopMode>,
+    wishes: mpsc::Receiver<Wish>,
     status: watch::Sender<Status>,
     board: Board,
     security: Security,
@@ -61,7 +61,7 @@ pub async fn run(
     let clock = Clock::start();
     let links = Links::new(workers, board);
     let mut runtime = Runtime { core, config, calls, clock, links, status, security, on_notice, outcome: None };
-    Ok(runtime.run(answers, stops).await)
+    Ok(runtime.run(answers, wishes).await)
 }
 
 struct Runtime<F> {
@@ -79,7 +79,7 @@ struct Runtime<F> {
 }
 
 impl<F: FnMut(&Notice)> Runtime<F> {
-    async fn run(&mut self, mut answers: mpsc::Receiver<Event>, mut stops: mpsc::Receiver<StopMode>) -> Outcome {
+    async fn run(&mut self, mut answers: mpsc::Receiver<Event>, mut wishes: mpsc::Receiver<Wish>) -> Outcome {
         self.take(Event::Begin);
         let mut goes_on = true;
         loop {
@@ -95,11 +95,14 @@ impl<F: FnMut(&Notice)> Runtime<F> {
             tokio::select! {
                 Some(event) = answers.recv() => self.take(event),
                 event = self.links.next() => self.take(event),
-                Some(mode) = stops.recv() => {
-                    // A drain is this term's to do: the next one's is asked for anew.
-                    goes_on &= mode == StopMode::Drain;
-                    self.take(Event::StopRequested(mode));
-                }
+                Some(wish) = wishes.recv() => match wish {
+                    Wish::Stop(mode) => {
+                        // A drain is this term's to do: the next one's is asked for anew.
+                        goes_on &= mode == StopMode::Drain;
+                        self.take(Event::StopRequested(mode));
+                    }
+                    Wish::Rescale(rescale) => self.take(Event::RescaleRequested { rescale }),
+                },
                 () = sleep_until(deadline) => self.take(Event::Tick),
             }
         }

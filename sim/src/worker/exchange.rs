@@ -52,7 +52,7 @@ impl Worker {
         }
         self.exchange.links.insert(peer, connection);
         if self.exchange.awaited.is_empty() {
-            self.report_deployed(Report::Deployed);
+            self.is_deployed();
         }
     }
 

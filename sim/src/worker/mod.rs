@@ -122,6 +122,10 @@ pub struct Worker {
     running: bool,
     /// `Suspend`: state stays, nothing moves.
     suspended: bool,
+    /// What may follow what runs.
+    staged: Option<(Attempt, Deployment)>,
+    /// What is being deployed took over from others: nobody tells it to start.
+    starts_by_itself: bool,
     paused: bool,
     /// By itself: no coordinator was heard for long.
     unheard: bool,
@@ -163,6 +167,8 @@ impl Worker {
             record: Record::default(),
             running: false,
             suspended: false,
+            staged: None,
+            starts_by_itself: false,
             paused: false,
             unheard: false,
             wall_ms: i64::MIN,
@@ -294,10 +300,18 @@ impl Worker {
                 self.hits.push("deploy");
                 vec![self.deploy(*deployment)]
             }
+            Command::Prepare { attempt, deployment } => {
+                self.staged = Some((attempt, *deployment));
+                self.report(Report::Prepared);
+                Vec::new()
+            }
+            Command::Discard => {
+                self.staged = None;
+                Vec::new()
+            }
+            Command::Switch { manifest } => self.switch(manifest),
             Command::Start => {
-                self.running = true;
-                self.paused = false;
-                self.record.started = true;
+                self.start();
                 self.pump()
             }
             Command::Trigger { epoch, mutation } => self.trigger(epoch, mutation),
@@ -334,7 +348,36 @@ impl Worker {
         self.drop_tasks();
     }
 
+    /// The prepared tasks go on from the manifest, at once.
+    fn switch(&mut self, manifest: Arc<Manifest>) -> Vec<Job> {
+        let Some((_, mut deployment)) = self.staged.take().filter(|(attempt, _)| *attempt == self.attempt) else {
+            self.report(Report::CommandFailed { failure: transient("nothing is prepared") });
+            return Vec::new();
+        };
+        self.hits.push("switch");
+        deployment.restore = Some(manifest);
+        self.suspend();
+        let job = self.deploy(deployment);
+        self.starts_by_itself = true;
+        vec![job]
+    }
+
+    fn start(&mut self) {
+        self.running = true;
+        self.paused = false;
+        self.record.started = true;
+    }
+
+    /// Every task is here and connected.
+    fn is_deployed(&mut self) {
+        self.report_deployed(Report::Deployed);
+        if std::mem::take(&mut self.starts_by_itself) {
+            self.start();
+        }
+    }
+
     fn suspend(&mut self) {
+        self.staged = None;
         self.take_tasks();
         self.suspended = true;
     }
@@ -343,6 +386,7 @@ impl Worker {
     fn take_tasks(&mut self) {
         self.run.0 += 1;
         self.running = false;
+        self.starts_by_itself = false;
         self.out.closed.extend(std::mem::take(&mut self.exchange).connections());
     }
 

@@ -127,7 +127,7 @@ impl Worker {
             .collect();
         self.base.clone_from(&deployment.restore);
         if self.connect() {
-            self.report_deployed(Report::Deployed);
+            self.is_deployed();
         }
     }
 }

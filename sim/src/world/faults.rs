@@ -1,6 +1,6 @@
 //! Faults as they strike.
 
-use millstream_coordinator::job::{Event, JobState, Millis, StopMode};
+use millstream_coordinator::job::{Event, JobState, Millis, Rescale, StopMode};
 
 use crate::calls::ProcessId;
 use crate::names::crash_name;
@@ -64,7 +64,7 @@ impl World {
                 self.fault(Fault::PauseWorker { for_ms })?;
                 self.fault(Fault::Crash)?;
             }
-            Fault::Crash | Fault::Pause { .. } | Fault::Stop => {
+            Fault::Crash | Fault::Pause { .. } | Fault::Stop | Fault::Rescale => {
                 if let Some(id) = self.any(|p| p.coordinator.is_some()) {
                     return self.coordinator_fault(id, fault);
                 }
@@ -101,6 +101,11 @@ impl World {
                     self.coverage.hit("taken over while paused");
                     self.at(now + after, Item::Start { take_over: true });
                 }
+            }
+            Fault::Rescale => {
+                let parallelism = 1 + u32::try_from(self.below(u64::from(self.plan.parallelism))).unwrap_or(0);
+                let rescale = Rescale { id: format!("rescale-{now}"), parallelism };
+                self.deliver(id, Input::Core(Event::RescaleRequested { rescale }))?;
             }
             Fault::Stop => {
                 let mode = if self.below(4) == 0 { StopMode::Drain } else { StopMode::Suspend };

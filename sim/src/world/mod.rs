@@ -171,6 +171,8 @@ struct World {
     /// When each term began.
     terms: BTreeMap<Generation, Millis>,
     seen: Seen,
+    /// `start` entries that were put, by nonce.
+    claimed: BTreeSet<String>,
     broker: Broker,
     store_away_until: Millis,
     uploads_fail_until: Millis,
@@ -212,6 +214,7 @@ impl World {
             log_moved_at: 0,
             terms: BTreeMap::new(),
             seen: Seen::default(),
+            claimed: BTreeSet::new(),
             store_away_until: 0,
             uploads_fail_until: 0,
             hindered_until: 0,

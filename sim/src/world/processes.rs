@@ -286,7 +286,8 @@ impl World {
         }
         for entry in output.puts {
             self.say(|| format!("{id:?} puts {} at {}", kind_name(&entry), entry.seq));
-            if matches!(entry.kind, EntryKind::Start(_)) {
+            // A put of unknown outcome is tried again whatever came since: it may stand already.
+            if matches!(entry.kind, EntryKind::Start(_)) && self.claimed.insert(entry.nonce.0.clone()) {
                 self.claims_after_silence(id, entry.seq)?;
             }
             self.objects.offer(entry);

@@ -6,27 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_api::control::Deployment;
-use millstream_api::graph::{
-    ChangelogMode, JobGraph, SinkTransform, SourceTransform, Transform, TransformKind, Vertex,
-};
+use millstream_api::graph::{JobGraph, SinkTransform, SourceTransform, Transform, TransformKind, Vertex};
 use millstream_api::ids::{Generation, TaskId, TransformId, TransformUid, key_group_range};
 use millstream_api::log::{Manifest, SplitState};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::restore::{self, Survivors};
+use super::restore::{Survived, Survivors};
+use super::sinks::{SinkOpener, Sinks};
 use super::slot_map::SlotMap;
 use super::wiring::Wiring;
-use super::{StateBackend, WorkerConfig};
+use super::{StateBackend, WorkerConfig, blocking};
 use crate::element::{WATERMARK_MIN, WatermarkMs};
 use crate::exchange::{Output, Receiver};
 use crate::metrics::{JobMetrics, TaskMetrics, TaskRole};
-use crate::sink::{self, SinkContext};
+use crate::sink::Sink;
 use crate::slot::Wake;
 use crate::snapshot::Segments;
 use crate::source::task::SourceHead;
 use crate::source::{self, SourceContext};
-use crate::state::{BackendConfig, State, StateConfig};
+use crate::state::{BackendConfig, State, StateConfig, StateError};
 use crate::task::{Chain, Events, Head, Inputs, Node, NotNull, Task, TaskError, TaskParts};
 use crate::transform;
 use crate::transform::build::{self, BuildContext};
@@ -46,6 +45,8 @@ pub(super) struct Blueprint<'a> {
     pub(super) events: Events,
     pub(super) generation: Generation,
     pub(super) wakes: Vec<Wake>,
+    /// What was opened beforehand.
+    pub(super) sinks: BTreeMap<TaskId, Sinks>,
 }
 
 impl Blueprint<'_> {
@@ -60,21 +61,23 @@ impl Blueprint<'_> {
             let (outputs, inputs) = self.wiring.take(*task);
             let vertex = &vertices[task.vertex.0 as usize];
             let groups = key_group_range(task.index, deployment.parallelism, deployment.max_parallelism);
-            let states = vertex.transforms.iter().filter_map(|id| {
-                let uid = &deployment.graph.transform(*id).uid;
-                let state = survivors.take(*task, uid, &groups, deployment.restore.as_ref().map(|m| m.epoch))?;
-                Some((uid.clone(), state))
+            let epoch = deployment.restore.as_ref().map(|manifest| manifest.epoch);
+            let survived = vertex.transforms.iter().map(|id| &deployment.graph.transform(*id).uid).map(|uid| {
+                let survived = survivors.take(*task, uid, &groups, epoch)?;
+                Ok((uid.clone(), survived))
             });
+            let survived: Result<_, StateError> = survived.collect();
             let builder = TaskBuilder {
                 id: *task,
                 vertex: vertex.clone(),
                 site: self.site(*task, &state_config),
-                states: states.collect(),
+                survived: survived.map_err(|error| (*task, error.into()))?,
                 outputs,
                 inputs,
                 metrics: self.task_metrics(*task, vertex),
             };
-            building.spawn_on(builder.build(), self.io);
+            let sinks = self.sinks.remove(task).unwrap_or_default();
+            building.spawn_on(builder.build(sinks), self.io);
         }
         let mut tasks = Vec::with_capacity(running.len());
         while let Some(built) = building.join_next().await {
@@ -92,11 +95,9 @@ impl Blueprint<'_> {
         let tasks = deployment.tasks.len().max(1);
         Site {
             job: self.config.job_name.clone().unwrap_or_else(|| deployment.job.clone()),
-            job_uid: deployment.job_uid.clone(),
             graph: Arc::clone(&deployment.graph),
             parallelism: deployment.parallelism,
             max_parallelism: deployment.max_parallelism,
-            transaction_pool: deployment.transaction_pool,
             manifest: deployment.restore.clone(),
             segments: self.segments.clone(),
             io: self.io.clone(),
@@ -105,6 +106,7 @@ impl Blueprint<'_> {
             events: self.events.clone(),
             generation: self.generation,
             inline_bytes_max: INLINE_BYTES_PER_MANIFEST / tasks,
+            opener: SinkOpener::new(deployment, self.config, self.wake(task.index), self.io),
             fetch_bytes_max: self.fetch_bytes_max(),
         }
     }
@@ -167,11 +169,9 @@ fn first(running: &BTreeSet<TaskId>) -> TaskId {
 /// What all tasks of a deployment share, and where one of them runs.
 struct Site {
     job: String,
-    job_uid: String,
     graph: Arc<JobGraph>,
     parallelism: u32,
     max_parallelism: u32,
-    transaction_pool: u32,
     manifest: Option<Arc<Manifest>>,
     segments: Segments,
     io: Handle,
@@ -180,6 +180,7 @@ struct Site {
     events: Events,
     generation: Generation,
     inline_bytes_max: usize,
+    opener: SinkOpener,
     /// Of each source's task.
     fetch_bytes_max: usize,
 }
@@ -189,20 +190,21 @@ struct TaskBuilder {
     id: TaskId,
     vertex: Vertex,
     site: Site,
-    /// States that survived, by transform.
-    states: BTreeMap<TransformUid, State>,
+    /// What survived, by transform.
+    survived: BTreeMap<TransformUid, Survived>,
     outputs: Vec<(TransformId, Output)>,
     inputs: Vec<(u32, Receiver)>,
     metrics: Arc<TaskMetrics>,
 }
 
 impl TaskBuilder {
-    async fn build(self) -> Result<Task, (TaskId, TaskError)> {
+    /// `sinks`: those that are open already.
+    async fn build(self, sinks: Sinks) -> Result<Task, (TaskId, TaskError)> {
         let id = self.id;
-        self.try_build().await.map_err(|e| (id, e))
+        self.try_build(sinks).await.map_err(|e| (id, e))
     }
 
-    async fn try_build(mut self) -> Result<Task, TaskError> {
+    async fn try_build(mut self, mut sinks: Sinks) -> Result<Task, TaskError> {
         let graph = Arc::clone(&self.site.graph);
         let watermark = self.restored_watermark();
         let mut nodes: Vec<Node> = Vec::with_capacity(self.vertex.transforms.len());
@@ -214,7 +216,10 @@ impl TaskBuilder {
                     source = Some(self.open_source(transform, scan, watermark).await?);
                     Node::source(transform.uid.clone(), watermark)
                 }
-                TransformKind::Sink(sink) => self.open_sink(transform, sink).await?,
+                TransformKind::Sink(sink) => {
+                    let opened = sinks.remove(&transform.uid);
+                    self.open_sink(transform, sink, opened).await?
+                }
                 _ => self.build_transform(transform, watermark).await?,
             };
             nodes.push(node);
@@ -284,33 +289,19 @@ impl TaskBuilder {
         SourceHead::new(transform, source, reader, restored.as_deref().map_or(&[], Vec::as_slice), watermark)
     }
 
-    async fn open_sink(&self, transform: &Transform, sink: &SinkTransform) -> Result<Node, TaskError> {
-        let site = &self.site;
-        let transactions = site.manifest.iter().flat_map(|m| &m.transactions);
-        let cx = SinkContext {
-            uid: transform.uid.clone(),
-            job: site.job.clone(),
-            job_uid: site.job_uid.clone(),
-            index: self.id.index,
-            parallelism: site.parallelism,
-            schema: transform.output.clone(),
-            changelog: self.input_changelog(transform),
-            transaction_pool: site.transaction_pool,
-            restored_transactions: transactions.filter(|t| t.uid == transform.uid).cloned().collect(),
-            waker: site.wake.waker(),
-            io: site.io.clone(),
+    /// `opened`: beforehand.
+    async fn open_sink(
+        &self,
+        transform: &Transform,
+        sink: &SinkTransform,
+        opened: Option<Box<dyn Sink>>,
+    ) -> Result<Node, TaskError> {
+        let opened = match opened {
+            Some(opened) => opened,
+            None => self.site.opener.open(self.id, transform, sink).await?,
         };
-        let to_open = sink.clone();
-        let opened = blocking(&site.io, move || sink::open::open(&to_open, cx)).await?;
-        let opened = opened.map_err(|source| TaskError::Sink { table: sink.table.clone(), source })?;
         let not_null = NotNull::new(&transform.output, sink.not_null_enforcer);
         Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened, not_null))
-    }
-
-    /// What rows the sink gets: those of its input.
-    fn input_changelog(&self, sink: &Transform) -> ChangelogMode {
-        let graph = &self.site.graph;
-        graph.inputs_of(sink.id).first().map(|e| graph.transform(e.from).changelog.clone()).unwrap_or_default()
     }
 
     async fn build_transform(&mut self, transform: &Transform, watermark: WatermarkMs) -> Result<Node, TaskError> {
@@ -325,10 +316,11 @@ impl TaskBuilder {
             }
             None => {
                 let groups = self.groups();
-                let mut state = State::open(&self.scratch(transform), groups.clone())?;
+                let mut state = State::open(&self.scratch(transform), groups)?;
                 let built = build::build(transform, &cx, &mut state)?;
                 if let Some(manifest) = &self.site.manifest {
-                    restore::load(&mut state, &transform.uid, groups, manifest, &self.site.segments).await?;
+                    let survived = self.survived.remove(&transform.uid).unwrap_or_default();
+                    survived.assemble(&mut state, &transform.uid, manifest, &self.site.segments).await?;
                 }
                 (state, built)
             }
@@ -343,7 +335,9 @@ impl TaskBuilder {
     /// State of this task that is still in the process, rolled back. The transform itself is made anew: declared in the
     /// same order, its tables have the same numbers.
     fn survivor(&mut self, transform: &Transform, cx: &BuildContext<'_>) -> Result<Option<Built>, TaskError> {
-        let Some(mut state) = self.states.remove(&transform.uid) else { return Ok(None) };
+        let Some(mut state) = self.survived.get_mut(&transform.uid).and_then(|survived| survived.whole.take()) else {
+            return Ok(None);
+        };
         let Some(manifest) = &self.site.manifest else { return Ok(None) };
         let mut declared = State::default();
         let built = build::build(transform, cx, &mut declared)?;
@@ -374,7 +368,3 @@ impl TaskBuilder {
 
 /// A transform and its state.
 type Built = (State, Box<dyn transform::Transform>);
-
-async fn blocking<T: Send + 'static>(io: &Handle, call: impl FnOnce() -> T + Send + 'static) -> Result<T, TaskError> {
-    io.spawn_blocking(call).await.map_err(|panic| TaskError::Bug { reason: panic.to_string() })
-}

@@ -75,6 +75,11 @@ impl DeployedLinks {
         }
     }
 
+    /// Every connection is up.
+    pub(super) fn connected(&self) -> bool {
+        self.awaited.is_empty() && !self.failed
+    }
+
     fn deployed(&self) -> Option<Report> {
         (self.built && self.awaited.is_empty() && !self.failed).then_some(Report::Deployed)
     }

@@ -7,18 +7,23 @@ mod adopt;
 mod deploy;
 mod links;
 mod restore;
+mod sinks;
 mod slot_map;
+mod staged;
 mod transactions;
 mod wiring;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_schema::ArrowError;
 use millstream_api::control::{Attempt, Command, Deployment, Report, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, TaskId};
 use millstream_store::ObjectStore;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::element::Barrier;
@@ -30,8 +35,10 @@ use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskError, TaskEvent,
 use adopt::Record;
 use links::DeployedLinks;
 use restore::Survivors;
+use sinks::Sinks;
 use slot_map::SlotMap;
-use wiring::Wirer;
+use staged::{Opened, Staged};
+use wiring::{Wirer, Wiring};
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
 const MESSAGES_MAX: usize = 1_024;
@@ -106,6 +113,7 @@ impl Worker {
         let (reports_out, reports) = mpsc::channel(MESSAGES_MAX);
         let (events_out, events) = mpsc::unbounded_channel();
         let (news_out, news) = mpsc::unbounded_channel();
+        let (opened_out, opened) = mpsc::unbounded_channel();
         let metrics = Arc::new(JobMetrics::default());
         let (readings_out, readings) = watch::channel(Arc::default());
         io.spawn(Arc::clone(&metrics).tell(readings_out));
@@ -120,13 +128,16 @@ impl Worker {
             events: events_out,
             shuffle,
             news: news_out,
+            opened: opened_out,
             links: DeployedLinks::default(),
             attempt: Attempt::default(),
             number: 0,
+            numbers: 0,
             deployed: None,
+            staged: None,
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            io.block_on(runtime.run(commands_in, events, news));
+            io.block_on(runtime.run(commands_in, events, news, opened));
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
@@ -153,20 +164,26 @@ impl WorkerThread {
 struct Runtime {
     config: WorkerConfig,
     segments: Segments,
-    io: tokio::runtime::Handle,
+    io: Handle,
     slots: Vec<SlotHandle>,
     metrics: Arc<JobMetrics>,
     reports: mpsc::Sender<WorkerReport>,
     events: mpsc::UnboundedSender<TaskEvent>,
     shuffle: Shuffle,
     news: links::NewsSender,
+    /// One message for each preparation.
+    opened: mpsc::UnboundedSender<Opened>,
     /// Of what is deployed.
     links: DeployedLinks,
     /// The newest that the coordinator spoke in; older commands are dropped.
     attempt: Attempt,
-    /// Counts sets of tasks, so that what an earlier set still says is recognised.
+    /// Of the set of tasks that is deployed, so that what an earlier set still says is recognised.
     number: u64,
+    /// The newest number that was used.
+    numbers: u64,
     deployed: Option<Deployed>,
+    /// What may follow it.
+    staged: Option<Staged>,
 }
 
 /// What runs, or is suspended.
@@ -184,6 +201,7 @@ impl Runtime {
         mut commands: mpsc::Receiver<WorkerCommand>,
         mut events: mpsc::UnboundedReceiver<TaskEvent>,
         mut news: mpsc::UnboundedReceiver<(u64, LinkNews)>,
+        mut opened: mpsc::UnboundedReceiver<Opened>,
     ) {
         loop {
             tokio::select! {
@@ -193,8 +211,10 @@ impl Runtime {
                 },
                 Some(event) = events.recv() => self.on_event(event).await,
                 Some((number, news)) = news.recv() => self.on_news(number, news).await,
+                Some(opened) = opened.recv() => self.on_opened(opened).await,
             }
         }
+        self.discard();
         self.cancel().await;
         let _ = tokio::task::spawn_blocking(|| millstream_kafka::finish_aborts(IO_SHUTDOWN)).await;
     }
@@ -215,8 +235,14 @@ impl Runtime {
             Command::FenceTransactions { graph, ids } => {
                 self.answer(transactions::fence(graph, ids, &self.io)).await;
             }
-            Command::Suspend => self.suspend().await,
+            Command::Suspend => {
+                self.discard();
+                self.suspend().await;
+            }
             Command::Deploy(deployment) => self.deploy(*deployment).await,
+            Command::Prepare { attempt, deployment } => self.prepare(attempt, *deployment).await,
+            Command::Discard => self.discard(),
+            Command::Switch { manifest } => self.switch(manifest).await,
             Command::Start => {
                 self.note(Record::note_started);
                 self.broadcast(|| SlotCommand::Start);
@@ -233,8 +259,14 @@ impl Runtime {
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
             Command::Inspect => self.report(self.inspect()).await,
             Command::Adopt { sealed, aborted } => self.adopt(sealed, aborted).await,
-            Command::Cancel => self.cancel().await,
-            Command::Abandon { sealed } => self.abandon(sealed).await,
+            Command::Cancel => {
+                self.discard();
+                self.cancel().await;
+            }
+            Command::Abandon { sealed } => {
+                self.discard();
+                self.abandon(sealed).await;
+            }
         }
     }
 
@@ -269,6 +301,9 @@ impl Runtime {
     }
 
     async fn on_news(&mut self, number: u64, news: LinkNews) {
+        if self.staged.as_ref().is_some_and(|staged| staged.number == number) {
+            return self.on_staged_news(news).await;
+        }
         if number == self.number
             && let Some(report) = self.links.on_news(news)
         {
@@ -310,35 +345,41 @@ impl Runtime {
         let attempt = self.attempt;
         let before = self.deployed.take().filter(|deployed| deployed.record.shares_epochs(attempt, restored));
         let survivors = before.map(|deployed| deployed.survivors).unwrap_or_default();
-        match Self::check_graph(&deployment) {
-            Ok(()) => self.build(deployment, survivors).await,
-            Err(failure) => self.report(Report::CommandFailed { failure }).await,
+        if let Err(failure) = Self::check_graph(&deployment) {
+            return self.report(Report::CommandFailed { failure }).await;
+        }
+        let slots = SlotMap::new(&deployment, self.slots.len());
+        match self.wire(&deployment, &slots) {
+            Ok(mut wiring) => {
+                let news = (self.number, &self.news);
+                self.links = DeployedLinks::begin(&self.shuffle, &deployment, self.attempt, &mut wiring, news);
+                self.build(deployment, slots, wiring, survivors, BTreeMap::new()).await;
+            }
+            Err(error) => {
+                let failure = TaskError::from(error).failure();
+                self.report(Report::CommandFailed { failure }).await;
+            }
         }
     }
 
+    /// Makes this worker's ends of all channels of a deployment.
+    fn wire(&self, deployment: &Deployment, slots: &SlotMap) -> Result<Wiring, ArrowError> {
+        let wake = |index| self.slots[slots.of(index)].wake().clone();
+        Wirer { deployment, wake, link: || self.shuffle.ends() }.wire(&deployment.graph.vertices())
+    }
+
     /// Builds this worker's tasks from the manifest and what survived, and puts them on their slots.
-    async fn build(&mut self, deployment: Deployment, survivors: Survivors) {
-        let deployed = self.deployed.insert(Deployed {
-            slots: SlotMap::new(&deployment, self.slots.len()),
-            record: Record::new(self.attempt, &deployment),
-            deployment,
-            survivors: Survivors::default(),
-        });
+    async fn build(
+        &mut self,
+        deployment: Deployment,
+        slots: SlotMap,
+        wiring: Wiring,
+        survivors: Survivors,
+        sinks: BTreeMap<TaskId, Sinks>,
+    ) {
+        let record = Record::new(self.attempt, &deployment);
+        let deployed = self.deployed.insert(Deployed { slots, record, deployment, survivors: Survivors::default() });
         let wakes: Vec<Wake> = self.slots.iter().map(|s| s.wake().clone()).collect();
-        let wirer = Wirer {
-            deployment: &deployed.deployment,
-            wake: |index| wakes[deployed.slots.of(index)].clone(),
-            link: || self.shuffle.ends(),
-        };
-        let mut wiring = match wirer.wire(&deployed.deployment.graph.vertices()) {
-            Ok(wiring) => wiring,
-            Err(error) => {
-                let failure = TaskError::from(error).failure();
-                return self.report(Report::CommandFailed { failure }).await;
-            }
-        };
-        let news = (self.number, &self.news);
-        self.links = DeployedLinks::begin(&self.shuffle, &deployed.deployment, self.attempt, &mut wiring, news);
         let blueprint = deploy::Blueprint {
             deployment: &deployed.deployment,
             wiring,
@@ -350,6 +391,7 @@ impl Runtime {
             events: Events::new(self.number, self.events.clone()),
             generation: self.attempt.generation,
             wakes,
+            sinks,
         };
         match blueprint.build(survivors).await {
             Ok(tasks) => {
@@ -381,8 +423,8 @@ impl Runtime {
     async fn suspend(&mut self) {
         self.note(Record::note_suspended);
         let tasks = self.take_tasks().await;
-        let states = tokio::task::spawn_blocking(move || restore::dismantle(tasks)).await;
-        if let (Some(deployed), Ok(states)) = (&mut self.deployed, states) {
+        let states = restore::dismantle(tasks, &self.io);
+        if let Some(deployed) = &mut self.deployed {
             deployed.survivors.extend(states);
         }
     }
@@ -404,13 +446,18 @@ impl Runtime {
 
     async fn take_tasks(&mut self) -> Vec<Task> {
         // From here on, what these tasks said and nobody has heard yet is void.
-        self.number += 1;
+        self.number = self.next_number();
         self.links.close();
         let mut tasks = Vec::new();
         for slot in &self.slots {
             tasks.extend(slot.take_all().await);
         }
         tasks
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 
     /// Ends early when the coordinator is gone: a broker that does not answer must not hold up the end of the process.
@@ -437,4 +484,8 @@ impl Runtime {
     fn slot_of(&self, task: TaskId) -> usize {
         self.deployed.as_ref().map_or(0, |deployed| deployed.slots.of(task.index))
     }
+}
+
+async fn blocking<T: Send + 'static>(io: &Handle, call: impl FnOnce() -> T + Send + 'static) -> Result<T, TaskError> {
+    io.spawn_blocking(call).await.map_err(|panic| TaskError::Bug { reason: panic.to_string() })
 }

@@ -5,12 +5,15 @@ use std::ops::Range;
 
 use millstream_api::ids::{Epoch, TaskId, TransformUid};
 use millstream_api::log::Manifest;
+use tokio::runtime::Handle;
 
 use crate::snapshot::{Segments, SnapshotError};
-use crate::state::{ChangeBatch, State, StateError};
+use crate::state::{ChangeBatch, State, StateError, StatePart};
 use crate::task::{Task, TaskError};
 
 /// States of tasks that were suspended, with their undo layers.
+///
+/// A task of another deployment has other key groups: it takes what it can of each, by pointer.
 #[derive(Debug, Default)]
 pub(super) struct Survivors {
     states: BTreeMap<(TaskId, TransformUid), State>,
@@ -21,33 +24,92 @@ impl Survivors {
         self.states.extend(more.states);
     }
 
-    /// The state of a transform in a task, if it holds these key groups and can go back to `epoch`. Another one of it is
-    /// let go.
+    /// What there is for a transform in a task that owns `groups`, as of `epoch`.
     pub(super) fn take(
         &mut self,
         task: TaskId,
         uid: &TransformUid,
         groups: &Range<u16>,
         epoch: Option<Epoch>,
-    ) -> Option<State> {
-        let state = self.states.remove(&(task, uid.clone()))?;
-        epoch.is_some_and(|e| state.groups() == groups && state.can_roll_back(e)).then_some(state)
+    ) -> Result<Survived, StateError> {
+        let Some(epoch) = epoch else { return Ok(Survived::default()) };
+        let at = (task, uid.clone());
+        if self.states.get(&at).is_some_and(|state| state.groups() == groups && state.can_roll_back(epoch)) {
+            return Ok(Survived { whole: self.states.remove(&at), parts: Vec::new() });
+        }
+        let mut parts = Vec::new();
+        for ((_, of), state) in &mut self.states {
+            let shares = state.groups().start < groups.end && groups.start < state.groups().end;
+            if of == uid && shares && state.can_roll_back(epoch) {
+                parts.extend(state.split_off(groups, epoch)?);
+            }
+        }
+        Ok(Survived { whole: None, parts })
     }
 }
 
-/// Ends tasks. What may be half changed by a panic does not survive.
-pub(super) fn dismantle(tasks: Vec<Task>) -> Survivors {
-    let mut survivors = Survivors::default();
-    for task in tasks {
-        if let (id, Some(chain)) = task.into_chain() {
-            survivors.states.extend(chain.into_states().map(|(uid, state)| ((id, uid), state)));
+/// What survived of one transform in one task.
+#[derive(Debug, Default)]
+pub(super) struct Survived {
+    /// All of it, with its undo layers.
+    pub(super) whole: Option<State>,
+    /// Some of its key groups, from tasks that had others.
+    pub(super) parts: Vec<StatePart>,
+}
+
+impl Survived {
+    /// The key groups of `groups` that are in no part.
+    fn missing(&self, groups: &Range<u16>) -> Vec<Range<u16>> {
+        let mut here: Vec<Range<u16>> = self.parts.iter().map(|part| part.groups().clone()).collect();
+        here.sort_by_key(|range| range.start);
+        let mut missing = Vec::new();
+        let mut next = groups.start;
+        for range in here {
+            if next < range.start {
+                missing.push(next..range.start);
+            }
+            next = next.max(range.end);
         }
+        if next < groups.end {
+            missing.push(next..groups.end);
+        }
+        missing
     }
+
+    /// Fills the state of a transform: what is in no part is read from the segments that the manifest names.
+    pub(super) async fn assemble(
+        mut self,
+        state: &mut State,
+        uid: &TransformUid,
+        manifest: &Manifest,
+        segments: &Segments,
+    ) -> Result<(), TaskError> {
+        self.parts.retain(|part| part.fits(state.tables().map(|(_, spec)| spec)));
+        for groups in self.missing(&state.groups().clone()) {
+            load(state, uid, groups, manifest, segments).await?;
+        }
+        for part in self.parts {
+            state.absorb(part)?;
+        }
+        state.loaded(manifest.epoch)?;
+        Ok(())
+    }
+}
+
+/// Takes the states of tasks. What may be half changed by a panic does not survive. The tasks themselves go beside
+/// everything else: their clients say goodbye to brokers, which takes its time.
+pub(super) fn dismantle(mut tasks: Vec<Task>, io: &Handle) -> Survivors {
+    let mut survivors = Survivors::default();
+    for task in &mut tasks {
+        let id = task.id();
+        survivors.states.extend(task.take_states().into_iter().map(|(uid, state)| ((id, uid), state)));
+    }
+    io.spawn_blocking(move || drop(tasks));
     survivors
 }
 
-/// Loads the key groups of a transform's tables from the segments that the manifest names.
-pub(super) async fn load(
+/// Loads key groups of a transform's tables from the segments that the manifest names.
+async fn load(
     state: &mut State,
     uid: &TransformUid,
     groups: Range<u16>,
@@ -73,6 +135,5 @@ pub(super) async fn load(
             (None, read) => read?,
         }
     }
-    state.loaded(manifest.epoch)?;
     Ok(())
 }

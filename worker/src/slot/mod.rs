@@ -327,7 +327,7 @@ mod tests {
         let (reply, tasks) = oneshot::channel();
         slot.send(SlotCommand::TakeAll(reply));
         let survivors: Vec<bool> =
-            tasks.blocking_recv().expect("the tasks").into_iter().map(|t| t.into_chain().1.is_some()).collect();
+            tasks.blocking_recv().expect("the tasks").into_iter().map(|mut t| !t.take_states().is_empty()).collect();
         assert_eq!(survivors, [false, true]);
     }
 }

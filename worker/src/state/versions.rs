@@ -48,7 +48,17 @@ impl Versions {
     /// What was loaded is the epoch.
     pub fn loaded(&mut self, epoch: Epoch) {
         self.sealed_epoch = Some(epoch);
-        self.current();
+        self.current = self.sealed + 1;
+    }
+
+    /// While a restore loads: rows come with stamps up to `version`, which mean nothing newer than what is loaded.
+    pub fn allow_stamps(&mut self, version: Version) {
+        self.sealed = self.sealed.max(version);
+    }
+
+    /// The newest version that a row may have been written in.
+    pub fn newest(&self) -> Version {
+        self.current.max(self.sealed)
     }
 
     /// Ends the current interval; returns the next.

@@ -170,8 +170,9 @@ impl Chain {
     }
 
     /// The tasks' states, to be kept over a reset.
-    pub(crate) fn into_states(self) -> impl Iterator<Item = (TransformUid, State)> {
-        self.nodes.into_iter().filter_map(Node::into_state)
+    /// What is left is fit for nothing but its end.
+    pub(crate) fn take_states(&mut self) -> impl Iterator<Item = (TransformUid, State)> + '_ {
+        self.nodes.iter_mut().filter_map(Node::take_state)
     }
 
     pub(super) fn has_sinks(&self) -> bool {

@@ -42,6 +42,7 @@ use crate::element::{Barrier, Element, WatermarkMs};
 use crate::exchange::batch_bytes;
 use crate::metrics::TaskMetrics;
 use crate::source::task::SourceHead;
+use crate::state::State;
 
 /// A step goes on taking elements for so long, then the slot's other tasks have their turn. A batch is about 4,096
 /// rows, so this is a handful of batches, and a bound on what a command or a barrier waits for.
@@ -239,9 +240,12 @@ impl Task {
         self.chain.abandon(sealed);
     }
 
-    /// Ends the task. Its keyed states, unless they may be half changed.
-    pub(crate) fn into_chain(self) -> (TaskId, Option<Chain>) {
-        (self.id, Some(self.chain).filter(|_| self.phase != Phase::Failed { broken: true }))
+    /// Takes the keyed states of a task that is not run again, unless they may be half changed.
+    pub(crate) fn take_states(&mut self) -> Vec<(TransformUid, State)> {
+        if self.phase == (Phase::Failed { broken: true }) {
+            return Vec::new();
+        }
+        self.chain.take_states().collect()
     }
 
     fn try_step(&mut self, now_ms: i64) -> Result<Progress, TaskError> {

@@ -206,9 +206,9 @@ impl Node {
         }
     }
 
-    pub(super) fn into_state(self) -> Option<(TransformUid, State)> {
-        match self.kind {
-            Kind::Transform(node) => Some((self.uid, node.state)),
+    pub(super) fn take_state(&mut self) -> Option<(TransformUid, State)> {
+        match &mut self.kind {
+            Kind::Transform(node) => Some((self.uid.clone(), std::mem::take(&mut node.state))),
             _ => None,
         }
     }

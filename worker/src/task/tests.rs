@@ -89,6 +89,8 @@ fn manifest(epoch: u64) -> Arc<Manifest> {
         transactions: Vec::new(),
         committed_through: None,
         transactional_ids: BTreeMap::new(),
+        next_transactional_ids: BTreeMap::new(),
+        scale: None,
         restored_from: None,
     })
 }

@@ -322,6 +322,8 @@ impl Coordinator {
             transactions: Vec::new(),
             committed_through: None,
             transactional_ids: BTreeMap::new(),
+            next_transactional_ids: BTreeMap::new(),
+            scale: None,
             restored_from: None,
         });
         next.finished_tasks = base.map(|m| m.finished_at(self.parallelism, hash)).unwrap_or_default();

@@ -65,6 +65,8 @@ pub fn manifest(epoch: u64, transactions: Vec<PreparedTransaction>) -> Manifest 
         transactions,
         committed_through: None,
         transactional_ids: BTreeMap::new(),
+        next_transactional_ids: BTreeMap::new(),
+        scale: None,
         restored_from: None,
     }
 }
@@ -153,7 +155,7 @@ pub struct Bench {
     pub core: Core,
     pub now: Millis,
     pub log: Vec<LogEntry>,
-    put: Option<LogEntry>,
+    pub put: Option<LogEntry>,
     attempt: control::Attempt,
     /// The newest deployment, and the attempt that it was told in.
     pub deployed: Option<(control::Attempt, control::Deployment)>,
@@ -328,6 +330,11 @@ fn describe_told(command: &control::Command) -> String {
         }
         C::Suspend => "suspend".to_owned(),
         C::Deploy(d) => format!("deploy {} tasks from {:?}", d.tasks.len(), d.restore.as_ref().map(|m| m.epoch.0)),
+        C::Prepare { attempt, deployment } => {
+            format!("prepare {} tasks for attempt {}", deployment.tasks.len(), attempt.number)
+        }
+        C::Discard => "discard".to_owned(),
+        C::Switch { manifest } => format!("switch to {}", manifest.epoch),
         C::Start => "start".to_owned(),
         C::Trigger { epoch, mutation } => {
             let then = match mutation {

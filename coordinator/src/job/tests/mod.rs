@@ -1,5 +1,6 @@
 //! The core by hand: event in, the exact commands out.
 
+mod changing;
 mod claiming;
 mod ending;
 mod epochs;

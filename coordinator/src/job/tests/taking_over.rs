@@ -2,7 +2,7 @@
 
 use millstream_api::control::{Failure, FailureKind, Placement, Report, Running};
 use millstream_api::ids::{Epoch, WorkerId};
-use millstream_api::log::{EntryKind, TaskSnapshot};
+use millstream_api::log::{EntryKind, PreparedTransaction, TaskSnapshot};
 
 use super::fixture::{
     Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, manifest, registered, snapshot, transaction,
@@ -51,7 +51,8 @@ fn successor(before: &Bench) -> Bench {
 fn first() -> Bench {
     let mut first = Bench::running_with(cluster());
     first.tick(1_000);
-    first.acknowledge(1, vec![transaction(1, 0)]);
+    let ids = first.core.view().transactional_ids().last().unwrap().values().next().unwrap().clone();
+    first.acknowledge(1, vec![PreparedTransaction { transactional_id: ids.id(0, 1), ..transaction(1, 0) }]);
     first.won();
     first
 }

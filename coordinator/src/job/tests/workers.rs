@@ -85,7 +85,7 @@ fn a_worker_that_comes_again_with_old_tasks_does_not_speak_for_new_ones() {
 }
 
 #[test]
-fn with_fewer_slots_a_job_begins_smaller_and_grows_at_the_next_checkpoint() {
+fn with_fewer_slots_a_job_begins_smaller_and_grows_when_they_come() {
     let mut job = config();
     (job.parallelism, job.min_parallelism, job.slot_timeout_ms) = (2, 1, 3_000);
     let (mut bench, _) = Bench::on_log(job, Vec::new(), ProcessState::Gone);
@@ -96,16 +96,14 @@ fn with_fewer_slots_a_job_begins_smaller_and_grows_at_the_next_checkpoint() {
     bench.report(Report::Deployed);
     bench.acknowledge(0, vec![]);
     assert_eq!(bench.won(), ["sealed 0", "start"]);
-    assert_eq!(bench.event(registered(1, 1)), ["suspend"]);
-    bench.tick(4_000);
+    let prepare = "prepare 4 tasks for attempt 2";
+    assert_eq!(bench.event(registered(1, 1)), ["suspend", prepare, prepare]);
+    assert!(bench.report_of(0, Report::Prepared).is_empty());
+    assert_eq!(bench.report_of(1, Report::Prepared), ["trigger 1 and stop", "trigger 1 and stop"]);
     bench.acknowledge(1, vec![]);
-    let commands = bench.won();
-    assert!(commands.contains(&"suspend".to_owned()), "{commands:?}");
+    assert_eq!(bench.won(), ["switch to 1", "switch to 1"]);
     assert_eq!(bench.core.status().restarts, 0, "it is no failure");
-    assert!(commands.last().is_some_and(|c| c.contains("settled Some(1)")), "{commands:?}");
-    bench.won();
-    let commands = bench.report(Report::TransactionsFenced);
-    assert_eq!(commands, ["deploy 4 tasks from Some(1)", "deploy 4 tasks from Some(1)"]);
+    assert_eq!(bench.core.status().parallelism, 2);
 }
 
 #[test]
@@ -116,16 +114,13 @@ fn a_worker_that_leaves_is_let_go_once_its_tasks_run_elsewhere() {
     bench.won();
     assert!(bench.event(Event::WorkerLeaving { worker: WorkerId(0) }).is_empty(), "there is no other place");
     bench.now = 1_100;
-    assert_eq!(bench.event(registered(1, 1)), ["suspend", "trigger 2", "trigger 2"], "now there is one");
+    assert_eq!(bench.event(registered(1, 1)), ["suspend", "prepare 2 tasks for attempt 2"], "now there is one");
+    assert_eq!(bench.report_of(1, Report::Prepared), ["trigger 2 and stop", "trigger 2 and stop"]);
     bench.acknowledge(2, vec![]);
-    let commands = bench.won();
-    assert!(commands.contains(&"suspend".to_owned()), "{commands:?}");
-    assert!(commands.contains(&"release 0".to_owned()), "{commands:?}");
+    let delete = "delete default/job/log/00000000000000000001";
+    assert_eq!(bench.won(), [delete, "switch to 2", "cancel", "release 0"]);
     assert_eq!(bench.core.status().restarts, 0, "it is no failure");
     assert!(bench.event(lost(0)).is_empty(), "it runs nothing any more");
-    bench.won();
-    let commands = bench.report_of(1, Report::TransactionsFenced);
-    assert_eq!(commands, ["deploy 2 tasks from Some(2)"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Which worker may connect: one of the deployment that is here, of the same version, once.
+//! Which worker may connect: one of a deployment that is here (one runs, one may be prepared), of the same version, once.
 //!
 //! A caller that is ahead, because its order to deploy came earlier, waits. One of an older deployment, of another job or
 //! version is refused by name, and counted.
@@ -50,7 +50,7 @@ pub(super) struct Reception {
 
 #[derive(Debug, Default)]
 struct State {
-    open: Option<Open>,
+    open: Vec<Open>,
     /// The newest deployment that has ended.
     closed: Option<Attempt>,
 }
@@ -77,7 +77,7 @@ impl Reception {
 
     /// A deployment is here; it awaits these workers.
     pub(super) fn open(&self, party: Party, awaited: BTreeMap<WorkerId, Awaited>) {
-        self.state().open = Some(Open { party, awaited });
+        self.state().open.push(Open { party, awaited });
         self.changed.send_replace(());
     }
 
@@ -85,7 +85,7 @@ impl Reception {
     pub(super) fn close(&self, party: &Party) {
         let mut state = self.state();
         state.closed = state.closed.max(Some(party.attempt));
-        state.open.take_if(|open| open.party == *party);
+        state.open.retain(|open| open.party != *party);
         drop(state);
         self.changed.send_replace(());
     }
@@ -126,19 +126,20 @@ impl Reception {
             return refuse(format!("this worker is of version {VERSION}, the caller of {}", hello.version));
         }
         let mut state = self.state();
-        if state.closed.is_some_and(|closed| hello.attempt <= closed) {
-            return refuse(format!("attempt {} has ended here", name(hello.attempt)));
+        if let Some(other) = state.open.iter().map(|open| &open.party).find(|party| party.job != hello.job) {
+            return refuse(format!("this worker is of job {}, the caller of {}", other.job, hello.job));
         }
-        let Some(open) = &mut state.open else { return Decision::Wait };
-        if hello.job != open.party.job {
-            return refuse(format!("this worker is of job {}, the caller of {}", open.party.job, hello.job));
-        }
-        if hello.attempt > open.party.attempt {
-            return Decision::Wait;
-        }
-        if hello.attempt < open.party.attempt {
-            return refuse(format!("attempt {} is here, not {}", name(open.party.attempt), name(hello.attempt)));
-        }
+        let newest = state.open.iter().map(|open| open.party.attempt).max();
+        let ended = state.closed.is_some_and(|closed| hello.attempt <= closed);
+        let Some(open) = state.open.iter_mut().find(|open| open.party.attempt == hello.attempt) else {
+            return match newest {
+                _ if ended => refuse(format!("attempt {} has ended here", name(hello.attempt))),
+                Some(newest) if hello.attempt < newest => {
+                    refuse(format!("attempt {} is here, not {}", name(newest), name(hello.attempt)))
+                }
+                _ => Decision::Wait,
+            };
+        };
         if hello.to != open.party.worker {
             return refuse(format!("this is worker {}, not {}", open.party.worker, hello.to));
         }

@@ -54,7 +54,7 @@ pub(crate) struct MemoryTable {
 
 /// The tables of a key group, by namespace.
 #[derive(Debug, Default)]
-struct GroupTables {
+pub(crate) struct GroupTables {
     /// Ascending.
     tables: Vec<(i64, Box<RowTable>)>,
 }
@@ -263,6 +263,32 @@ impl MemoryTable {
         Ok(())
     }
 
+    /// Takes these key groups out. Nothing of them is in an undo layer.
+    pub fn take_groups(&mut self, groups: &Range<u16>) -> Vec<GroupTables> {
+        let own = |group: u16| usize::from(group - self.owned.start);
+        let taken: Vec<GroupTables> =
+            self.groups[own(groups.start)..own(groups.end)].iter_mut().map(std::mem::take).collect();
+        for (namespace, rows) in taken.iter().flat_map(|group| &group.tables) {
+            self.account_removed(*namespace, rows);
+        }
+        taken
+    }
+
+    /// Puts key groups in, from `first` on, of which there is nothing here.
+    pub fn put_groups(&mut self, first: u16, groups: Vec<GroupTables>) -> Result<(), StateError> {
+        for (group, tables) in (first..).zip(groups) {
+            let index = self.index_of(group)?;
+            for (namespace, rows) in &tables.tables {
+                let account = Account::of(rows);
+                self.bytes += account.bytes;
+                self.rows += account.rows;
+                *self.namespaces.entry(*namespace).or_default() += 1;
+            }
+            self.groups[index] = tables;
+        }
+        Ok(())
+    }
+
     /// Deletes expired rows, a few slots per call.
     fn sweep(&mut self, at: &Moment, max_slots: usize) {
         let def = Arc::clone(&self.def);
@@ -311,7 +337,12 @@ impl MemoryTable {
 
     fn remove_rows(&mut self, group: usize, namespace: i64) {
         let Ok(position) = self.groups[group].position(namespace) else { return };
-        let account = Account::of(&self.groups[group].tables.remove(position).1);
+        let rows = self.groups[group].tables.remove(position).1;
+        self.account_removed(namespace, &rows);
+    }
+
+    fn account_removed(&mut self, namespace: i64, rows: &RowTable) {
+        let account = Account::of(rows);
         self.bytes -= account.bytes;
         self.rows -= account.rows;
         if let Some(tables) = self.namespaces.get_mut(&namespace) {

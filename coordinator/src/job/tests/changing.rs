@@ -1,0 +1,171 @@
+//! Another parallelism, and other places, while tasks run.
+
+use millstream_api::control::{Failure, FailureKind, FinishOutcome, Report};
+use millstream_api::ids::{Epoch, WorkerId};
+use millstream_api::log::EntryKind;
+
+use super::fixture::{Bench, COUNT_TASK, config, registered, transaction};
+use crate::job::{
+    AppendOutcome, Event, JobState, ProcessState, Rescale, RescaleEnd, StopMode, StoreProblem, StoreProblemKind,
+};
+
+fn rescale(parallelism: u32) -> Event {
+    Event::RescaleRequested { rescale: Rescale { id: format!("to-{parallelism}"), parallelism } }
+}
+
+fn last(bench: &Bench) -> Option<(u32, RescaleEnd)> {
+    bench.core.status().rescale.ended.last().map(|(request, end)| (request.parallelism, end.clone()))
+}
+
+/// A job with one task of each kind, asked for two, with a slot for each.
+fn prepared() -> Bench {
+    let mut bench = Bench::running();
+    bench.event(registered(1, 1));
+    let prepare = "prepare 4 tasks for attempt 2";
+    assert_eq!(bench.event(rescale(2)), [prepare, prepare]);
+    assert!(bench.report_of(1, Report::Prepared).is_empty());
+    bench
+}
+
+fn cut() -> Bench {
+    let mut bench = prepared();
+    assert_eq!(bench.report_of(0, Report::Prepared), ["trigger 1 and stop", "trigger 1 and stop"]);
+    bench
+}
+
+#[test]
+fn prepared_tasks_go_on_from_the_manifest_and_the_commits_follow() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![transaction(1, 0)]);
+    let EntryKind::Manifest(manifest) = &bench.put.as_ref().unwrap().kind else { panic!("no manifest is put") };
+    assert_eq!(manifest.scale.map(|scale| (scale.spec, scale.wanted)), Some((1, 2)));
+    assert!(manifest.next_transactional_ids.values().all(|ids| ids.prefix.contains("-0-2-out") && ids.indexes == 2));
+    assert_eq!(bench.won(), ["switch to 1", "switch to 1", "finish 1"]);
+    assert!(bench.tick(3_000).is_empty(), "no checkpoint before all are over there");
+    bench.report_of(0, Report::Deployed);
+    assert_eq!(bench.report_of(1, Report::Deployed), ["trigger 2", "trigger 2"], "which is due by then");
+    assert_eq!(last(&bench), Some((2, RescaleEnd::Done { switch_ms: 3_000 })));
+    let outcome = vec![(transaction(1, 0), FinishOutcome::Committed)];
+    bench.report_of(1, Report::TransactionsFinished { outcome });
+    assert_eq!(bench.core.status().commits_open, 0);
+    assert_eq!(bench.core.status().state, JobState::Running);
+    assert_eq!((bench.core.status().restarts, bench.core.status().parallelism), (0, 2));
+}
+
+#[test]
+fn what_the_tasks_before_left_is_not_taken_for_committed_by_those_of_the_same_number() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![transaction(1, 0)]);
+    bench.won();
+    bench.report_of(0, Report::Deployed);
+    bench.report_of(1, Report::Deployed);
+    let unavailable = FinishOutcome::Unavailable { detail: "away".to_owned() };
+    bench.report_of(1, Report::TransactionsFinished { outcome: vec![(transaction(1, 0), unavailable)] });
+    bench.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(2) });
+    assert_eq!(bench.core.status().commits_open, 1);
+    let at = bench.core.deadline().unwrap();
+    assert_eq!(bench.tick(at), ["finish 1"], "it is asked again");
+}
+
+#[test]
+fn before_its_manifest_a_failure_restores_the_job_as_it_was_and_it_is_tried_again() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![]);
+    let suspended = bench.event(Event::WorkerLost { worker: WorkerId(0), reason: "silent".to_owned() });
+    assert_eq!(suspended, ["suspend"]);
+    assert_eq!(bench.core.status().parallelism, 1);
+    assert_eq!(bench.core.status().rescale.pending.as_ref().map(|r| r.parallelism), Some(2));
+}
+
+#[test]
+fn after_its_manifest_a_failure_restores_the_new_tasks() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![]);
+    bench.won();
+    bench.task_fails(FailureKind::Transient);
+    let at = bench.core.deadline().unwrap();
+    assert_eq!(bench.tick(at), ["put 3: settled Some(1)"]);
+    assert_eq!(bench.won(), ["fence -0-1-out 1x4"]);
+    assert_eq!(bench.report(Report::TransactionsFenced), ["fence -0-2-out 2x4"], "both may have something open");
+    let deploy = "deploy 4 tasks from Some(1)";
+    assert_eq!(bench.report(Report::TransactionsFenced), [deploy, deploy]);
+}
+
+#[test]
+fn another_coordinator_keeps_what_was_asked_for_until_the_resource_says_something_else() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![]);
+    bench.won();
+    let (next, _) = Bench::on_log(config(), bench.log.clone(), ProcessState::Gone);
+    assert_eq!(next.core.status().parallelism_wanted, 2);
+    let mut edited = config();
+    (edited.parallelism, edited.min_parallelism) = (3, 3);
+    let (next, _) = Bench::on_log(edited, bench.log.clone(), ProcessState::Gone);
+    assert_eq!(next.core.status().parallelism_wanted, 3);
+}
+
+#[test]
+fn what_waits_for_slots_says_so_and_begins_when_they_come() {
+    let mut bench = Bench::running();
+    assert!(bench.event(rescale(3)).is_empty());
+    assert_eq!(bench.core.status().rescale.doing.as_deref(), Some("2 slots are missing"));
+    bench.event(registered(1, 1));
+    assert_eq!(bench.core.status().rescale.doing.as_deref(), Some("1 slots are missing"));
+    let prepare = "prepare 6 tasks for attempt 2".to_owned();
+    let expected = ["suspend".to_owned(), prepare.clone(), prepare.clone(), prepare];
+    assert_eq!(bench.event(registered(2, 1)), expected);
+}
+
+#[test]
+fn a_later_request_replaces_an_earlier_one() {
+    let mut bench = prepared();
+    assert_eq!(bench.event(rescale(3)), ["discard", "discard"]);
+    assert_eq!(last(&bench), Some((2, RescaleEnd::Replaced)));
+    assert_eq!(bench.event(rescale(1)), Vec::<String>::new());
+    assert_eq!(last(&bench), Some((1, RescaleEnd::Already)));
+    bench.event(rescale(9));
+    assert!(matches!(last(&bench), Some((9, RescaleEnd::Failed { reason })) if reason.contains("maxParallelism")));
+}
+
+#[test]
+fn a_worker_that_cannot_get_ready_ends_the_request_and_harms_nothing() {
+    let mut bench = prepared();
+    let failure = Failure { kind: FailureKind::User, message: "no topic".to_owned() };
+    assert_eq!(bench.report_of(0, Report::PrepareFailed { failure }), ["discard", "discard"]);
+    assert!(matches!(last(&bench), Some((2, RescaleEnd::Failed { reason })) if reason == "host-0: no topic"));
+    assert_eq!(bench.core.status().state, JobState::Running);
+    assert_eq!(bench.tick(1_000), ["trigger 1", "trigger 1"]);
+}
+
+#[test]
+fn a_worker_that_was_only_prepared_is_lost_without_harm() {
+    let mut bench = prepared();
+    let lost = bench.event(Event::WorkerLost { worker: WorkerId(1), reason: "silent".to_owned() });
+    assert_eq!(lost, ["discard"]);
+    assert_eq!(bench.core.status().state, JobState::Running);
+    let prepare = "prepare 4 tasks for attempt 3";
+    assert_eq!(bench.event(registered(2, 1)), ["suspend", prepare, prepare]);
+}
+
+#[test]
+fn a_cut_that_cannot_be_stored_is_not_gone_back_on() {
+    let mut bench = cut();
+    bench.acknowledge(1, vec![]);
+    let problem = StoreProblem { kind: StoreProblemKind::Transient, message: "full".to_owned() };
+    let commands = bench.put_ends(AppendOutcome::Rejected { problem });
+    assert_eq!(commands, ["aborted 1", "aborted 1", "suspend", "suspend"]);
+    assert_eq!(bench.core.status().parallelism, 1);
+}
+
+#[test]
+fn a_stop_ends_a_change() {
+    let mut bench = prepared();
+    assert_eq!(
+        bench.event(Event::StopRequested(StopMode::Suspend)),
+        ["discard", "discard", "trigger 1 and stop", "trigger 1 and stop"]
+    );
+    let mut bench = cut();
+    bench.event(Event::StopRequested(StopMode::Suspend));
+    bench.acknowledge(1, vec![]);
+    assert_eq!(bench.won(), ["sealed 1", "sealed 1"], "its last checkpoint is the last one of all");
+}
