@@ -257,7 +257,11 @@ impl Runtime {
             }
             Command::Aborted { epoch } => self.broadcast(|| SlotCommand::Aborted(epoch)),
             Command::Pause { paused } => self.broadcast(|| SlotCommand::Pause(paused)),
-            Command::Inspect => self.report(self.inspect()).await,
+            Command::Inspect => {
+                // By a coordinator that is no more.
+                self.discard();
+                self.report(self.inspect()).await;
+            }
             Command::Adopt { sealed, aborted } => self.adopt(sealed, aborted).await,
             Command::Cancel => {
                 self.discard();
