@@ -110,7 +110,7 @@ impl Bench<'_> {
 
     fn run_millstream(&self, job: &Job, interval: &str) -> anyhow::Result<Figures> {
         let output = self.prepare("millstream", job)?;
-        let manifest = manifest_text(self.bootstrap, self.arguments, interval, job, &output);
+        let manifest = manifest_text(self.bootstrap, self.arguments, interval, "", job, &output);
         self.measure("millstream", job, interval, &output, || Process::start(&self.arguments.binary, &manifest)?.wait())
     }
 
@@ -118,7 +118,9 @@ impl Bench<'_> {
     fn run_cluster(&self, job: &Job, workers: u32) -> anyhow::Result<Figures> {
         let output = self.prepare("cluster", job)?;
         let interval = &self.arguments.interval;
-        let manifest = manifest_text(self.bootstrap, self.arguments, interval, job, &output);
+        let folder = tempfile::tempdir()?;
+        let storage = format!("    storage: {}\n", folder.path().display());
+        let manifest = manifest_text(self.bootstrap, self.arguments, interval, &storage, job, &output);
         self.measure(&format!("millstream, {workers} workers"), job, interval, &output, || {
             let mut cluster = Processes::start(&self.arguments.binary, &manifest, &[])?;
             for _ in 0..workers {
@@ -279,7 +281,15 @@ fn flink_script(bootstrap: &str, arguments: &JobsArguments, job: &Job, output: &
     script
 }
 
-fn manifest_text(bootstrap: &str, arguments: &JobsArguments, interval: &str, job: &Job, output: &str) -> String {
+/// `storage`: further lines of `spec.checkpoint`.
+fn manifest_text(
+    bootstrap: &str,
+    arguments: &JobsArguments,
+    interval: &str,
+    storage: &str,
+    job: &Job,
+    output: &str,
+) -> String {
     let (parallelism, name) = (arguments.parallelism, job.name);
     let sql: String = statements(bootstrap, arguments, job, output).lines().map(|l| format!("    {l}\n")).collect();
     format!(
@@ -291,7 +301,7 @@ spec:
   parallelism: {parallelism}
   checkpoint:
     interval: {interval}
-  options:
+{storage}  options:
     table.exec.mini-batch.enabled: 'true'
     table.exec.mini-batch.allow-latency: 1 s
     table.exec.mini-batch.size: '20000'
