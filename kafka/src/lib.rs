@@ -7,6 +7,8 @@
 //! `transactions` ask what else there is to know or to end: topic ids, offsets, the transaction of a producer that is dead.
 
 mod admin;
+mod backoff;
+mod batch_layout;
 mod compression;
 mod config;
 mod consumer;

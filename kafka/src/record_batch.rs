@@ -6,36 +6,16 @@
 
 use std::ops::Range;
 
+use crate::batch_layout::{CHECKED_FROM, HEAD_BYTES, PREFIX_BYTES, attribute, field};
 use crate::compression::Compressor;
 use crate::transactions::ProducerIdentity;
 
-/// Bytes before the records.
-pub(crate) const HEADER_BYTES: usize = 61;
-/// Length and base offset are not counted by the length.
-const UNCOUNTED_BYTES: usize = 12;
-/// The checksum covers what follows it.
-const CHECKED_FROM: usize = 21;
+/// Of this format.
 const MAGIC: u8 = 2;
-const TRANSACTIONAL: i16 = 0x10;
 /// Room that is left for a length before what it measures is known; most records need just that.
 const LENGTH_BYTES: usize = 2;
 const ABSENT: i32 = -1;
 const NO_HEADERS: u8 = 0;
-
-mod field {
-    pub(super) const LENGTH: usize = 8;
-    pub(super) const LEADER_EPOCH: usize = 12;
-    pub(super) const MAGIC: usize = 16;
-    pub(super) const CHECKSUM: usize = 17;
-    pub(super) const ATTRIBUTES: usize = 21;
-    pub(super) const LAST_OFFSET_DELTA: usize = 23;
-    pub(super) const FIRST_TIMESTAMP: usize = 27;
-    pub(super) const MAX_TIMESTAMP: usize = 35;
-    pub(super) const PRODUCER_ID: usize = 43;
-    pub(super) const PRODUCER_EPOCH: usize = 51;
-    pub(super) const SEQUENCE: usize = 53;
-    pub(super) const RECORDS: usize = 57;
-}
 
 /// What makes a batch one of a producer's: `None` where the broker is not to recognise repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +80,7 @@ impl Batch {
     pub(crate) fn append(&mut self, key: Option<&[u8]>, value: Option<impl FnOnce(&mut Vec<u8>)>) -> Appended {
         let out = &mut self.bytes;
         if out.is_empty() {
-            out.resize(HEADER_BYTES, 0);
+            out.resize(HEAD_BYTES, 0);
         }
         let begin = out.len();
         out.extend_from_slice(&[0; LENGTH_BYTES]);
@@ -160,12 +140,12 @@ impl Batch {
     ) -> std::io::Result<()> {
         if compressor.compresses() {
             scratch.clear();
-            scratch.resize(HEADER_BYTES, 0);
-            compressor.compress(&self.bytes[HEADER_BYTES..], scratch)?;
+            scratch.resize(HEAD_BYTES, 0);
+            compressor.compress(&self.bytes[HEAD_BYTES..], scratch)?;
             // A batch that waits takes no more memory than its bytes: those are what is counted.
             self.bytes = scratch.as_slice().into();
         }
-        let counted = length(self.bytes.len() - UNCOUNTED_BYTES);
+        let counted = length(self.bytes.len() - PREFIX_BYTES);
         self.put(field::LENGTH, counted.to_be_bytes());
         self.put(field::LEADER_EPOCH, (-1i32).to_be_bytes());
         self.put(field::MAGIC, [MAGIC]);
@@ -183,7 +163,8 @@ impl Batch {
             stamp.map_or((-1, -1, -1), |s| (s.identity.producer_id, s.identity.producer_epoch, s.sequence));
         let attributes = i16::from_be_bytes([self.bytes[field::ATTRIBUTES], self.bytes[field::ATTRIBUTES + 1]]);
         let transactional = stamp.is_some_and(|s| s.transactional);
-        let attributes = (attributes & !TRANSACTIONAL) | if transactional { TRANSACTIONAL } else { 0 };
+        let attributes =
+            (attributes & !attribute::TRANSACTIONAL) | if transactional { attribute::TRANSACTIONAL } else { 0 };
         self.put(field::ATTRIBUTES, attributes.to_be_bytes());
         self.put(field::PRODUCER_ID, producer_id.to_be_bytes());
         self.put(field::PRODUCER_EPOCH, epoch.to_be_bytes());

@@ -78,7 +78,7 @@ impl Fetcher {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = self.hub.options.reconnect_pause.after(self.failures);
+        let pause = self.hub.options.reconnect_pause.pause(self.failures);
         self.hub.lost(self.node, buffer);
         if self.hub.plan().closed {
             return;

@@ -57,7 +57,7 @@ impl Leaders {
     /// Waits until leaders have to be looked for. Returns the topics; `None`: the consumer is closed.
     fn wait(&self) -> Option<Vec<String>> {
         let options = &self.hub.options;
-        let rest = if self.failures == 0 { Duration::ZERO } else { options.retry_pause.after(self.failures) };
+        let rest = if self.failures == 0 { Duration::ZERO } else { options.retry_pause.pause(self.failures) };
         let mut plan = self.hub.plan();
         loop {
             if plan.closed {

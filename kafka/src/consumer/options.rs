@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::admin::Isolation;
+use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
 use crate::wire::SocketOptions;
@@ -24,28 +25,10 @@ pub(super) struct FetchOptions {
     pub(super) rack: String,
     /// A connection without a byte for so long, and longer than an answer may be held back, is given up.
     pub(super) silence_max: Duration,
-    pub(super) reconnect_pause: Pause,
-    pub(super) retry_pause: Pause,
+    pub(super) reconnect_pause: Backoff,
+    pub(super) retry_pause: Backoff,
     pub(super) metadata_age_max: Duration,
     pub(super) socket: SocketOptions,
-}
-
-/// The first pause before something is tried again, and the longest; it doubles in between.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pause {
-    first: Duration,
-    longest: Duration,
-}
-
-impl Pause {
-    /// Before try number `failures`, from 1 on: a fifth more or less, so that clients do not come all at once.
-    pub(super) fn after(self, failures: u32) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
-        let mut random = [128u8];
-        // Without randomness the pause is the middle one.
-        let _ = getrandom::fill(&mut random);
-        doubled.min(self.longest).mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
-    }
 }
 
 /// An answer is at most so late beyond the time that the broker may hold it back.
@@ -116,9 +99,9 @@ impl Settings {
         Ok(Duration::from_millis(u64::try_from(millis).unwrap_or_default()))
     }
 
-    fn pause(&mut self, first: &str, first_ms: i32, longest: &str, longest_ms: i32) -> Result<Pause, KafkaError> {
+    fn pause(&mut self, first: &str, first_ms: i32, longest: &str, longest_ms: i32) -> Result<Backoff, KafkaError> {
         let first = self.duration(first, first_ms)?;
-        Ok(Pause { first, longest: self.duration(longest, longest_ms)?.max(first) })
+        Ok(Backoff::new(first, self.duration(longest, longest_ms)?))
     }
 
     /// A socket buffer; -1, or 0, leaves it to the system.
@@ -159,16 +142,6 @@ mod tests {
         for (name, value) in [("fetch.wait.max.ms", "1"), ("fetch.min.bytes", "x"), ("isolation.level", "none")] {
             let error = options(&[(name, value)]).expect_err("refused").to_string();
             assert!(error.contains(name), "{error}");
-        }
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let pause = Pause { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
-        for (failures, millis) in [(1, 100), (2, 200), (4, 800), (5, 1000), (1_000_000, 1000)] {
-            let after = pause.after(failures);
-            let range = Duration::from_millis(millis * 79 / 100)..=Duration::from_millis(millis * 121 / 100);
-            assert!(range.contains(&after), "{failures}: {after:?}");
         }
     }
 }

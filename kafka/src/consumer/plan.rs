@@ -290,7 +290,7 @@ impl Plan {
     pub(super) fn try_again(&mut self, index: usize, code: i16, options: &FetchOptions, now: Instant) {
         let partition = &mut self.partitions[index];
         partition.failures = partition.failures.saturating_add(1);
-        partition.not_before = Some(now + options.retry_pause.after(partition.failures));
+        partition.not_before = Some(now + options.retry_pause.pause(partition.failures));
         partition.node = None;
         self.leaders_wanted = true;
         let (topic, number) = (&partition.topic, partition.number);

@@ -109,21 +109,13 @@ pub(super) fn one_brokers_word(settings: &Settings, error: KafkaError) -> KafkaE
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::ClientConfig;
     use crate::error::ErrorKind;
-    use crate::producer::{ProducerOptions, Throttle};
+    use crate::producer::settings::testing;
 
     fn judged(transactional: bool, code: i16) -> Verdict {
-        let options = ProducerOptions {
-            topic: "t".to_owned(),
-            transactional_id: transactional.then(|| "id".to_owned()),
-            transaction_timeout_ms: 60_000,
-            throttle: Throttle::default(),
-            waker: Arc::new(|| {}),
-        };
+        let options = testing::options(transactional);
         judge(&Settings::read(&ClientConfig::default(), &options).unwrap(), code, None, 99)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::ProducerOptions;
 use super::throttle::Throttle;
+use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
 use crate::record_buffer::BATCH_BYTES_MAX;
@@ -64,24 +65,6 @@ pub(super) struct Settings {
     pub(super) client_id: String,
     pub(super) throttle: Throttle,
     pub(super) brokers: String,
-}
-
-/// Pauses that double from the first to the longest.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
-    first: Duration,
-    longest: Duration,
-}
-
-impl Backoff {
-    /// The pause after so many failures in a row (at least one), a fifth longer or shorter by chance, so that many
-    /// clients do not come back at once.
-    pub(super) fn pause(self, failures: u32) -> Duration {
-        const CHANCE: f64 = 0.2;
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.longest);
-        let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        doubled.mul_f64(1.0 - CHANCE + 2.0 * CHANCE * f64::from(random) / f64::from(u32::MAX))
-    }
 }
 
 impl Settings {
@@ -168,7 +151,7 @@ impl Given {
     fn backoff(&mut self, name: &str, first: u64, longest: u64) -> Result<Backoff, KafkaError> {
         let first = self.millis(&format!("{name}.ms"), first)?;
         let longest = self.millis(&format!("{name}.max.ms"), longest)?;
-        Ok(Backoff { first, longest: longest.max(first) })
+        Ok(Backoff::new(first, longest))
     }
 
     fn nothing_left(self) -> Result<(), KafkaError> {
@@ -186,21 +169,30 @@ fn bad(name: &str, value: &str) -> KafkaError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod testing {
     use std::sync::Arc;
 
     use super::*;
 
-    fn read(transactional: bool, settings: &[(&str, &str)]) -> Result<Settings, KafkaError> {
-        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let options = ProducerOptions {
+    pub(in super::super) fn options(transactional: bool) -> ProducerOptions {
+        ProducerOptions {
             topic: "t".to_owned(),
             transactional_id: transactional.then(|| "id".to_owned()),
             transaction_timeout_ms: 60_000,
             throttle: Throttle::default(),
             waker: Arc::new(|| {}),
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(transactional: bool, settings: &[(&str, &str)]) -> Result<Settings, KafkaError> {
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let options = testing::options(transactional);
         Settings::read(&ClientConfig { settings, ..ClientConfig::default() }, &options)
     }
 
@@ -234,14 +226,5 @@ mod tests {
         let config = ClientConfig { settings, ..ClientConfig::default() };
         assert_eq!(batch_bytes_max(&config).unwrap(), 2_000);
         assert_eq!(batch_bytes_max(&ClientConfig::default()).unwrap(), BATCH_BYTES_MAX);
-    }
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
-        for (failures, middle_ms) in [(1, 100), (2, 200), (4, 800), (5, 1_000), (1_000, 1_000)] {
-            let pause = backoff.pause(failures).as_millis();
-            assert!((middle_ms * 79 / 100..=middle_ms * 121 / 100).contains(&pause), "{pause}");
-        }
     }
 }

@@ -57,7 +57,7 @@ proptest! {
         let mut next = Batch::default();
         whole.move_last(appended, &mut next);
         let before = batch(&records);
-        prop_assert_eq!(&whole.bytes[HEADER_BYTES..], before.bytes.get(HEADER_BYTES..).unwrap_or_default());
+        prop_assert_eq!(&whole.bytes[HEAD_BYTES..], before.bytes.get(HEAD_BYTES..).unwrap_or_default());
         prop_assert_eq!((whole.records, whole.payload_bytes), (before.records, before.payload_bytes));
         let alone = batch(&[last]);
         prop_assert_eq!((&next.bytes, next.records), (&alone.bytes, 1));
@@ -87,7 +87,7 @@ fn every_codec_keeps_its_number_and_can_be_undone() {
         assert_eq!(batch.bytes[field::ATTRIBUTES + 1], attribute);
         // What waits is counted by its bytes.
         assert!(attribute == 0 || batch.bytes.capacity() == batch.bytes.len());
-        let packed = &batch.bytes[HEADER_BYTES..];
+        let packed = &batch.bytes[HEAD_BYTES..];
         let mut out = Vec::new();
         match name {
             "none" => out.extend_from_slice(packed),
@@ -103,7 +103,7 @@ fn every_codec_keeps_its_number_and_can_be_undone() {
             "lz4" => drop(lz4_flex::frame::FrameDecoder::new(packed).read_to_end(&mut out).unwrap()),
             _ => out = zstd::stream::decode_all(packed).unwrap(),
         }
-        assert_eq!(out, plain.bytes[HEADER_BYTES..], "{name}");
+        assert_eq!(out, plain.bytes[HEAD_BYTES..], "{name}");
     }
     assert!(Compressor::new("brotli", None).is_err());
 }

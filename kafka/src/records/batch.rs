@@ -1,21 +1,8 @@
 //! The head of a batch: 61 bytes before its records.
 
 use super::Damage;
+use crate::batch_layout::{CHECKED_FROM, HEAD_BYTES, PREFIX_BYTES, attribute, field};
 
-/// Bytes before the first record, or before the compressed records.
-pub(super) const HEAD_BYTES: usize = 61;
-/// Base offset and length: what the length does not count.
-const PREFIX_BYTES: usize = 12;
-/// In every format the byte after the checksum or epoch that says which format it is.
-const MAGIC_AT: usize = 16;
-const CHECKSUM_AT: usize = 17;
-/// The checksum covers everything from here.
-const CHECKED_FROM: usize = 21;
-
-const LOG_APPEND_TIME: i16 = 0x08;
-const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
-const COMPRESSION: i16 = 0x07;
 const NO_TIMESTAMP: i64 = -1;
 
 /// A batch's own facts.
@@ -54,15 +41,15 @@ impl Times {
 
 /// The batch at the beginning of `bytes`; `None` where it is not there as a whole, as at the end of an answer.
 pub(super) fn first_batch(bytes: &[u8]) -> Result<Option<&[u8]>, Damage> {
-    if bytes.len() <= MAGIC_AT {
+    if bytes.len() <= field::MAGIC {
         return Ok(None);
     }
-    match i8::from_be_bytes([bytes[MAGIC_AT]]) {
+    match i8::from_be_bytes([bytes[field::MAGIC]]) {
         2 => {}
         magic @ (0 | 1) => return Err(Damage::OldFormat { magic }),
         _ => return Err(Damage::Malformed("its format is none that is known")),
     }
-    let length = i32_at(bytes, 8);
+    let length = i32_at(bytes, field::LENGTH);
     let Some(total) = usize::try_from(length).ok().and_then(|l| l.checked_add(PREFIX_BYTES)) else {
         return Err(Damage::Malformed("its length is negative"));
     };
@@ -89,7 +76,7 @@ pub(crate) fn whole_batches(records: &[u8]) -> (usize, Option<i64>) {
 }
 
 fn offsets(batch: &[u8]) -> Result<(i64, i64), Damage> {
-    let (base, delta) = (i64_at(batch, 0), i32_at(batch, 23));
+    let (base, delta) = (i64_at(batch, field::BASE_OFFSET), i32_at(batch, field::LAST_OFFSET_DELTA));
     match base.checked_add(i64::from(delta)) {
         Some(last) if base >= 0 && delta >= 0 && last < i64::MAX => Ok((base, last)),
         _ => Err(Damage::Malformed("its offsets are impossible")),
@@ -99,22 +86,22 @@ fn offsets(batch: &[u8]) -> Result<(i64, i64), Damage> {
 impl BatchHead {
     /// The head of a whole batch.
     pub(super) fn read(batch: &[u8]) -> Result<Self, Damage> {
-        let attributes = i16::from_be_bytes([batch[21], batch[22]]);
+        let attributes = i16::from_be_bytes([batch[field::ATTRIBUTES], batch[field::ATTRIBUTES + 1]]);
         let (base_offset, last_offset) = offsets(batch)?;
-        let times = if attributes & LOG_APPEND_TIME == 0 {
-            Times::Created { base_ms: i64_at(batch, 27) }
+        let times = if attributes & attribute::LOG_APPEND_TIME == 0 {
+            Times::Created { base_ms: i64_at(batch, field::FIRST_TIMESTAMP) }
         } else {
-            Times::Appended { millis: i64_at(batch, 35) }
+            Times::Appended { millis: i64_at(batch, field::MAX_TIMESTAMP) }
         };
-        let records = usize::try_from(i32_at(batch, 57));
+        let records = usize::try_from(i32_at(batch, field::RECORDS));
         Ok(Self {
             base_offset,
             last_offset,
-            compression: (attributes & COMPRESSION) as u8,
-            transactional: attributes & TRANSACTIONAL != 0,
-            control: attributes & CONTROL != 0,
+            compression: (attributes & attribute::COMPRESSION) as u8,
+            transactional: attributes & attribute::TRANSACTIONAL != 0,
+            control: attributes & attribute::CONTROL != 0,
             times,
-            producer_id: i64_at(batch, 43),
+            producer_id: i64_at(batch, field::PRODUCER_ID),
             records: records.map_err(|_| Damage::Malformed("its number of records is negative"))?,
         })
     }
@@ -122,7 +109,7 @@ impl BatchHead {
 
 /// Compares the stored checksum of a whole batch with that of its bytes.
 pub(super) fn check(batch: &[u8]) -> Result<(), Damage> {
-    let stored = i32_at(batch, CHECKSUM_AT) as u32;
+    let stored = i32_at(batch, field::CHECKSUM) as u32;
     let found = crc32c::crc32c(&batch[CHECKED_FROM..]);
     if stored == found { Ok(()) } else { Err(Damage::Checksum { stored, found }) }
 }

@@ -3,8 +3,9 @@
 //! Owns: where reading stands, which batches count. A record counts when it is not before the position, is no marker and,
 //! for readers of committed records, when its transaction was not aborted. The position moves over everything.
 
-use super::batch::{self, BatchHead, HEAD_BYTES};
+use super::batch::{self, BatchHead};
 use super::{Damage, Decompressor, record};
+use crate::batch_layout::HEAD_BYTES;
 
 /// A transaction whose records between its first offset and its marker do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
