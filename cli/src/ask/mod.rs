@@ -11,7 +11,7 @@ use millstream_api::proto::operations::v1::{JobStatus, Operation, OperationState
 use millstream_coordinator::operations::client::{CallError, Client};
 use millstream_net::Security;
 
-use crate::args::{RescaleArguments, StatusArguments, StatusFormat, StopArguments};
+use crate::args::{AskedArguments, RescaleArguments, StatusArguments, StatusFormat, StopArguments};
 use crate::exit::Exit;
 use crate::{owner, tls};
 
@@ -44,53 +44,52 @@ pub fn status(arguments: &StatusArguments) -> Exit {
 
 /// Stops the job, and says what came of it.
 pub fn stop(arguments: &StopArguments) -> Exit {
-    let id = match operation_id(arguments.operation_id.as_ref(), "stop") {
-        Ok(id) => id,
-        Err(exit) => return exit,
-    };
-    let asked = &arguments.asked;
-    let security = match tls::security(&asked.tls) {
-        Ok(security) => security,
-        Err((exit, message)) => return refuse(exit, &message),
-    };
-    let address = &asked.coordinator;
-    // The same id asks for the same.
-    let again = format!("{}--operation-id {id}", if arguments.drain { "--drain " } else { "" });
-    run(async {
-        let stopped =
-            at_the_ruling_one(address, &security, async |client| client.stop(&id, arguments.drain).await).await;
-        match stopped {
-            Err(error @ CallError::Lost { .. }) => {
-                eprintln!("the job may be stopping; to hear what came of it, ask again with {again}");
-                Err(error)
-            }
-            stopped => Ok(concluded(&stopped?, "stopping", &again)),
-        }
-    })
+    let drain = arguments.drain;
+    let words = Words { kind: "stop", may_be: "stopping", flags: if drain { "--drain " } else { "" }.to_owned() };
+    operate(&arguments.asked, arguments.operation_id.as_ref(), &words, async |client, id| client.stop(id, drain).await)
 }
 
 /// Changes the parallelism, and says what came of it.
 pub fn rescale(arguments: &RescaleArguments) -> Exit {
-    let id = match operation_id(arguments.operation_id.as_ref(), "rescale") {
+    let parallelism = arguments.parallelism;
+    let words = Words { kind: "rescale", may_be: "changing", flags: format!("--parallelism {parallelism} ") };
+    let id = arguments.operation_id.as_ref();
+    operate(&arguments.asked, id, &words, async |client, id| client.rescale(id, parallelism).await)
+}
+
+/// How an operation is spoken of.
+struct Words {
+    kind: &'static str,
+    /// What the job may be doing when the answer is lost.
+    may_be: &'static str,
+    /// What asks for the same once more, beside the id.
+    flags: String,
+}
+
+/// Has an operation carried out, and says what came of it.
+fn operate(
+    asked: &AskedArguments,
+    id: Option<&String>,
+    words: &Words,
+    call: impl AsyncFn(&mut Client, &str) -> Result<Operation, CallError>,
+) -> Exit {
+    let id = match operation_id(id, words.kind) {
         Ok(id) => id,
         Err(exit) => return exit,
     };
-    let asked = &arguments.asked;
     let security = match tls::security(&asked.tls) {
         Ok(security) => security,
         Err((exit, message)) => return refuse(exit, &message),
     };
-    let (address, parallelism) = (&asked.coordinator, arguments.parallelism);
-    let again = format!("--parallelism {parallelism} --operation-id {id}");
+    let again = format!("{}--operation-id {id}", words.flags);
     run(async {
-        let changed =
-            at_the_ruling_one(address, &security, async |client| client.rescale(&id, parallelism).await).await;
-        match changed {
+        match at_the_ruling_one(&asked.coordinator, &security, async |client| call(client, &id).await).await {
             Err(error @ CallError::Lost { .. }) => {
-                eprintln!("the job may be changing; to hear what came of it, ask again with {again}");
+                let may_be = words.may_be;
+                eprintln!("the job may be {may_be}; to hear what came of it, ask again with {again}");
                 Err(error)
             }
-            changed => Ok(concluded(&changed?, "changing", &again)),
+            answer => Ok(concluded(&answer?, words.may_be, &again)),
         }
     })
 }

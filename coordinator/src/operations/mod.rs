@@ -8,6 +8,7 @@ mod board;
 pub mod client;
 #[cfg(test)]
 mod fixture;
+mod once;
 mod picture;
 mod prepare;
 mod publish;
@@ -16,11 +17,11 @@ mod refusal;
 mod rescale;
 mod results;
 pub mod server;
+mod settle;
 mod stop;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use millstream_api::proto::operations::v1;
@@ -37,8 +38,9 @@ pub use prepare::{Compile, Prepared, TEXT_BYTES_MAX};
 pub use refusal::{Refusal, RefusalKind};
 pub use results::OPERATIONS_KEPT_MAX;
 
+use once::Running;
 use results::Results;
-use stop::Concluded;
+use settle::Concluded;
 
 /// Clients that follow the status at a time. Each costs a connection and, at worst, a status that it does not take.
 const WATCHERS_MAX: usize = 64;
@@ -76,7 +78,7 @@ struct Inner {
     watchers: Arc<Semaphore>,
     preparing: Arc<Semaphore>,
     /// Ids of operations that were accepted in this process and have not ended.
-    running: Mutex<BTreeSet<String>>,
+    running: Mutex<Running>,
     /// The term of which it is certain that what operations of earlier ones came to is in the store.
     settled: watch::Receiver<Option<u64>>,
     concluded: watch::Sender<Concluded>,
@@ -91,7 +93,7 @@ impl Operations {
         let results = Results::new(store, &job);
         let (shown, ask) = publish::publish(facts, status.clone(), board, clock);
         let (settled_in, settled) = watch::channel(None);
-        tokio::spawn(stop::settle_earlier(results.clone(), status.clone(), clock, settled_in));
+        tokio::spawn(settle::settle_earlier(results.clone(), status.clone(), clock, settled_in));
         let inner = Inner {
             job,
             results,

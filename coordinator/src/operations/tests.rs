@@ -351,7 +351,7 @@ async fn another_parallelism_is_asked_for_once_and_what_became_of_it_is_kept() {
     let ended = |rescale: Rescale, end| Arc::new(vec![(rescale, end)]);
     bench.status.send_modify(|status| {
         status.parallelism = 4;
-        status.rescale.ended = ended(rescale, RescaleEnd::Done { switch_ms: 7 });
+        status.rescale.ended = ended(rescale, RescaleEnd::Done { switch_ms: Some(7) });
     });
     let done = asked.await.unwrap().unwrap();
     assert_eq!((done.state(), done.kind()), (OperationState::Done, v1::OperationKind::Rescale));
