@@ -162,7 +162,7 @@ impl Core {
             Phase::Running
         };
         let left = Self::of_other_tasks(self.view.pending(), &self.own_ids());
-        self.finish_beside(now, left);
+        self.commit_left(now, left);
     }
 
     fn adopted_run(&self, now: Millis, tip: &Manifest, deployed: &BTreeSet<TaskId>, sealed_at_ms: i64) -> Run {

@@ -8,84 +8,31 @@
 //! Nothing is fenced: every old task has acknowledged the manifest, so it has nothing open that the manifest does not name.
 //! What it names is committed by its stored ids while the new tasks run.
 //!
-//! Owns: the order of these steps, and what a request for another parallelism came to. Does not own: which worker gets which
-//! index (`slots`), the checkpoint itself (`running`).
+//! Owns: the order of these steps. Does not own: who asks for another parallelism (`rescale`), which worker gets which index
+//! (`slots`), the checkpoint itself (`running`), the commits of the tasks before (`left`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{self, Attempt, Deployment, Failure, FinishOutcome, Placement};
+use millstream_api::control::{self, Attempt, Deployment, Failure, Placement};
 use millstream_api::ids::{TaskId, TransformUid, WorkerId};
-use millstream_api::log::{Manifest, PreparedTransaction, Scale, TransactionalIds};
+use millstream_api::log::{Manifest, Scale, TransactionalIds};
 
 use super::message::{Command, Millis, Notice};
+use super::rescale::{Rescale, RescaleEnd};
 use super::{Core, Phase, Run, transient};
 
-/// Changes that end in a failure of the job before the request is given up.
-const TRIES_MAX: u32 = 3;
 /// A change that nobody asked for (a worker leaves, slots came) is tried again after so long.
 const PAUSE_AFTER_FAILURE_MS: Millis = 5_000;
-/// Requests that are remembered: whoever asked looks at once.
-const ENDED_MAX: usize = 16;
-/// Pause before the broker is asked again for the commits of the tasks before.
-const COMMIT_RETRY_MS: Millis = 200;
 
-/// A parallelism that somebody asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rescale {
-    /// Tells requests apart.
-    pub id: String,
-    pub parallelism: u32,
-}
-
-/// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RescaleEnd {
-    /// The job runs with it, after so many milliseconds from the cut until every worker had its new tasks.
-    Done {
-        switch_ms: Millis,
-    },
-    /// The job was that large.
-    Already,
-    /// A later request took its place.
-    Replaced,
-    Failed {
-        reason: String,
-    },
-}
-
-/// What people see of requests.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RescaleStatus {
-    /// Waits, or is being carried out.
-    pub pending: Option<Rescale>,
-    /// What it is waiting for, or doing.
-    pub doing: Option<String>,
-    /// The newest that ended, newest last.
-    pub ended: Arc<Vec<(Rescale, RescaleEnd)>>,
-}
-
-/// Requests and the change under way.
+/// The change under way, and when there may be another one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
-    request: Option<(Rescale, u32)>,
     under_way: Option<Change>,
     /// Not before.
-    after: Millis,
+    pub(super) after: Millis,
     /// The number of the newest attempt that was ever prepared.
     pub(super) reserved: u32,
-    /// Commits of the tasks before, which any worker does.
-    finishing: Option<Finishing>,
-    ended: Arc<Vec<(Rescale, RescaleEnd)>>,
-}
-
-#[derive(Clone, Debug)]
-struct Finishing {
-    /// What is not known to be committed. No task that runs knows of it, though one may have the number of the one that did.
-    left: BTreeSet<PreparedTransaction>,
-    deadline: Millis,
-    /// `None`: a worker is at it.
-    retry_at: Option<Millis>,
 }
 
 /// Tasks that are to follow those that run.
@@ -98,6 +45,8 @@ struct Change {
     tasks: BTreeSet<TaskId>,
     /// Of their attempt, and of their transactional ids.
     number: u32,
+    /// What it decided, once it is decided.
+    request: Option<Rescale>,
     step: Step,
 }
 
@@ -131,80 +80,33 @@ impl Changes {
     }
 
     pub(super) fn deadline(&self) -> Option<Millis> {
-        let of_step = match self.under_way.as_ref().map(|change| &change.step) {
+        match self.under_way.as_ref().map(|change| &change.step) {
             Some(Step::Preparing { deadline, .. } | Step::Switching { deadline, .. }) => Some(*deadline),
             _ => None,
-        };
-        let of_commits = self.finishing.as_ref().map(|f| f.retry_at.unwrap_or(f.deadline).min(f.deadline));
-        [of_step, of_commits].into_iter().flatten().min()
+        }
+    }
+
+    /// The request that is decided and being carried out.
+    pub(super) fn decided(&self) -> Option<&Rescale> {
+        self.under_way.as_ref()?.request.as_ref()
+    }
+
+    /// For people: what is done now.
+    pub(super) fn doing(&self) -> Option<String> {
+        Some(match &self.under_way.as_ref()?.step {
+            Step::Preparing { waiting, .. } => format!("{} workers get ready", waiting.len()),
+            Step::Prepared | Step::Cutting => "the last checkpoint before it is taken".to_owned(),
+            Step::Switching { waiting, .. } => format!("{} workers go over", waiting.len()),
+        })
+    }
+
+    /// What is prepared and not cut yet is for another number of tasks.
+    pub(super) fn prepares_other_than(&self, parallelism: u32) -> bool {
+        self.under_way.as_ref().is_some_and(|change| change.step_is_open() && change.parallelism != parallelism)
     }
 }
 
 impl Core {
-    /// The user wants so many tasks.
-    pub(super) fn on_rescale_requested(&mut self, now: Millis, wanted: Rescale) {
-        if self.changes.request.as_ref().is_some_and(|(before, _)| before.id == wanted.id) {
-            return;
-        }
-        if let Some((before, _)) = self.changes.request.take() {
-            self.end_request(before, RescaleEnd::Replaced);
-        }
-        let parallelism = wanted.parallelism;
-        if parallelism == 0 || parallelism > self.config.max_parallelism {
-            let reason =
-                format!("parallelism must be between 1 and maxParallelism, which is {}", self.config.max_parallelism);
-            return self.end_request(wanted, RescaleEnd::Failed { reason });
-        }
-        let settled = self.changes.under_way.is_none() && self.phase == Phase::Running;
-        if settled && parallelism == self.wanted && parallelism == self.parallelism {
-            return self.end_request(wanted, RescaleEnd::Already);
-        }
-        self.out.push(Command::Notice(Notice::RescaleRequested { parallelism }));
-        self.changes.request = Some((wanted, 0));
-        self.changes.after = now;
-        // What was prepared for another number is not what is wanted now.
-        if self.changes.under_way.as_ref().is_some_and(|c| c.step_is_open() && c.parallelism != parallelism) {
-            self.drop_change();
-        }
-    }
-
-    fn end_request(&mut self, request: Rescale, end: RescaleEnd) {
-        self.out.push(Command::Notice(Notice::RescaleEnded { parallelism: request.parallelism, end: end.clone() }));
-        let ended = Arc::make_mut(&mut self.changes.ended);
-        if ended.len() == ENDED_MAX {
-            ended.remove(0);
-        }
-        ended.push((request, end));
-    }
-
-    /// How many tasks are wanted: what was asked for while the job ran, for as long as the resource is what it was then.
-    pub(super) fn wanted_by_the_log(&self) -> u32 {
-        let spec = self.config.parallelism;
-        let scale = self.view.tip().and_then(|tip| tip.manifest.scale);
-        scale.filter(|scale| scale.spec == spec).map_or(spec, |scale| scale.wanted.min(self.config.max_parallelism))
-    }
-
-    /// The fewest tasks that the job may run with.
-    pub(super) fn least(&self) -> u32 {
-        let (spec, least) = (self.config.parallelism, self.config.min_parallelism);
-        if least == spec { self.wanted } else { least.min(self.wanted) }
-    }
-
-    /// What a manifest says of the scale.
-    pub(super) fn scale(&self) -> Scale {
-        let cutting = self.changes.under_way.as_ref().filter(|change| change.step == Step::Cutting);
-        Scale { spec: self.config.parallelism, wanted: cutting.map_or(self.wanted, |change| change.wanted) }
-    }
-
-    /// A request that comes while nothing runs counts for the next attempt, if there are slots for it.
-    pub(super) fn take_up_request(&mut self) {
-        let there = self.slots.total();
-        if let Some((request, _)) = self.changes.request.take_if(|(request, _)| request.parallelism <= there) {
-            self.wanted = request.parallelism;
-            self.end_request(request, RescaleEnd::Done { switch_ms: 0 });
-        }
-    }
-
     /// While tasks run: what is due of a change, or whether there is one to begin.
     pub(super) fn advance_change(&mut self, now: Millis) {
         match self.changes.under_way.as_ref().map(|change| change.step.clone()) {
@@ -229,17 +131,23 @@ impl Core {
         {
             return;
         }
-        let asked = self.changes.request.as_ref().map_or(self.wanted, |(request, _)| request.parallelism);
-        let there = self.slots.total();
-        // Where there are fewer slots than tasks are wanted, it grows as they come; what was asked for waits for all of them.
-        let target = if asked <= there { asked } else { self.parallelism };
-        let moves = self.slots.leaving_runs() && target <= there;
+        self.settle_request();
+        let asked = self.requests.pending().map_or(self.wanted, |request| request.parallelism);
+        let (there, leaving) = (self.slots.total(), self.slots.leaving_runs());
+        // What was asked for waits for all of its slots. Of a worker that leaves fewer tasks may stay, where that will do.
+        let target = match asked {
+            asked if asked <= there => asked,
+            _ if leaving && there >= self.least() => there.min(self.parallelism),
+            _ => self.parallelism,
+        };
+        let moves = leaving && target <= there;
         if target == self.parallelism && !moves {
             return;
         }
+        let wanted = if target == asked { asked } else { self.wanted };
         let groups = self.config.max_parallelism;
         let Some(by_index) = self.slots.plan(self.parallelism, target, groups) else { return };
-        self.prepare_change(now, (target, asked), by_index);
+        self.prepare_change(now, (target, wanted), by_index);
     }
 
     fn prepare_change(&mut self, now: Millis, (parallelism, wanted): (u32, u32), by_index: Vec<WorkerId>) {
@@ -250,12 +158,13 @@ impl Core {
         self.out.push(Command::Notice(Notice::Preparing { parallelism, workers: placement.workers().len() }));
         let attempt = Attempt { number, ..self.attempt() };
         for worker in placement.workers() {
-            let deployment = Box::new(self.deployment(worker, &placement, parallelism, &tasks, number));
+            let deployment = self.deployment(worker, &placement, parallelism, &tasks, self.namespace(number));
+            let deployment = Box::new(deployment);
             self.tell(worker, control::Command::Prepare { attempt, deployment });
         }
         let deadline = now + self.config.limits.deploy_timeout_ms;
         let step = Step::Preparing { waiting: placement.workers(), deadline };
-        self.changes.under_way = Some(Change { parallelism, wanted, placement, tasks, number, step });
+        self.changes.under_way = Some(Change { parallelism, wanted, placement, tasks, number, request: None, step });
     }
 
     pub(super) fn deployment(
@@ -264,7 +173,7 @@ impl Core {
         placement: &Placement,
         parallelism: u32,
         tasks: &BTreeSet<TaskId>,
-        number: u32,
+        job_uid: String,
     ) -> Deployment {
         Deployment {
             job: self.config.path.clone(),
@@ -276,7 +185,7 @@ impl Core {
             worker,
             placement: placement.clone(),
             restore: None,
-            job_uid: self.namespace(number),
+            job_uid,
             transaction_pool: self.config.transaction_pool(),
         }
     }
@@ -305,15 +214,12 @@ impl Core {
         }
     }
 
-    /// A worker is gone: a change that it was to take part in is planned anew, and what it was asked for is asked of another.
+    /// A worker is gone: a change that it was to take part in is planned anew.
     pub(super) fn replan_without(&mut self, now: Millis, worker: WorkerId) {
         let takes_part = |c: &Change| c.placement.by_index.contains(&worker);
         if self.changes.under_way.as_ref().is_some_and(|c| c.step_is_open() && takes_part(c)) {
             self.drop_change();
             self.changes.after = now;
-        }
-        if let Some(finishing) = self.changes.finishing.as_mut().filter(|f| f.retry_at.is_none()) {
-            finishing.retry_at = Some(now);
         }
     }
 
@@ -321,8 +227,8 @@ impl Core {
     fn give_change_up(&mut self, now: Millis, reason: &str) {
         self.drop_change();
         self.changes.after = now + PAUSE_AFTER_FAILURE_MS;
-        match self.changes.request.take() {
-            Some((request, _)) => self.end_request(request, RescaleEnd::Failed { reason: reason.to_owned() }),
+        match self.requests.take() {
+            Some(request) => self.end_request(request, RescaleEnd::Failed { reason: reason.to_owned() }),
             None => self.out.push(Command::Notice(Notice::ChangeGivenUp { reason: reason.to_owned() })),
         }
     }
@@ -336,17 +242,12 @@ impl Core {
 
     /// The attempt has failed. What was decided is in the log, and what was not is tried again, a few times.
     pub(super) fn change_failed(&mut self, reason: &str) {
-        self.changes.finishing = None;
         let Some(change) = self.changes.under_way.take() else { return };
-        if matches!(change.step, Step::Switching { .. }) {
-            return;
+        if !matches!(change.step, Step::Switching { .. }) {
+            return self.request_failed(reason);
         }
-        if let Some((request, tries)) = self.changes.request.take() {
-            if tries + 1 >= TRIES_MAX {
-                let reason = format!("the job failed {TRIES_MAX} times on the way, at last: {reason}");
-                return self.end_request(request, RescaleEnd::Failed { reason });
-            }
-            self.changes.request = Some((request, tries + 1));
+        if let Some(request) = change.request {
+            self.end_request(request, RescaleEnd::Done { switch_ms: None });
         }
     }
 
@@ -356,6 +257,12 @@ impl Core {
             // Prepared => Cutting: from here on there is no way back into the tasks that run.
             change.step = Step::Cutting;
         }
+    }
+
+    /// What a manifest says of the scale.
+    pub(super) fn scale(&self) -> Scale {
+        let cutting = self.changes.under_way.as_ref().filter(|change| change.step == Step::Cutting);
+        Scale { spec: self.config.parallelism, wanted: cutting.map_or(self.wanted, |change| change.wanted) }
     }
 
     /// The ids of the tasks that follow, where the checkpoint under way is the last one of those that run.
@@ -370,10 +277,14 @@ impl Core {
     pub(super) fn switch(&mut self, now: Millis, manifest: &Arc<Manifest>) {
         let Some(mut change) = self.changes.under_way.take() else { return };
         self.wanted = change.wanted;
+        change.request = self.requests.take_for(change.parallelism);
         let tasks = self.tasks_after(change.parallelism, Some(manifest));
         let old: Vec<WorkerId> = self.slots.workers().filter(|w| self.slots.runs(*w)).collect();
         if tasks != change.tasks {
             // Some ended meanwhile, so that the channels are others: rare, and a restart is as good.
+            if let Some(request) = change.request {
+                self.end_request(request, RescaleEnd::Done { switch_ms: None });
+            }
             return self.restart_from_the_tip(now);
         }
         self.attempt = change.number;
@@ -393,31 +304,7 @@ impl Core {
         // Cutting => Switching: the log has decided.
         change.step = Step::Switching { waiting: new, since: now, deadline };
         self.changes.under_way = Some(change);
-        self.finish_beside(now, self.uncommitted.values().flatten().cloned().collect());
-    }
-
-    /// Has these committed while other tasks run than those that prepared them.
-    pub(super) fn finish_beside(&mut self, now: Millis, left: BTreeSet<PreparedTransaction>) {
-        if left.is_empty() {
-            return;
-        }
-        let deadline = now + self.config.limits.commit_timeout_ms;
-        self.changes.finishing = Some(Finishing { left, deadline, retry_at: Some(now) });
-        self.advance_commits_of_old_tasks(now);
-    }
-
-    /// Whether a transaction is of tasks that run no more.
-    pub(super) fn is_left(&self, transaction: &PreparedTransaction) -> bool {
-        self.changes.finishing.as_ref().is_some_and(|finishing| finishing.left.contains(transaction))
-    }
-
-    /// Those of them that the tasks of these ids did not prepare.
-    pub(super) fn of_other_tasks(
-        transactions: &[PreparedTransaction],
-        ids: &BTreeMap<TransformUid, TransactionalIds>,
-    ) -> BTreeSet<PreparedTransaction> {
-        let own = |t: &&PreparedTransaction| ids.get(&t.uid).is_some_and(|ids| ids.has(&t.transactional_id));
-        transactions.iter().filter(|t| !own(t)).cloned().collect()
+        self.commit_left(now, self.uncommitted.values().flatten().cloned().collect());
     }
 
     fn restart_from_the_tip(&mut self, now: Millis) {
@@ -444,7 +331,7 @@ impl Core {
         }
     }
 
-    /// A worker has its new tasks. True: that was what it told.
+    /// A worker has its new tasks.
     pub(super) fn on_switched(&mut self, now: Millis, worker: WorkerId) {
         let Some(Change { step: Step::Switching { waiting, since, .. }, .. }) = &mut self.changes.under_way else {
             return;
@@ -453,66 +340,10 @@ impl Core {
             return;
         }
         let switch_ms = now.saturating_sub(*since);
-        self.changes.under_way = None;
-        let parallelism = self.parallelism;
-        match self.changes.request.take_if(|(request, _)| request.parallelism == parallelism) {
-            Some((request, _)) => self.end_request(request, RescaleEnd::Done { switch_ms }),
-            None => self.out.push(Command::Notice(Notice::Changed { parallelism, switch_ms })),
+        match self.changes.under_way.take().and_then(|change| change.request) {
+            Some(request) => self.end_request(request, RescaleEnd::Done { switch_ms: Some(switch_ms) }),
+            None => self.out.push(Command::Notice(Notice::Changed { parallelism: self.parallelism, switch_ms })),
         }
-    }
-
-    /// The transactions of the tasks before are committed by their stored ids, by whatever worker.
-    pub(super) fn advance_commits_of_old_tasks(&mut self, now: Millis) {
-        if !matches!(self.phase, Phase::Running | Phase::Committing { .. }) {
-            // A restore finishes all that the log's tip names.
-            self.changes.finishing = None;
-        }
-        let Some(finishing) = &mut self.changes.finishing else { return };
-        if finishing.deadline <= now {
-            let message = "the broker did not commit what the tasks before a change had prepared, in time".to_owned();
-            return self.fail(now, transient(message));
-        }
-        if finishing.retry_at.is_none_or(|at| at > now) {
-            return;
-        }
-        finishing.retry_at = None;
-        let transactions = finishing.left.iter().cloned().collect();
-        self.ask_to_finish(now, transactions);
-    }
-
-    pub(super) fn on_finished_beside(&mut self, now: Millis, outcomes: &[(PreparedTransaction, FinishOutcome)]) {
-        let Some(finishing) = self.changes.finishing.as_mut().filter(|f| f.retry_at.is_none()) else { return };
-        let unavailable = |outcome: &FinishOutcome| matches!(outcome, FinishOutcome::Unavailable { .. });
-        if outcomes.iter().any(|(_, outcome)| unavailable(outcome)) {
-            finishing.retry_at = Some(now + COMMIT_RETRY_MS);
-            return;
-        }
-        if let Some((given_up, _)) = outcomes.iter().find(|(_, outcome)| *outcome != FinishOutcome::Committed) {
-            // The restart looks at all of them, and decides by protocol section 6.
-            let message = format!("the broker gave up a transaction on {} before its commit", given_up.topic);
-            return self.fail(now, transient(message));
-        }
-        self.changes.finishing = None;
-        let done: BTreeSet<&PreparedTransaction> = outcomes.iter().map(|(transaction, _)| transaction).collect();
-        for open in self.uncommitted.values_mut() {
-            open.retain(|transaction| !done.contains(transaction));
-        }
-        self.uncommitted.retain(|_, open| !open.is_empty());
-    }
-
-    /// For people.
-    pub(super) fn rescale_status(&self) -> RescaleStatus {
-        let doing = match self.changes.under_way.as_ref().map(|change| &change.step) {
-            Some(Step::Preparing { waiting, .. }) => Some(format!("{} workers get ready", waiting.len())),
-            Some(Step::Prepared | Step::Cutting) => Some("the last checkpoint before it is taken".to_owned()),
-            Some(Step::Switching { waiting, .. }) => Some(format!("{} workers go over", waiting.len())),
-            None => self.changes.request.as_ref().map(|(request, _)| {
-                let missing = request.parallelism.saturating_sub(self.slots.total());
-                if missing > 0 { format!("{missing} slots are missing") } else { "it begins".to_owned() }
-            }),
-        };
-        let pending = self.changes.request.as_ref().map(|(request, _)| request.clone());
-        RescaleStatus { pending, doing, ended: Arc::clone(&self.changes.ended) }
     }
 }
 

@@ -13,7 +13,7 @@ impl Core {
             return;
         }
         if self.slots.runs(worker) {
-            let room = self.slots.total() >= self.parallelism;
+            let room = self.slots.total() >= self.least().min(self.parallelism);
             self.out.push(Command::Notice(Notice::Moving { worker: self.slots.name(worker), room }));
         }
     }

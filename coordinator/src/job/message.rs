@@ -6,7 +6,7 @@ use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Start, StopReason};
 
-use super::change::{Rescale, RescaleEnd};
+use super::rescale::{Rescale, RescaleEnd};
 
 /// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
 pub type Millis = u64;
@@ -392,9 +392,10 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[(&'static str, Millis)]) -> 
 
 fn write_end(f: &mut fmt::Formatter<'_>, parallelism: u32, end: &RescaleEnd) -> fmt::Result {
     match end {
-        RescaleEnd::Done { switch_ms } => {
+        RescaleEnd::Done { switch_ms: Some(switch_ms) } => {
             write!(f, "the parallelism is {parallelism}: workers went over within {switch_ms} ms")
         }
+        RescaleEnd::Done { switch_ms: None } => write!(f, "the parallelism is {parallelism}"),
         RescaleEnd::Already => write!(f, "the parallelism is {parallelism} already"),
         RescaleEnd::Replaced => write!(f, "a later request replaces the one for a parallelism of {parallelism}"),
         RescaleEnd::Failed { reason } => {

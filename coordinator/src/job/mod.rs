@@ -18,8 +18,10 @@ mod ending;
 mod expired;
 mod invariants;
 mod leave;
+mod left;
 mod message;
 mod random;
+mod rescale;
 mod restart;
 mod restore;
 mod retention;
@@ -45,7 +47,6 @@ use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId
 use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
 
 pub use assemble::AssemblyError;
-pub use change::{Rescale, RescaleEnd, RescaleStatus};
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
 pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
@@ -54,6 +55,7 @@ pub use message::{
     StoreProblem, StoreProblemKind, StoredObject, Wish, WorkerOffer,
 };
 pub use random::Random;
+pub use rescale::{Rescale, RescaleEnd, RescaleStatus};
 pub(crate) use status::shortened;
 pub use status::{
     CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, Status,
@@ -63,6 +65,8 @@ pub use view::{LogView, Sealed};
 
 use change::Changes;
 use ending::Ending;
+use left::Left;
+use rescale::Requests;
 use restart::Restarts;
 use restore::Fencing;
 use slots::Slots;
@@ -114,6 +118,9 @@ pub struct Core {
     /// As the resource says, or what was asked for since.
     wanted: u32,
     changes: Changes,
+    requests: Requests,
+    /// What earlier tasks prepared, while others run.
+    left: Option<Left>,
     /// The worker that was asked last to do what any one can do.
     serving: Option<WorkerId>,
     run: Option<Run>,
@@ -279,6 +286,8 @@ impl Core {
             parallelism: config.parallelism,
             wanted: config.parallelism,
             changes: Changes::default(),
+            requests: Requests::default(),
+            left: None,
             serving: None,
             run: None,
             checkpoint: None,
@@ -357,7 +366,8 @@ impl Core {
         let of_append = self.append.as_ref().and_then(|a| a.retry_at);
         let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
-        [of_phase, of_checkpoint, of_append, of_ending, self.changes.deadline()].into_iter().flatten().min()
+        let of_left = self.left.as_ref().map(Left::deadline);
+        [of_phase, of_checkpoint, of_append, of_ending, self.changes.deadline(), of_left].into_iter().flatten().min()
     }
 
     /// A seed for the next core of this process, when another coordinator has taken the job.
@@ -387,7 +397,7 @@ impl Core {
     fn advance(&mut self, now: Millis) {
         self.retry_append(now);
         self.advance_ending(now);
-        self.advance_commits_of_old_tasks(now);
+        self.advance_left(now);
         match self.phase.clone() {
             Phase::Reading { retry_at: Some(at), since, tries } if at <= now => {
                 self.phase = Phase::Reading { since, tries, retry_at: None };
@@ -465,6 +475,7 @@ impl Core {
         self.inspected.remove(&worker);
         self.heard.remove(&worker);
         self.replan_without(now, worker);
+        self.ask_another_for_left(now);
         // What the others hold of the tasks stays: only what was on this worker is read from the store.
         let served = self.serving.take_if(|w| *w == worker).is_some();
         let concerned = match self.phase {

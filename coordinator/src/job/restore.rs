@@ -148,7 +148,7 @@ impl Core {
 
     pub(super) fn on_finished(&mut self, now: Millis, outcomes: &[(PreparedTransaction, FinishOutcome)]) {
         if matches!(self.phase, Phase::Running | Phase::Committing { .. }) {
-            return self.on_finished_beside(now, outcomes);
+            return self.on_left_finished(now, outcomes);
         }
         let Phase::Finishing { deadline, retry_at: None, accepted_loss } = self.phase else { return };
         let Some(tip) = self.view.tip().map(|t| Arc::clone(&t.manifest)) else { return };
@@ -349,10 +349,8 @@ impl Core {
                 self.tell(worker, control::Command::Cancel);
                 continue;
             }
-            let number = self.fencing.number;
-            let deployment = self.deployment(worker, placement, self.parallelism, tasks, number);
-            let job_uid = self.ids_namespace();
-            let deployment = Box::new(Deployment { restore: restore.cloned(), job_uid, ..deployment });
+            let deployment = self.deployment(worker, placement, self.parallelism, tasks, self.ids_namespace());
+            let deployment = Box::new(Deployment { restore: restore.cloned(), ..deployment });
             self.tell(worker, control::Command::Deploy(deployment));
         }
     }

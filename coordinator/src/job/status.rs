@@ -9,8 +9,8 @@ use std::sync::Arc;
 use millstream_api::ids::{TaskId, WorkerId};
 use millstream_api::log::{Address, Manifest, StopReason};
 
-use super::change::RescaleStatus;
 use super::message::{Millis, WorkerOffer};
+use super::rescale::RescaleStatus;
 
 /// Failures kept for showing.
 pub const RESTARTS_SHOWN_MAX: usize = 16;

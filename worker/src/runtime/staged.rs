@@ -41,7 +41,7 @@ pub(super) type Opened = (u64, Result<BTreeMap<TaskId, Sinks>, TaskError>);
 impl Runtime {
     /// Begins to prepare; what runs goes on.
     pub(super) async fn prepare(&mut self, attempt: Attempt, deployment: Deployment) {
-        self.staged = None;
+        self.discard();
         if let Err(failure) = Self::check_graph(&deployment) {
             return self.report(Report::PrepareFailed { failure }).await;
         }
@@ -83,7 +83,6 @@ impl Runtime {
         match opened {
             Ok(sinks) => {
                 staged.sinks = Some(sinks);
-                staged.links.built();
                 self.tell_when_prepared().await;
             }
             Err(error) => self.preparation_failed(error.failure()).await,

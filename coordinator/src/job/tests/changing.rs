@@ -1,10 +1,12 @@
 //! Another parallelism, and other places, while tasks run.
 
+use std::collections::BTreeMap;
+
 use millstream_api::control::{Failure, FailureKind, FinishOutcome, Report};
 use millstream_api::ids::{Epoch, WorkerId};
-use millstream_api::log::EntryKind;
+use millstream_api::log::{EntryKind, TaskSnapshot};
 
-use super::fixture::{Bench, COUNT_TASK, config, registered, transaction};
+use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, registered, snapshot, transaction};
 use crate::job::{
     AppendOutcome, Event, JobState, ProcessState, Rescale, RescaleEnd, StopMode, StoreProblem, StoreProblemKind,
 };
@@ -44,7 +46,7 @@ fn prepared_tasks_go_on_from_the_manifest_and_the_commits_follow() {
     assert!(bench.tick(3_000).is_empty(), "no checkpoint before all are over there");
     bench.report_of(0, Report::Deployed);
     assert_eq!(bench.report_of(1, Report::Deployed), ["trigger 2", "trigger 2"], "which is due by then");
-    assert_eq!(last(&bench), Some((2, RescaleEnd::Done { switch_ms: 3_000 })));
+    assert_eq!(last(&bench), Some((2, RescaleEnd::Done { switch_ms: Some(3_000) })));
     let outcome = vec![(transaction(1, 0), FinishOutcome::Committed)];
     bench.report_of(1, Report::TransactionsFinished { outcome });
     assert_eq!(bench.core.status().commits_open, 0);
@@ -168,4 +170,63 @@ fn a_stop_ends_a_change() {
     bench.event(Event::StopRequested(StopMode::Suspend));
     bench.acknowledge(1, vec![]);
     assert_eq!(bench.won(), ["sealed 1", "sealed 1"], "its last checkpoint is the last one of all");
+}
+
+/// Every task acknowledges, that of index n on worker n, and the manifest is put.
+fn seal(bench: &mut Bench, epoch: u64) -> Vec<String> {
+    let splits = manifest(epoch, vec![]).splits;
+    for task in bench.core.checkpoint().unwrap().waiting.clone() {
+        let splits = if task == SOURCE_TASK { splits.clone() } else { BTreeMap::new() };
+        let snapshot = TaskSnapshot { splits, ..snapshot(task, epoch) };
+        bench.report_of(task.index, Report::Acknowledged(Box::new(snapshot)));
+    }
+    bench.won()
+}
+
+/// A job that may run with one task of each kind and is to have two, with a slot for so many.
+fn of_at_least_one(slots: u32) -> Bench {
+    let mut smaller = config();
+    (smaller.parallelism, smaller.min_parallelism, smaller.slot_timeout_ms) = (2, 1, 3_000);
+    let (mut bench, _) = Bench::on_log(smaller, Vec::new(), ProcessState::Gone);
+    bench.won();
+    (0..slots).for_each(|worker| drop(bench.event(registered(worker, 1))));
+    bench.tick(3_000);
+    (0..slots).for_each(|worker| drop(bench.report_of(worker, Report::Deployed)));
+    seal(&mut bench, 0);
+    assert_eq!((bench.core.status().state, bench.core.status().parallelism), (JobState::Running, slots));
+    bench
+}
+
+#[test]
+fn where_a_worker_leaves_and_fewer_tasks_will_do_the_others_take_over() {
+    let mut bench = of_at_least_one(2);
+    let commands = bench.event(Event::WorkerLeaving { worker: WorkerId(1) });
+    assert_eq!(commands, ["prepare 2 tasks for attempt 2"]);
+    assert_eq!(bench.report_of(0, Report::Prepared), ["trigger 1 and stop", "trigger 1 and stop"]);
+    seal(&mut bench, 1);
+    bench.report_of(0, Report::Deployed);
+    let status = bench.core.status();
+    assert_eq!((status.parallelism, status.parallelism_wanted, status.restarts), (1, 2, 0), "it grows again later");
+}
+
+#[test]
+fn a_request_that_waits_for_slots_is_not_decided_by_a_worker_that_leaves() {
+    let mut bench = of_at_least_one(2);
+    assert!(bench.event(rescale(3)).is_empty());
+    bench.event(Event::WorkerLeaving { worker: WorkerId(1) });
+    bench.report_of(0, Report::Prepared);
+    seal(&mut bench, 1);
+    bench.report_of(0, Report::Deployed);
+    let status = bench.core.status();
+    assert_eq!((status.parallelism, status.parallelism_wanted), (1, 2));
+    assert_eq!(status.rescale.pending.as_ref().map(|request| request.parallelism), Some(3), "it waits on");
+}
+
+#[test]
+fn a_request_for_what_runs_where_more_was_wanted_ends_at_once() {
+    let mut bench = of_at_least_one(1);
+    assert_eq!(bench.core.status().parallelism_wanted, 2);
+    assert!(bench.event(rescale(1)).is_empty());
+    assert_eq!(last(&bench), Some((1, RescaleEnd::Done { switch_ms: None })));
+    assert_eq!(bench.core.status().parallelism_wanted, 1);
 }
