@@ -3,7 +3,9 @@
 mod entry;
 mod manifest;
 mod object;
+mod savepoint;
 
 pub use entry::*;
 pub use manifest::*;
 pub use object::{ObjectName, STATE_FOLDER};
+pub use savepoint::{SAVEPOINT_OBJECT, SAVEPOINT_VERSION, Savepoint, SavepointError};
