@@ -128,7 +128,7 @@ pub struct WorkerArguments {
 }
 
 /// Certificates for the connections between the processes of a job: all three, or none.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TlsArguments {
     /// This process's certificate with the chain up to the authority, as PEM. It names the process by the URI
     /// millstream://NAMESPACE/JOB/ROLE, where the role is coordinator, worker or operator.

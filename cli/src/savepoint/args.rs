@@ -2,15 +2,15 @@
 
 use clap::{Args, Subcommand};
 
-use crate::args::{AskedArguments, StatusFormat};
+use crate::args::{StatusFormat, TlsArguments};
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct SavepointArguments {
     #[command(subcommand)]
     pub command: Option<SavepointCommand>,
     #[command(flatten)]
-    pub take: Option<TakeArguments>,
+    pub take: TakeArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -23,8 +23,11 @@ pub enum SavepointCommand {
 
 #[derive(Debug, Args)]
 pub struct TakeArguments {
+    /// Where the job's coordinator listens: the address of its `--listen`. Of several, any one.
+    #[arg(long, value_name = "HOST:PORT", env = "MILLSTREAM_COORDINATOR")]
+    pub coordinator: Option<String>,
     #[command(flatten)]
-    pub asked: AskedArguments,
+    pub tls: TlsArguments,
     /// The folder in which the savepoint gets a folder of its own: s3://bucket/path or a directory that the coordinator
     /// reaches. Default: the folder `savepoints` beside the job's checkpoints.
     #[arg(long, value_name = "FOLDER")]

@@ -13,10 +13,8 @@ use millstream_api::proto::operations::v1::SavepointRequest;
 use millstream_coordinator::job::savepoint_bytes;
 use millstream_store::{ObjectStore, StoreErrorKind, StoreOptions};
 
-use self::args::{
-    DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments,
-};
-use crate::args::StatusFormat;
+use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments};
+use crate::args::{AskedArguments, StatusFormat};
 use crate::ask::{self, Words};
 use crate::exit::Exit;
 use crate::run::words::refuse;
@@ -28,14 +26,12 @@ const DELETED_AT_ONCE: usize = 1_000;
 
 /// Runs the command.
 pub fn run(arguments: &SavepointArguments) -> Exit {
-    match (&arguments.command, &arguments.take) {
-        (Some(SavepointCommand::List(arguments)), _) => ended(list(arguments)),
-        (Some(SavepointCommand::Delete(arguments)), _) => ended(delete(arguments)),
-        (None, Some(arguments)) => take(arguments),
-        (None, None) => refuse(Exit::Usage, "say which coordinator is to take one: --coordinator HOST:PORT"),
+    match &arguments.command {
+        Some(SavepointCommand::List(arguments)) => ended(list(arguments)),
+        Some(SavepointCommand::Delete(arguments)) => ended(delete(arguments)),
+        None => take(&arguments.take),
     }
 }
-
 
 fn ended(work: impl Future<Output = Result<(), (Exit, String)>>) -> Exit {
     on_event_loop(async {
@@ -47,7 +43,11 @@ fn ended(work: impl Future<Output = Result<(), (Exit, String)>>) -> Exit {
 }
 
 fn take(arguments: &TakeArguments) -> Exit {
-    let TakeArguments { asked, path, stop, drain, operation_id } = arguments;
+    let TakeArguments { coordinator, tls, path, stop, drain, operation_id } = arguments;
+    let Some(coordinator) = coordinator.clone() else {
+        return refuse(Exit::Usage, "say which coordinator is to take it: --coordinator HOST:PORT");
+    };
+    let asked = AskedArguments { coordinator, tls: tls.clone() };
     // A path means here what it means to whoever types it.
     let folder = match path.as_deref().map(settings::absolute).transpose() {
         Ok(folder) => folder.unwrap_or_default(),
@@ -57,7 +57,7 @@ fn take(arguments: &TakeArguments) -> Exit {
     flags += if *stop { "--stop " } else { "" };
     flags += if *drain { "--drain " } else { "" };
     let words = Words { kind: "savepoint", may_be: "taking a savepoint", flags };
-    ask::operate(asked, operation_id.as_ref(), &words, async |client, id| {
+    ask::operate(&asked, operation_id.as_ref(), &words, async |client, id| {
         let (operation_id, folder) = (id.to_owned(), folder.clone());
         let request = SavepointRequest { operation_id, folder, stop: *stop, drain: *drain, ..Default::default() };
         client.savepoint(request).await

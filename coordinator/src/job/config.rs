@@ -100,6 +100,8 @@ impl Default for Limits {
 pub enum ConfigError {
     #[error("minParallelism {min_parallelism} is not between 1 and parallelism {parallelism}")]
     MinParallelism { min_parallelism: u32, parallelism: u32 },
+    #[error("spec.restore names a checkpoint (from) and a savepoint: a job starts from one of them")]
+    TwoRestores,
     #[error("checkpoint.interval must be at least 1 ms")]
     NoInterval,
     #[error("parallelism {parallelism} is not between 1 and maxParallelism {max_parallelism}")]
@@ -133,6 +135,9 @@ impl JobConfig {
         let min_parallelism = self.min_parallelism;
         if min_parallelism == 0 || min_parallelism > parallelism {
             return Err(ConfigError::MinParallelism { min_parallelism, parallelism });
+        }
+        if self.restore.from.is_some() && self.restore.savepoint.is_some() {
+            return Err(ConfigError::TwoRestores);
         }
         if self.checkpoint.interval_ms == 0 {
             return Err(ConfigError::NoInterval);
