@@ -52,11 +52,11 @@ pub fn wanted() -> Vec<Fault> {
 }
 
 /// In an order of chance.
-pub fn shuffled(random: &mut Random, mut faults: Vec<Fault>) -> Vec<Fault> {
-    for last in (1..faults.len()).rev() {
-        faults.swap(last, draw(random, last + 1));
+pub fn shuffled<T>(random: &mut Random, mut all: Vec<T>) -> Vec<T> {
+    for last in (1..all.len()).rev() {
+        all.swap(last, draw(random, last + 1));
     }
-    faults
+    all
 }
 
 fn draw(random: &mut Random, count: usize) -> usize {
