@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cluster;
+mod corpus;
 mod crash;
 mod drain;
 mod examples;

@@ -340,7 +340,7 @@ impl Core {
             }
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
-            Event::RescaleRequested { rescale } => self.on_rescale_requested(now, rescale),
+            Event::RescaleRequested { rescale } => self.on_rescale_requested(rescale),
             Event::SavepointRequested { request } => self.on_savepoint_requested(now, request),
             Event::SavepointCopied { id, copied } => self.on_savepoint_copied(now, &id, copied),
             Event::SavepointRead { read } => self.on_savepoint_read(now, read),
@@ -387,7 +387,8 @@ impl Core {
         let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
         let of_left = self.left.as_ref().map(Left::deadline);
-        [of_phase, of_checkpoint, of_append, of_ending, self.changes.deadline(), of_left].into_iter().flatten().min()
+        let of_change = self.changes.deadline().filter(|_| self.phase == Phase::Running);
+        [of_phase, of_checkpoint, of_append, of_ending, of_change, of_left].into_iter().flatten().min()
     }
 
     /// A seed for the next core of this process, when another coordinator has taken the job.
@@ -495,7 +496,7 @@ impl Core {
         }
         self.inspected.remove(&worker);
         self.heard.remove(&worker);
-        self.replan_without(now, worker);
+        self.replan_without(worker);
         self.ask_another_for_left(now);
         // What the others hold of the tasks stays: only what was on this worker is read from the store.
         let served = self.serving.take_if(|w| *w == worker).is_some();
