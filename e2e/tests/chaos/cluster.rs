@@ -93,6 +93,11 @@ impl Cluster {
         self.logs.push((seat.name.clone(), seat.process.log().to_owned()));
     }
 
+    /// How often the coordinators that are there have said this.
+    pub fn said(&self, text: &str) -> usize {
+        self.coordinators.iter().map(|seat| seat.process.stderr().matches(text).count()).sum()
+    }
+
     /// Which coordinator rules.
     pub fn ruler(&self) -> Option<usize> {
         let rules = |seat: &CoordinatorSeat| {
