@@ -8,5 +8,6 @@ pub(crate) mod fixture;
 mod restoring;
 mod retaining;
 mod standing_by;
+mod standing_still;
 mod taking_over;
 mod workers;
