@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_api::flinkjob::Duration;
 
 use crate::exit::Exit;
-use crate::{ask, coordinator, explain, run, worker};
+use crate::savepoint::args::SavepointArguments;
+use crate::{ask, coordinator, explain, run, savepoint, worker};
 
 /// Flink-style stream processing.
 #[derive(Debug, Parser)]
@@ -37,6 +38,8 @@ enum Command {
     Stop(StopArguments),
     /// Change the parallelism of a running job, while it runs.
     Rescale(RescaleArguments),
+    /// Take a savepoint of a running job: a copy of a checkpoint that needs nothing else to go on from.
+    Savepoint(SavepointArguments),
 }
 
 /// Which job.
@@ -59,6 +62,9 @@ pub struct RunArguments {
     /// Take the job's log over from this owner, as the refusal names it.
     #[arg(long, value_name = "OWNER")]
     pub take_over: Option<String>,
+    /// Start from this savepoint, s3://bucket/path or a folder, as spec.restore.savepoint. It counts once.
+    #[arg(long, value_name = "SAVEPOINT")]
+    pub from_savepoint: Option<String>,
     /// Run with this parallelism instead of the manifest's.
     #[arg(long, value_name = "TASKS")]
     pub parallelism: Option<u32>,
@@ -243,6 +249,7 @@ impl Arguments {
             Command::Prepare(arguments) => ask::prepare::prepare(&arguments),
             Command::Stop(arguments) => ask::stop(&arguments),
             Command::Rescale(arguments) => ask::rescale(&arguments),
+            Command::Savepoint(arguments) => savepoint::run(&arguments),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::logging::{self, Display};
 use crate::run::front::Front;
 use crate::run::page::RunPage;
 use crate::run::words::{self, refuse};
-use crate::run::{Loaded, Prepared, on_event_loop, prepare, settings};
+use crate::run::{Loaded, PreparedJob, on_event_loop, prepare, settings};
 use crate::tls;
 
 /// Workers that have registered and that the event loop has not taken yet.
@@ -67,16 +67,14 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         Ok(prepared) => prepared,
         Err((exit, message)) => return refuse(exit, &message),
     };
-    let Prepared { config, store } = prepared;
     let (status_in, status) = watch::channel(Status::default());
     let (arrivals, workers) = mpsc::channel(ARRIVALS_MAX);
     let transport = TransportConfig {
-        settings: settings::worker_settings(&loaded, &config),
+        settings: settings::worker_settings(&loaded, &prepared.config),
         version: own_version(),
         pace: Pace::default(),
     };
-    let Front { operations, board, wishes } =
-        Front::new(&loaded, &config, Some(advertised.clone()), Arc::clone(&store), status.clone());
+    let Front { operations, board, wishes } = Front::new(&loaded, &prepared, Some(advertised.clone()), status.clone());
     let server = WorkerServer::start(
         listener,
         transport,
@@ -94,10 +92,12 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         Ok(http) => http,
         Err(exit) => return exit,
     };
+    let PreparedJob { config, store, places, .. } = prepared;
     let store_name = store.describe();
     let say = |notice: &Notice| words::say(Display::LogOnly, &store_name, notice);
     let outcome =
-        millstream_coordinator::runtime::run(config, store, workers, wishes, status_in, board, security, say).await;
+        millstream_coordinator::runtime::run(config, (store, places), workers, wishes, status_in, board, security, say)
+            .await;
     if let Ok(outcome) = &outcome {
         operations.conclude(outcome).await;
     }

@@ -16,6 +16,7 @@ mod job_file;
 mod logging;
 mod owner;
 mod run;
+mod savepoint;
 mod tls;
 mod worker;
 

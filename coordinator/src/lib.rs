@@ -2,7 +2,7 @@
 //!
 //! Three layers. [`job`] is the job master as a pure machine: events in, commands out; no tokio, no clock, no randomness.
 //! [`log`] reads and writes the job's log in the store. [`runtime`] connects the two with time, workers' channels and
-//! signals. The simulation drives the first two. [`transport`] brings workers of other processes; [`operations`] is what
+//! signals. The simulation drives the first two. [`savepoint`] copies checkpoints. [`transport`] brings workers of other processes; [`operations`] is what
 //! people ask of a job and tell it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -11,4 +11,5 @@ pub mod job;
 pub mod log;
 pub mod operations;
 pub mod runtime;
+pub mod savepoint;
 pub mod transport;

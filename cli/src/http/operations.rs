@@ -67,6 +67,13 @@ pub async fn rescale(operations: Operations, body: Result<Json<v1::RescaleReques
     }
 }
 
+pub async fn savepoint(operations: Operations, body: Result<Json<v1::SavepointRequest>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(request)) => answer(operations.savepoint(request).await),
+        Err(rejection) => rejected(&operations, &rejection),
+    }
+}
+
 fn answer<T: serde::Serialize>(answer: Result<T, Refusal>) -> Response {
     match answer {
         Ok(answer) => Json(answer).into_response(),

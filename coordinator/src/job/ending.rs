@@ -54,7 +54,7 @@ impl Core {
         let deadline = Some(now + self.config.limits.stop_timeout_ms);
         self.ending = Some(Ending { why: Why::Stop { incomplete: None }, deadline, winding_down: false });
         match self.phase {
-            Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
+            Phase::Idle | Phase::Reading { .. } | Phase::ReadingSavepoint { .. } => self.end_stopped_before_start(),
             Phase::StandingBy(_) => self.end(Outcome::StoodBy { over: None }),
             // Tasks that lost their places were suspended, and left open what they had: it goes before the end, and
             // `advance_slots` sees to it. Without a worker the next run does.
@@ -92,6 +92,7 @@ impl Core {
     pub(super) fn advance_ending(&mut self, now: Millis) {
         if let Phase::Closing { deadline: Some(deadline), .. } = self.phase
             && deadline <= now
+            && !self.savepoints.copying()
         {
             return self.give_up_closing("the store did not answer in time");
         }
@@ -284,13 +285,17 @@ impl Core {
 
     fn close(&mut self, now: Millis, outcome: Outcome, settled: bool, deadline: Option<Millis>) {
         self.phase = Phase::Closing { outcome: Box::new(outcome), settled, deadline };
+        if settled {
+            self.copy_committed(self.view.tip().map(|tip| tip.manifest.epoch));
+        }
         self.advance_closing(now);
     }
 
-    /// Writes `stopped` once no other put is open.
+    /// Writes `stopped` once no other put is open, and no savepoint is being copied: whoever comes next may delete what it
+    /// copies.
     fn advance_closing(&mut self, now: Millis) {
         let Phase::Closing { outcome, settled, .. } = &self.phase else { return };
-        if self.append.is_some() {
+        if self.append.is_some() || self.savepoints.copying() {
             return;
         }
         let reason = match **outcome {

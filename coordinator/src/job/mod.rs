@@ -16,6 +16,7 @@ pub(crate) mod compatible;
 mod config;
 mod ending;
 mod expired;
+mod import;
 mod invariants;
 mod leave;
 mod left;
@@ -26,6 +27,7 @@ mod restart;
 mod restore;
 mod retention;
 mod running;
+mod savepoint;
 mod slots;
 mod standby;
 mod standstill;
@@ -57,6 +59,7 @@ pub use message::{
 };
 pub use random::Random;
 pub use rescale::{Rescale, RescaleEnd, RescaleStatus};
+pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus, bytes_of as savepoint_bytes};
 pub(crate) use status::shortened;
 pub use status::{
     CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, Status,
@@ -66,10 +69,12 @@ pub use view::{LogView, Sealed};
 
 use change::Changes;
 use ending::Ending;
+use import::Import;
 use left::Left;
 use rescale::Requests;
 use restart::Restarts;
 use restore::Fencing;
+use savepoint::Savepoints;
 use slots::Slots;
 use standby::Watch;
 use timeline::Timeline;
@@ -124,6 +129,9 @@ pub struct Core {
     wanted: u32,
     changes: Changes,
     requests: Requests,
+    savepoints: Savepoints,
+    /// The savepoint that this term begins with.
+    import: Option<Import>,
     /// What earlier tasks prepared, while others run.
     left: Option<Left>,
     /// The worker that was asked last to do what any one can do.
@@ -160,8 +168,14 @@ enum Phase {
     StandingBy(Watch),
     /// This process stood still, and ends its term; an entry of it may be on its way.
     Returning,
+    /// The savepoint that the user named is being read.
+    ReadingSavepoint {
+        previous: ProcessState,
+    },
     /// The own `start` entry is on its way.
     Claiming,
+    /// The savepoint is copied into the job's folder, then its manifest is on its way.
+    Importing,
     /// The workers say what runs.
     Inspecting {
         deadline: Millis,
@@ -296,6 +310,8 @@ impl Core {
             wanted: config.parallelism,
             changes: Changes::default(),
             requests: Requests::default(),
+            savepoints: Savepoints::default(),
+            import: None,
             left: None,
             serving: None,
             run: None,
@@ -335,6 +351,10 @@ impl Core {
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
             Event::RescaleRequested { rescale } => self.on_rescale_requested(now, rescale),
+            Event::SavepointRequested { request } => self.on_savepoint_requested(now, request),
+            Event::SavepointCopied { id, copied } => self.on_savepoint_copied(now, &id, copied),
+            Event::SavepointRead { read } => self.on_savepoint_read(now, read),
+            Event::SavepointImported { imported } => self.on_savepoint_imported(now, imported),
             Event::StopRequested(StopMode::Suspend) => self.on_stop_requested(now),
             Event::StopRequested(StopMode::Drain) => self.on_drain_requested(),
         }
@@ -367,7 +387,7 @@ impl Core {
             }
             // While a put is open its own time counts.
             Phase::BackingOff { until } if self.append.is_none() => Some(*until),
-            Phase::Closing { deadline, .. } => *deadline,
+            Phase::Closing { deadline, .. } => deadline.filter(|_| !self.savepoints.copying()),
             Phase::Running => self.running_deadline(),
             _ => None,
         };
@@ -410,6 +430,7 @@ impl Core {
         self.retry_append(now);
         self.advance_ending(now);
         self.advance_left(now);
+        self.advance_savepoints();
         match self.phase.clone() {
             Phase::Reading { retry_at: Some(at), since, tries } if at <= now => {
                 self.phase = Phase::Reading { since, tries, retry_at: None };
@@ -648,7 +669,9 @@ impl Core {
     /// Brings the status up to date.
     fn show(&mut self) {
         self.status.state = match &self.phase {
-            Phase::Idle | Phase::Reading { .. } | Phase::Claiming => JobState::Starting,
+            Phase::Idle | Phase::Reading { .. } | Phase::ReadingSavepoint { .. } | Phase::Claiming => {
+                JobState::Starting
+            }
             Phase::StandingBy(_) => JobState::StandingBy,
             Phase::AwaitingSlots { .. } if self.ending.is_none() => JobState::AwaitingSlots,
             Phase::Ended => self.status.state,
@@ -663,6 +686,7 @@ impl Core {
         self.status.parallelism = self.parallelism;
         self.status.parallelism_wanted = self.wanted;
         self.status.rescale = self.rescale_status();
+        self.status.savepoints = self.savepoints.status();
         self.show_places();
         self.status.slots = self.slots.total();
         self.status.generation = self.generation.map(|g| g.0);

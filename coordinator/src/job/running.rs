@@ -12,7 +12,7 @@ use super::message::{Command, Millis, Notice, StoreProblem, StoreProblemKind, St
 use super::retention::{orphans, superfluous};
 use super::status::{CheckpointEnd, REASON_BYTES_MAX, shortened};
 use super::term::state_bytes;
-use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, transient};
+use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, failure_of, transient};
 
 /// Tries of the last checkpoint before a stop goes without it, and a drain fails the attempt.
 const STOP_TRIES_MAX: u32 = 3;
@@ -103,7 +103,7 @@ impl Core {
             self.trigger(now, Purpose::Drain);
         } else if self.changes.ready_to_cut() {
             self.trigger(now, Purpose::Change);
-        } else if due {
+        } else if due || self.savepoints.wait_for_a_checkpoint() {
             self.trigger(now, Purpose::Periodic);
         }
     }
@@ -164,6 +164,7 @@ impl Core {
             next_transactional_ids: self.next_ids(),
             scale: Some(self.scale()),
             restored_from,
+            restored_savepoint: tip.as_ref().and_then(|tip| tip.restored_savepoint.clone()),
         };
         match assemble(&basis, &checkpoint.snapshots) {
             Ok(manifest) => self.append(now, EntryKind::Manifest(Box::new(manifest))),
@@ -184,6 +185,9 @@ impl Core {
 
     /// A manifest of this term is in the log, and the view has it as its tip.
     pub(super) fn on_sealed(&mut self, now: Millis) {
+        if self.phase == Phase::Importing {
+            return self.on_imported(now);
+        }
         let Some(tip) = self.view.tip().cloned() else { return };
         let manifest = tip.manifest;
         let Some(checkpoint) = self.checkpoint.take_if(|c| c.epoch == manifest.epoch) else {
@@ -202,6 +206,7 @@ impl Core {
         }
         self.show_completed(now, &checkpoint, &manifest);
         self.collect();
+        self.note_sealed_for_savepoints(checkpoint.purpose);
         let (interval_ms, min_pause_ms) = (self.config.checkpoint.interval_ms, self.config.checkpoint.min_pause_ms);
         let Some(run) = &mut self.run else { return };
         for task in &manifest.finished_tasks {
@@ -271,6 +276,9 @@ impl Core {
 
     /// The store refused the manifest for certain.
     pub(super) fn on_seal_rejected(&mut self, now: Millis, epoch: Epoch, problem: StoreProblem) {
+        if self.phase == Phase::Importing {
+            return self.close_failed(now, failure_of(problem));
+        }
         if self.checkpoint.as_ref().is_some_and(|c| c.epoch == epoch) {
             let kind = match problem.kind {
                 StoreProblemKind::Transient => FailureKind::Transient,
@@ -346,11 +354,12 @@ impl Core {
     }
 
     /// Deletes what the new tip made superfluous.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         let (Some(generation), Some(tip)) = (self.generation, self.view.tip()) else { return };
         let through = tip.manifest.committed_through;
         let retained = self.config.checkpoint.retained;
-        let Some(plan) = superfluous(&self.view, retained, through, generation) else { return };
+        let pinned = self.savepoints.pinned();
+        let Some(plan) = superfluous(&self.view, retained, through, pinned, generation) else { return };
         self.view.forget(plan.first_kept, &plan.entries);
         let path = &self.config.path;
         let entries: Vec<String> = plan.entries.iter().map(|seq| crate::log::entry_path(path, *seq)).collect();

@@ -35,7 +35,8 @@ impl Core {
     fn may_return(&self) -> bool {
         let in_a_cluster = self.config.address.listen.is_some();
         let wished = self.ending.is_some() || self.draining || self.requests.pending().is_some();
-        self.phase == Phase::Running && in_a_cluster && !wished && self.changes.none_under_way()
+        let idle = self.changes.none_under_way() && self.savepoints.none_under_way();
+        self.phase == Phase::Running && in_a_cluster && !wished && idle
     }
 
     fn return_to_the_job(&mut self, still_ms: Millis) {

@@ -16,6 +16,7 @@ mod rates;
 mod refusal;
 mod rescale;
 mod results;
+mod savepoint;
 pub mod server;
 mod settle;
 mod stop;
@@ -33,6 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::job::{JobState, Status, Wish};
 use crate::runtime::Clock;
+use crate::savepoint::Places;
 
 pub use board::{Board, Readings};
 pub use picture::JobFacts;
@@ -54,6 +56,9 @@ pub struct OperationsConfig {
     pub facts: JobFacts,
     /// Where results are kept, below the job's path.
     pub store: Arc<dyn ObjectStore>,
+    /// Where savepoints go unless somebody says where: a URI or an absolute path.
+    pub savepoints_folder: String,
+    pub places: Places,
     /// Of the job master; its end is the end of the coordinator.
     pub status: watch::Receiver<Status>,
     pub board: Board,
@@ -71,6 +76,8 @@ pub struct Operations {
 struct Inner {
     job: String,
     results: Results,
+    savepoints_folder: String,
+    places: Places,
     clock: Clock,
     core: watch::Receiver<Status>,
     shown: watch::Receiver<Arc<v1::JobStatus>>,
@@ -91,15 +98,17 @@ impl Operations {
     /// Begins to put the status together, beside the job master. To be called within a runtime.
     #[must_use]
     pub fn start(config: OperationsConfig) -> Self {
-        let OperationsConfig { facts, store, status, board, wishes, compile } = config;
+        let OperationsConfig { facts, store, savepoints_folder, places, status, board, wishes, compile } = config;
         let (clock, job) = (Clock::start(), facts.job.clone());
         let results = Results::new(store, &job);
         let (shown, ask) = publish::publish(facts, status.clone(), board, clock);
         let (settled_in, settled) = watch::channel(None);
-        tokio::spawn(settle::settle_earlier(results.clone(), status.clone(), clock, settled_in));
+        tokio::spawn(settle::settle_earlier(results.clone(), places.clone(), status.clone(), clock, settled_in));
         let inner = Inner {
             job,
             results,
+            savepoints_folder,
+            places,
             clock,
             core: status,
             shown,

@@ -128,6 +128,10 @@ impl calls::operations_server::Operations for Calls {
     async fn rescale(&self, request: Request<v1::RescaleRequest>) -> Result<Response<v1::Operation>, Status> {
         Ok(Response::new(self.operations.rescale(request.into_inner()).await?))
     }
+
+    async fn savepoint(&self, request: Request<v1::SavepointRequest>) -> Result<Response<v1::Operation>, Status> {
+        Ok(Response::new(self.operations.savepoint(request.into_inner()).await?))
+    }
 }
 
 impl From<Refusal> for Status {

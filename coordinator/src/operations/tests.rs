@@ -35,6 +35,8 @@ impl Bench {
         let operations = Operations::start(OperationsConfig {
             facts: facts(),
             store: Arc::new(LocalStore::open(folder).unwrap()),
+            savepoints_folder: folder.join("savepoints").to_string_lossy().into_owned(),
+            places: Places::default(),
             status: shown,
             board: Board::default(),
             wishes: wishes_in,

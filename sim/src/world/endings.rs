@@ -2,7 +2,7 @@
 
 use millstream_api::control::FailureKind;
 use millstream_api::flinkjob::ExpiredTransactions;
-use millstream_coordinator::job::{Notice, Outcome};
+use millstream_coordinator::job::{Notice, Outcome, SavepointEnd};
 
 use crate::calls::ProcessId;
 use crate::names::notice_name;
@@ -30,6 +30,9 @@ impl World {
                 if let Some(term) = term {
                     process.signs.answered(term, awake_ms);
                 }
+            }
+            Notice::SavepointEnded { target, end: SavepointEnd::Taken { epoch, .. } } => {
+                self.savepoint_taken = Some((target.clone(), *epoch));
             }
             _ => {}
         }
@@ -64,8 +67,14 @@ impl World {
                 self.coverage.hit(if already { "found finished" } else { "finished" });
                 self.finished_at.get_or_insert(self.now);
             }
-            Outcome::Stopped { incomplete: None, .. } => {
+            Outcome::Stopped { incomplete: None, checkpoint } => {
                 self.coverage.hit("stopped with a last checkpoint");
+                // Of an earlier epoch it would bring back what was read since.
+                let last = checkpoint.map(|checkpoint| checkpoint.epoch);
+                if let Some((target, _)) = self.savepoint_taken.take().filter(|(_, epoch)| Some(*epoch) == last) {
+                    self.coverage.hit("to go on from the savepoint that it ended with");
+                    self.restore_savepoint = Some(target);
+                }
                 self.at(again, Item::Start { take_over: false });
             }
             Outcome::Stopped { incomplete: Some(_), .. } => {

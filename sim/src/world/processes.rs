@@ -170,6 +170,7 @@ impl World {
             restore: RestoreSpec {
                 take_over: take_over.then(|| OWNER.to_owned()),
                 expired_transactions: self.expired_transactions,
+                savepoint: self.restore_savepoint.clone(),
                 ..RestoreSpec::default()
             },
             limits: Limits {

@@ -68,6 +68,7 @@ pub fn manifest(epoch: u64, transactions: Vec<PreparedTransaction>) -> Manifest 
         next_transactional_ids: BTreeMap::new(),
         scale: None,
         restored_from: None,
+        restored_savepoint: None,
     }
 }
 
@@ -255,6 +256,9 @@ impl Bench {
             }
             Command::Delete(paths) => format!("delete {}", paths.join(" ")),
             Command::ListState => return None,
+            Command::CopySavepoint { request, manifest } => format!("copy {} to {}", manifest.epoch, request.target),
+            Command::ReadSavepoint { uri } => format!("read savepoint {uri}"),
+            Command::ImportSavepoint { uri, epoch, .. } => format!("import {uri} as {epoch}"),
             Command::Probe { address } => format!("probe {address}"),
             Command::Release { worker } => format!("release {worker}"),
             Command::Tell { command, .. } => {

@@ -5,7 +5,7 @@ use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Start};
 
 use super::fixture::{Bench, config, entry_after, registered, running_tasks};
-use crate::job::{AppendOutcome, Event, JobConfig, JobState, ProcessState, Rescale, StopMode};
+use crate::job::{AppendOutcome, Event, JobConfig, JobState, ProcessState, Rescale, SavepointRequest, StopMode};
 
 fn cluster() -> JobConfig {
     let mut config = config();
@@ -114,9 +114,13 @@ fn an_entry_that_lost_ends_the_term_for_good() {
 
 #[test]
 fn what_was_asked_for_and_is_not_in_the_log_is_not_lost() {
-    let asks: [fn(&mut Bench); 3] = [
+    let asks: [fn(&mut Bench); 4] = [
         |bench| drop(bench.event(Event::StopRequested(StopMode::Suspend))),
         |bench| drop(bench.event(Event::StopRequested(StopMode::Drain))),
+        |bench| {
+            let request = SavepointRequest { id: "one".to_owned(), target: "/savepoints/one".to_owned(), then: None };
+            drop(bench.event(Event::SavepointRequested { request }));
+        },
         |bench| {
             let rescale = Rescale { id: "one".to_owned(), parallelism: 4 };
             drop(bench.event(Event::RescaleRequested { rescale }));
