@@ -84,7 +84,8 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         security.clone(),
     );
     tracing::info!("listening for workers on {bound}, as {advertised}");
-    let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), security.clone(), status.clone());
+    let (title, refusals) = (loaded.title(), Arc::clone(&server.refusals));
+    let page = RunPage::of_coordinator(title, refusals, security.clone(), operations.clone(), status.clone());
     // Nobody is asked who he is on this port, so where certificates are, it shows and does nothing of the job.
     let open = Some(operations.clone()).filter(|_| security.identity().is_none());
     let http = match http::serve_if_asked(arguments.run.http, Arc::new(page), open, Display::LogOnly).await {

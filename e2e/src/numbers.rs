@@ -11,6 +11,7 @@ use crate::kafka::{Broker, rand_id};
 use crate::process::{Job, Run};
 use crate::proxy::Proxy;
 use crate::reference::{PARTITIONS, Windows, check_copies, reference_windows, window_rows};
+use crate::rights::Resource;
 use crate::services::{self, S3Server};
 use crate::wait_for;
 use crate::watch::{MARKER, Watch};
@@ -143,12 +144,13 @@ impl Numbers {
         let (other_table, other_insert) = if *other_statement { OTHER } else { ("", "") };
         let savepoint = savepoint.as_ref().map_or(String::new(), |savepoint| format!("    savepoint: {savepoint}\n"));
         let storage = if *moves == 0 { self.storage.path.clone() } else { format!("{}/{moves}", self.storage.path) };
-        let (bootstrap, extra, prefix) = (&self.broker.bootstrap, self.setting.sink_options, self.prefix);
+        let (bootstrap, extra) = (&self.broker.bootstrap, self.setting.sink_options);
         let (large_table, large_insert) = if self.setting.large_state { LARGE_STATE } else { ("", "") };
         let output = |topic: &str, name: &str| {
             format!(
                 "'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json', \
-                 {extra}'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'numbers-{name}-{prefix:016x}'"
+                 {extra}'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{}'",
+                self.transactional_ids(name)
             )
         };
         format!(
@@ -213,6 +215,16 @@ spec:
 
     pub fn output_topics(&self) -> [&str; 2] {
         self.outputs().map(|output| output.topic.as_str())
+    }
+
+    /// What the transactional ids of an output begin with.
+    fn transactional_ids(&self, name: &str) -> String {
+        format!("numbers-{name}-{:016x}", self.prefix)
+    }
+
+    /// What each number's copy needs to be written, beside the records.
+    pub fn rights_to_copy(&self) -> [Resource; 2] {
+        [Resource::topic(&self.copies.topic), Resource::transactional_ids(&self.transactional_ids("copies"))]
     }
 
     /// Visible records of each output.

@@ -71,6 +71,7 @@ pub fn notice_name(notice: &Notice) -> &'static str {
         Notice::SavepointEnded { end: SavepointEnd::Taken { .. }, .. } => "savepoint taken",
         Notice::SavepointEnded { .. } => "savepoint failed",
         Notice::StandingBy { .. } => "standing by",
+        Notice::StoodStill { .. } => "a coordinator that stood still claims again",
         Notice::Adopted { .. } => "adopted",
         Notice::Moving { room: true, .. } => "tasks move away from a worker",
         Notice::Moving { room: false, .. } => "no room for the tasks of a worker that leaves",

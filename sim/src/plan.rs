@@ -16,6 +16,8 @@ pub const SILENCE_MS: Millis = 300;
 /// Between two questions of a standby to the one that rules, and how long it waits for the answer.
 pub const PROBE_INTERVAL_MS: Millis = 50;
 pub const PROBE_TIMEOUT_MS: Millis = 60;
+/// A coordinator that stood still for so long begins another term.
+pub const STANDSTILL_MS: Millis = 150;
 /// Task indexes that a worker can run.
 const SLOTS_MAX: u64 = 3;
 const WORKERS_MAX: u64 = 4;

@@ -119,7 +119,8 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
     let (status_in, status) = watch::channel(Status::default());
     let listens_on = listener.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
     let Front { operations, board, wishes } = Front::new(&loaded, &prepared, listens_on, status.clone());
-    let page = Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone()));
+    let page =
+        Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), operations.clone(), status.clone()));
     let http = match http::serve_if_asked(arguments.run.http, page, Some(operations.clone()), display).await {
         Ok(http) => http,
         Err(exit) => return exit,

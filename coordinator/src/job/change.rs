@@ -77,6 +77,10 @@ impl Changes {
         matches!(self.under_way, Some(Change { step: Step::Switching { .. }, .. }))
     }
 
+    pub(super) fn none_under_way(&self) -> bool {
+        self.under_way.is_none()
+    }
+
     /// Everything is ready for the last checkpoint of the old tasks.
     pub(super) fn ready_to_cut(&self) -> bool {
         matches!(self.under_way, Some(Change { step: Step::Prepared, .. }))

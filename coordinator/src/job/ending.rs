@@ -382,12 +382,15 @@ impl Core {
     }
 
     /// A job that never sealed anything has nothing to protect, and somebody is watching: what did not pass by itself
-    /// within a short time is told as something to put right, instead of being tried again without end.
+    /// within a short time is told as something to put right, instead of being tried again without end. A refusal is so at
+    /// once, also where a job that had stopped is started with credentials that are wrong.
     fn as_seen_by_a_first_run(&self, now: Millis, failure: Failure) -> Failure {
         let impatient = now.saturating_sub(self.began) >= self.config.limits.first_run_patience_ms;
+        // An entry under way may be the first manifest.
+        let first = self.view.tip().is_none() && self.append.is_none();
         match failure.kind {
-            // An entry under way may be the first manifest.
-            FailureKind::Transient if impatient && self.view.tip().is_none() && self.append.is_none() => {
+            FailureKind::Transient if first && impatient => Failure { kind: FailureKind::User, ..failure },
+            FailureKind::Refused if first || !self.ran && self.inherited.is_none() => {
                 Failure { kind: FailureKind::User, ..failure }
             }
             _ => failure,

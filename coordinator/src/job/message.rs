@@ -297,6 +297,10 @@ pub enum Notice {
     StandingBy {
         leader: Box<Start>,
     },
+    /// This coordinator did not move for so long, while it ruled.
+    StoodStill {
+        still_ms: Millis,
+    },
     /// What runs goes on: nothing was restored.
     Adopted {
         tasks: usize,
@@ -379,6 +383,12 @@ impl fmt::Display for Notice {
             | Self::SavepointEnded { .. } => write_asked(f, self),
             Self::TookOver { from } => write!(f, "taken over from {} ({})", from.owner, place(from)),
             Self::StandingBy { leader } => write!(f, "standing by: the job is run by {}", place(leader)),
+            Self::StoodStill { still_ms } => {
+                write!(
+                    f,
+                    "this coordinator stood still for {still_ms} ms; it claims the job anew, and what runs goes on"
+                )
+            }
             Self::Adopted { tasks, epoch } => {
                 write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
             }

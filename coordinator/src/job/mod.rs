@@ -30,6 +30,7 @@ mod running;
 mod savepoint;
 mod slots;
 mod standby;
+mod standstill;
 mod status;
 mod term;
 mod timeline;
@@ -112,6 +113,10 @@ pub struct Core {
     /// Which coordinator a worker heard last, and when, while this one stands by.
     heard: BTreeMap<WorkerId, (Generation, Millis)>,
     attempt: u32,
+    /// The log is being read because a worker has heard a later coordinator.
+    doubts: bool,
+    /// The last event.
+    awake_at: Millis,
     /// Races for the `start` entry that this coordinator lost.
     claims_lost: u32,
     append: Option<PendingAppend>,
@@ -161,6 +166,8 @@ enum Phase {
     },
     /// Another coordinator rules.
     StandingBy(Watch),
+    /// This process stood still, and ends its term; an entry of it may be on its way.
+    Returning,
     /// The savepoint that the user named is being read.
     ReadingSavepoint {
         previous: ProcessState,
@@ -292,6 +299,8 @@ impl Core {
             inherited: None,
             inspected: BTreeMap::new(),
             heard: BTreeMap::new(),
+            doubts: false,
+            awake_at: 0,
             attempt: 0,
             claims_lost: 0,
             append: None,
@@ -323,6 +332,7 @@ impl Core {
 
     /// Takes an event in, answers with what is to be done, in order.
     pub fn on_event(&mut self, now: Millis, event: Event) -> Vec<Command> {
+        self.look_at_the_time(now);
         match event {
             Event::Begin => self.begin(now),
             Event::Tick => {}
@@ -388,7 +398,8 @@ impl Core {
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
         let of_left = self.left.as_ref().map(Left::deadline);
         let of_change = self.changes.deadline().filter(|_| self.phase == Phase::Running);
-        [of_phase, of_checkpoint, of_append, of_ending, of_change, of_left].into_iter().flatten().min()
+        let all = [of_phase, of_checkpoint, of_append, of_ending, of_change, of_left, self.look_again_at()];
+        all.into_iter().flatten().min()
     }
 
     /// A seed for the next core of this process, when another coordinator has taken the job.
@@ -426,6 +437,7 @@ impl Core {
                 self.out.push(Command::ReadLog);
             }
             Phase::StandingBy(_) => self.advance_standby(now),
+            Phase::Returning => self.advance_return(now),
             Phase::Inspecting { .. } => self.advance_inspection(now),
             Phase::AwaitingSlots { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
                 self.advance_restore(now);
@@ -664,7 +676,7 @@ impl Core {
             Phase::AwaitingSlots { .. } if self.ending.is_none() => JobState::AwaitingSlots,
             Phase::Ended => self.status.state,
             _ if self.ending.is_some() => JobState::Stopping,
-            Phase::Inspecting { .. } => JobState::TakingOver,
+            Phase::Inspecting { .. } | Phase::Returning => JobState::TakingOver,
             Phase::Running if self.draining => JobState::Stopping,
             Phase::Running | Phase::Anchoring => JobState::Running,
             Phase::Committing { .. } | Phase::Closing { .. } => JobState::Stopping,

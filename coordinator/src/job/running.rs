@@ -21,15 +21,32 @@ const UNDELETED_MAX: usize = 10_000;
 
 impl Core {
     pub(super) fn start_running(&mut self, now: Millis) {
+        let first_trigger_at = self.first_trigger_at(now);
         let Some(run) = &mut self.run else { return };
         run.started = true;
+        run.next_trigger_at = first_trigger_at;
         self.ran = true;
-        run.next_trigger_at = now + self.config.checkpoint.interval_ms;
         run.uncovered_since = now;
         self.status.checkpoints_failed_in_row = 0;
         // Deploying | Anchoring => Running: positions are in the log.
         self.phase = Phase::Running;
         self.tell_all(&control::Command::Start);
+    }
+
+    /// After a failure, of tasks or of a coordinator, readers have waited since the last checkpoint, so its interval goes on
+    /// as if nothing had been. No checkpoint comes more often for that, however often the job restarts, so what is retained
+    /// does not go sooner. A moment is left for reading again what was lost: a barrier in front of it would commit nothing.
+    fn first_trigger_at(&self, now: Millis) -> Millis {
+        let interval_ms = self.config.checkpoint.interval_ms;
+        let recovers = self.attempt > 1 || self.inherited.is_some();
+        // Where it was checkpoints that failed, more of them are no help: the one that comes after a restart may be the only
+        // one that completes, and then holds all progress.
+        let recovers = recovers && self.status.checkpoints_failed_in_row == 0;
+        let Some(tip) = self.view.tip().filter(|_| recovers) else { return now + interval_ms };
+        let pace_ms = interval_ms.max(self.config.checkpoint.min_pause_ms);
+        // The clock of an earlier coordinator may be ahead.
+        let sealed_at = Millis::try_from(tip.written_at_ms).unwrap_or(now).min(now);
+        (sealed_at + pace_ms).max(now + self.config.limits.read_again_ms.min(interval_ms))
     }
 
     pub(super) fn running_deadline(&self) -> Option<Millis> {

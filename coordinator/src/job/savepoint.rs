@@ -72,6 +72,10 @@ enum Step {
 }
 
 impl Savepoints {
+    pub(super) fn none_under_way(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     pub(super) fn wait_for_a_checkpoint(&self) -> bool {
         self.under_way.iter().any(|savepoint| matches!(savepoint.step, Step::Waiting { .. }))
     }

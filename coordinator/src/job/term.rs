@@ -26,6 +26,10 @@ impl Core {
     }
 
     pub(super) fn on_log_unreadable(&mut self, now: Millis, problem: StoreProblem) {
+        if std::mem::take(&mut self.doubts) {
+            // Workers say again what they have heard.
+            return;
+        }
         if let Phase::StandingBy(watch) = &mut self.phase {
             // The leader is asked again, and in doubt the log is read again.
             watch.reading = false;
@@ -40,6 +44,9 @@ impl Core {
     }
 
     pub(super) fn on_log_read(&mut self, now: Millis, tail: &LogTail, previous: ProcessState) {
+        if std::mem::take(&mut self.doubts) {
+            return self.look_for_a_successor(tail);
+        }
         let standing_by = match &self.phase {
             Phase::Reading { retry_at: None, .. } => false,
             Phase::StandingBy(watch) if watch.reading => true,
@@ -95,7 +102,8 @@ impl Core {
             },
         };
         let free = self.view.stopped().is_some() || previous == ProcessState::Gone;
-        let holder = self.view.holder().filter(|holder| !free || holder.owner != self.config.owner);
+        let holder = self.view.holder().filter(|holder| holder.address != self.config.address);
+        let holder = holder.filter(|holder| !free || holder.owner != self.config.owner);
         self.taken_from = holder.cloned().map(Box::new);
         let restores = restores.map(|s| s.seq);
         self.wanted = if self.import.is_some() { self.config.parallelism } else { self.wanted_by_the_log() };

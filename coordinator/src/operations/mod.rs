@@ -22,7 +22,9 @@ mod settle;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod unread;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use millstream_api::proto::operations::v1;
@@ -89,6 +91,7 @@ struct Inner {
     /// The term of which it is certain that what operations of earlier ones came to is in the store.
     settled: watch::Receiver<Option<u64>>,
     concluded: watch::Sender<Concluded>,
+    unread: AtomicU64,
 }
 
 impl Operations {
@@ -117,6 +120,7 @@ impl Operations {
             running: Mutex::default(),
             settled,
             concluded: watch::Sender::default(),
+            unread: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -174,6 +178,17 @@ impl Operations {
             }
         });
         compiled.await.map_err(|_| Refusal::defect("the compiler panicked on this manifest".to_owned()))
+    }
+
+    /// Requests that could not be read, since the start.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        self.inner.unread.load(Ordering::Relaxed)
+    }
+
+    /// To be called by whoever serves them, for each.
+    pub fn count_unread(&self) {
+        self.inner.unread.fetch_add(1, Ordering::Relaxed);
     }
 
     fn check_job(&self, job: &str) -> Result<(), Refusal> {

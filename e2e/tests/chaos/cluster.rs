@@ -117,6 +117,11 @@ impl Cluster {
         (0..self.workers.len()).for_each(|number| self.restart_worker(number));
     }
 
+    /// How often the coordinators that are there have said this.
+    pub fn said(&self, text: &str) -> usize {
+        self.coordinators.iter().map(|seat| seat.process.stderr().matches(text).count()).sum()
+    }
+
     /// Which coordinator rules.
     pub fn ruler(&self) -> Option<usize> {
         let rules = |seat: &CoordinatorSeat| {

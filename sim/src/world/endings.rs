@@ -13,6 +13,7 @@ use super::{Item, World};
 impl World {
     pub(super) fn on_notice(&mut self, id: ProcessId, notice: &Notice) {
         self.say(|| format!("{id:?} says: {notice}"));
+        self.note_return(id, notice);
         match notice {
             Notice::CheckpointCompleted { .. } => {
                 if self.epochs_aborted_in_row >= 2 {
@@ -36,6 +37,21 @@ impl World {
             _ => {}
         }
         self.coverage.hit(notice_name(notice));
+    }
+
+    /// What becomes of a coordinator that stood still.
+    fn note_return(&mut self, id: ProcessId, notice: &Notice) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        match notice {
+            Notice::StoodStill { .. } => process.returns = true,
+            Notice::Adopted { .. } if std::mem::take(&mut process.returns) => {
+                self.coverage.hit("adopted after a standstill");
+            }
+            Notice::StandingBy { .. } if std::mem::take(&mut process.returns) => {
+                self.coverage.hit("a coordinator that stood still lost the job");
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn on_end(&mut self, id: ProcessId, outcome: Outcome) -> Result<(), String> {

@@ -13,11 +13,14 @@ const SOAK_SEEDS: u64 = 100_000;
 
 /// What a full run must have seen.
 const MUST_SEE: &[&str] = &[
+    "a coordinator that stood still claims again",
+    "a coordinator that stood still lost the job",
     "a fenced process aborted what it had open",
     "a worker registers with tasks",
     "aborted epoch goes on in its transaction",
     "aborted epoch's transaction listed again",
     "adopted",
+    "adopted after a standstill",
     "another parallelism asked for",
     "asked for a choice",
     "broker away",

@@ -9,5 +9,6 @@ mod restoring;
 mod retaining;
 mod savepoints;
 mod standing_by;
+mod standing_still;
 mod taking_over;
 mod workers;
