@@ -286,7 +286,7 @@ impl Core {
     fn close(&mut self, now: Millis, outcome: Outcome, settled: bool, deadline: Option<Millis>) {
         self.phase = Phase::Closing { outcome: Box::new(outcome), settled, deadline };
         if settled {
-            self.copy_committed(self.view.tip().map(|tip| tip.manifest.epoch));
+            self.copy_the_end();
         }
         self.advance_closing(now);
     }

@@ -154,6 +154,19 @@ impl Core {
         }
     }
 
+    /// The job ends with its tip, all of which is committed; whatever was read after it is not visible, and is read again. So it
+    /// is what a savepoint of the end holds, also where the job did not run when it was asked for.
+    pub(super) fn copy_the_end(&mut self) {
+        let Some(tip) = self.view.tip().cloned() else { return };
+        for savepoint in &mut self.savepoints.under_way {
+            if let Step::Waiting { .. } = savepoint.step {
+                // Waiting => Committing: no other checkpoint will come.
+                savepoint.step = Step::Committing(tip.clone());
+            }
+        }
+        self.copy_committed(Some(tip.manifest.epoch));
+    }
+
     /// Has what is committed copied, and waits for another checkpoint where one was given up.
     pub(super) fn copy_committed(&mut self, through: Option<Epoch>) {
         let after = self.view.epoch_max();

@@ -109,6 +109,21 @@ fn a_job_that_ends_with_a_savepoint_ends_once_it_is_copied() {
     assert!(matches!(last(&bench), Some(SavepointEnd::Taken { .. })));
 }
 
+#[test]
+fn a_job_that_does_not_run_yet_ends_with_a_savepoint_of_its_last_checkpoint() {
+    let mut before = Bench::running();
+    before.tick(1_000);
+    before.acknowledge(1, vec![]);
+    before.won();
+    let (mut bench, _) = Bench::on_log(config(), before.log.clone(), ProcessState::Gone);
+    bench.won();
+    let stopped = bench.event(asked("a", Some(StopMode::Suspend)));
+    assert_eq!(stopped, ["copy 1 to /savepoints/a"]);
+    let ended = bench.event(copied("a", Ok(7)));
+    assert!(ended.iter().any(|said| said.contains("stopped Stopped, committed Some(1)")), "{ended:?}");
+    assert_eq!(last(&bench), Some(SavepointEnd::Taken { epoch: Epoch(1), bytes: 7 }));
+}
+
 /// A job whose settings name a savepoint of checkpoint 40.
 fn from_savepoint() -> JobConfig {
     let mut config = config();
