@@ -5,6 +5,7 @@ mod bad_input;
 mod cluster;
 mod crash;
 mod drain;
+mod edit;
 mod examples;
 mod golden;
 mod hours;
