@@ -83,16 +83,22 @@ async fn savepoint(job: &FlinkJob, place: &str) -> Result<Arc<Manifest>, (Exit, 
         let message = format!("there is no savepoint in {place}: it has no {SAVEPOINT_OBJECT}");
         (Exit::Environment, message)
     };
-    // Opening a folder as a store would make it.
-    if folder(place).is_some_and(|folder| !folder.join(SAVEPOINT_OBJECT).is_file()) {
-        return Err(missing());
-    }
-    let options = settings::store_options(&job.spec.checkpoint.s3);
-    let store = millstream_store::open(place, &options).await.map_err(|e| store_failure(&e))?;
-    let bytes = match store.get(SAVEPOINT_OBJECT).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind == StoreErrorKind::NotFound => return Err(missing()),
-        Err(error) => return Err(store_failure(&error)),
+    let bytes = match folder(place) {
+        // Opening a folder as a store would write into it.
+        Some(folder) => match std::fs::read(folder.join(SAVEPOINT_OBJECT)) {
+            Ok(bytes) => bytes.into(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err((Exit::Environment, format!("failed to read the savepoint in {place}: {error}"))),
+        },
+        None => {
+            let options = settings::store_options(&job.spec.checkpoint.s3);
+            let store = millstream_store::open(place, &options).await.map_err(|e| store_failure(&e))?;
+            match store.get(SAVEPOINT_OBJECT).await {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind == StoreErrorKind::NotFound => return Err(missing()),
+                Err(error) => return Err(store_failure(&error)),
+            }
+        }
     };
     let savepoint = Savepoint::parse(&bytes).map_err(|e| (Exit::State, format!("the savepoint in {place}: {e}")))?;
     Ok(savepoint.manifest)

@@ -18,9 +18,9 @@ const TOO_LONG: &str = "...";
 /// Where the rows of an aggregate come from, as people write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// `orders.user_id`, in order.
+    /// `user_id`, in order.
     pub keys: Vec<String>,
-    /// `SUM(orders.price * 2)`, in order.
+    /// `SUM(price * 2)`, in order.
     pub aggregates: Vec<String>,
     /// Of a window: the event-time column.
     pub time: Option<String>,
@@ -139,9 +139,8 @@ impl<'g> Trace<'g> {
     }
 }
 
-/// A stored column by its table's and its own name, a computed one by its expression.
+/// A stored column by its name, a computed one by its expression. Not by the table: rows may come from another one later on.
 fn source_column(source: &SourceTransform, column: usize) -> Operand {
-    let name = |i: usize| source.scan.get(i).map_or("?", |c| c.field.name.as_str());
-    let stored = |i: usize| Operand::plain(format!("{}.{}", source.table, name(i)));
+    let stored = |i: usize| Operand::plain(source.scan.get(i).map_or("?", |c| c.field.name.as_str()));
     source.projection.get(column).map_or_else(|| Operand::plain("?"), |expr| expr.operand(&stored))
 }

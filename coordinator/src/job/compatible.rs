@@ -8,6 +8,7 @@
 //! statements read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use millstream_api::graph::{
@@ -55,6 +56,20 @@ impl StateFate {
             Fate::Kept => !self.reason.is_empty(),
             Fate::Refused | Fate::New => false,
         }
+    }
+}
+
+/// `state of old/aggregate/0 is dropped (120 rows, 4100 bytes): ..`
+impl fmt::Display for StateFate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.fate {
+            Fate::Kept => "kept",
+            Fate::Migrated => "read into other columns",
+            Fate::Dropped => "dropped",
+            Fate::Refused => "refused",
+            Fate::New => "new",
+        };
+        write!(f, "state of {} is {what} ({} rows, {} bytes): {}", self.uid, self.rows, self.bytes, self.reason)
     }
 }
 
@@ -198,7 +213,10 @@ impl Comparison<'_> {
         told: &mut Vec<String>,
     ) {
         let keys = was.keys.iter().zip(&is.keys).zip(&table.key.fields).filter(|((was, is), _)| was != is);
-        refused.extend(keys.map(|((was, is), field)| format!("key {}: was {was}, is {is}", field.name)));
+        // Where the columns differ, that has been said.
+        let said = !refused.is_empty();
+        refused
+            .extend(keys.filter(|_| !said).map(|((was, is), field)| format!("key {}: was {was}, is {is}", field.name)));
         if let (Some(was), Some(is)) = (&was.time, &is.time)
             && was != is
         {

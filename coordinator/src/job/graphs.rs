@@ -34,6 +34,14 @@ impl RunningGraph {
     }
 }
 
+/// That the graph of the checkpoint `epoch` runs, for people.
+pub(super) fn told(epoch: Epoch) -> String {
+    format!(
+        "the SQL is unchanged, so the graph of checkpoint {epoch} runs on, though this version compiles it to another one \
+         (spec.restore.recompile: true takes that)"
+    )
+}
+
 impl Core {
     /// Takes the graph that goes on from `manifest`, before anything of the term depends on one.
     pub(super) fn take_graph(&mut self, manifest: Option<&Manifest>) {

@@ -7,7 +7,7 @@ use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Manifest, Savepoint, Start, StopReason};
 
-use super::compatible::{Fate, StateFate};
+use super::compatible::StateFate;
 use super::rescale::{Rescale, RescaleEnd};
 use super::savepoint::{SavepointEnd, SavepointRequest};
 
@@ -322,26 +322,12 @@ pub enum Notice {
     },
 }
 
-/// `state of old/aggregate/0 is dropped (120 rows, 4.1 KiB): ..`
-fn write_fate(f: &mut fmt::Formatter<'_>, fate: &StateFate) -> fmt::Result {
-    let what = match fate.fate {
-        Fate::Dropped => "dropped",
-        Fate::Migrated => "read into other columns",
-        Fate::Kept | Fate::Refused | Fate::New => "kept",
-    };
-    write!(f, "state of {} is {what} ({} rows, {} bytes): {}", fate.uid, fate.rows, fate.bytes, fate.reason)
-}
-
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NewJob => write!(f, "new job: no checkpoint found"),
-            Self::StoredGraph { epoch } => write!(
-                f,
-                "the SQL is unchanged, so the graph of checkpoint {epoch} runs on, though this version compiles it to another \
-                 one (spec.restore.recompile: true takes that)"
-            ),
-            Self::State { fate } => write_fate(f, fate),
+            Self::StoredGraph { epoch } => f.write_str(&super::graphs::told(*epoch)),
+            Self::State { fate } => write!(f, "{fate}"),
             Self::Restored { checkpoint, parallelism, was } if parallelism == was => {
                 write!(f, "going on from checkpoint {} ({})", checkpoint.epoch, checkpoint.path)
             }

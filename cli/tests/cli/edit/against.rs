@@ -149,6 +149,8 @@ fn explain_tells_what_becomes_of_the_state_of_the_newest_checkpoint_and_of_a_sav
             assert_eq!(answer, (found, told.clone(), errors.clone()), "{edit}: {place}");
         }
     }
+    let touched: Vec<_> = std::fs::read_dir(&savepoint).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(touched, [SAVEPOINT_OBJECT], "nothing is written into it");
     // What is told is what happens.
     let (_, statements, ..) = EDITS.iter().find(|(edit, ..)| *edit == "another expression as the key").unwrap();
     job.rewrite(&manifest(PLAIN, &script(statements)));

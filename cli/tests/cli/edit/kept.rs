@@ -79,7 +79,8 @@ fn statements_that_did_not_change_keep_their_state_and_what_is_gone_is_dropped_o
     let process = job.run().start();
     expect(&broker, &topics, "per_id", &rows("id", "n", FIRST.map(|id| (id.into(), 1))));
     wait_for_checkpoints(&process, 1);
-    assert_eq!(process.stop(LIMIT).code(), 0);
+    // What its sinks had prepared for the next epoch is left behind, also that of statements which will be gone.
+    process.kill();
     let kept_by_nobody: Vec<std::path::PathBuf> = {
         let manifest = newest(&job);
         let tables = manifest.tables.iter().filter(|t| t.uid.0.starts_with("per_id/")).cloned().collect();
@@ -119,6 +120,7 @@ fn statements_that_did_not_change_keep_their_state_and_what_is_gone_is_dropped_o
     let all = || FIRST.start..SECOND.end;
     expect(&broker, &topics, "counts", &rows("k", "n", all().map(|id| (key(id).into(), 1))));
     expect(&broker, &topics, "sums", &rows("k", "total", all().map(|id| (key(id).into(), price(id)))));
+    expect(&broker, &topics, "per_id", &rows("id", "n", FIRST.map(|id| (id.into(), 1))));
     expect(&broker, &topics, "channels", &rows("channel", "n", SECOND.map(|id| (format!("c{}", id % 3).into(), 1))));
     let odd = FIRST.filter(|id| id % 2 == 1).map(|id| (key(id).into(), 1));
     let even = all().filter(|id| id % 2 == 0).map(|id| ((key(id) + 100).into(), 1));
