@@ -168,7 +168,11 @@ impl Cursor {
     fn label(&mut self) -> Result<Option<Ident>> {
         let position = self.position();
         let TokenKind::Hint(text) = self.peek().kind.clone() else { return Ok(None) };
-        let tokens = lexer::tokenize(&text).map_err(|error| SqlError { line: position.line, ..error })?;
+        let tokens = lexer::tokenize(&text).map_err(|error| SqlError {
+            line: position.line,
+            column: position.column,
+            ..error
+        })?;
         let kinds: Vec<&TokenKind> = tokens.iter().map(|t| &t.kind).collect();
         let [
             TokenKind::Word { text: word, .. },
