@@ -50,12 +50,12 @@ fn price(id: i64) -> i64 {
     id % 100
 }
 
-fn records(ids: std::ops::Range<i64>) -> impl Iterator<Item = String> {
+pub(super) fn records(ids: std::ops::Range<i64>) -> impl Iterator<Item = String> {
     ids.map(|id| json!({ "id": id, "k": key(id), "price": price(id), "channel": format!("c{}", id % 3) }).to_string())
 }
 
 /// What the tables hold after these records, counted by hand.
-fn rows(key_column: &str, value_column: &str, pairs: impl Iterator<Item = (Value, i64)>) -> Vec<String> {
+pub(super) fn rows(key_column: &str, value_column: &str, pairs: impl Iterator<Item = (Value, i64)>) -> Vec<String> {
     let mut sums: BTreeMap<String, (Value, i64)> = BTreeMap::new();
     for (key, value) in pairs {
         sums.entry(key.to_string()).or_insert((key, 0)).1 += value;
@@ -64,7 +64,7 @@ fn rows(key_column: &str, value_column: &str, pairs: impl Iterator<Item = (Value
     sorted(&sums.into_values().map(row).collect::<Vec<_>>())
 }
 
-fn expect(broker: &Broker, topics: &Topics, table: &str, expected: &[String]) {
+pub(super) fn expect(broker: &Broker, topics: &Topics, table: &str, expected: &[String]) {
     let mut reader = broker.reader(&topics.by_table[table]);
     assert_eq!(sorted(&read_until(&mut reader, expected)), expected, "table {table}");
 }

@@ -4,6 +4,7 @@ mod against;
 mod kept;
 mod migrated;
 mod stored_graph;
+mod under_living_workers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
