@@ -2,16 +2,17 @@
 //!
 //! Owns: finding the savepoint or checkpoint. Does not own: the comparison (the coordinator's), nor its words (`ask::prepare`).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_api::flinkjob::FlinkJob;
 use millstream_api::ids::Seq;
 use millstream_api::log::{Manifest, SAVEPOINT_OBJECT, Savepoint};
-use millstream_coordinator::job::{LogView, Sealed, StoreProblemKind};
-use millstream_coordinator::log::Log;
+use millstream_coordinator::job::{LogView, Sealed, StoreProblem, StoreProblemKind};
+use millstream_coordinator::log::{Log, problem};
 use millstream_coordinator::operations::{Prepared, against};
-use millstream_store::{StoreError, StoreErrorKind};
+use millstream_coordinator::savepoint::{Places, SavepointFailure};
 
 use crate::args::ExplainFormat;
 use crate::ask::prepare;
@@ -44,64 +45,64 @@ pub fn explain(file: JobFile, place: &str, output: ExplainFormat) -> Exit {
 
 async fn find(job: &FlinkJob, place: &str) -> Result<Option<Arc<Manifest>>, (Exit, String)> {
     if place.is_empty() {
-        return newest_checkpoint(job).await;
+        return start_point(job).await;
     }
     let path = Path::new(place);
     if path.is_file() && path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml") {
         let other = job_file::load(path).map_err(|errors| (Exit::InvalidJob, errors.join("\nerror: ")))?;
-        return newest_checkpoint(&other.job).await;
+        return start_point(&other.job).await;
     }
-    savepoint(job, place).await.map(Some)
+    savepoint_in(job, place).await.map(Some)
 }
 
 /// What the job would go on from, if it started now. `None`: from nothing.
-async fn newest_checkpoint(job: &FlinkJob) -> Result<Option<Arc<Manifest>>, (Exit, String)> {
-    let state = owner::state_directory()
-        .map_err(|e| (Exit::Environment, format!("failed to open the state directory: {e}")))?;
-    let (uri, options) = settings::storage(&job.spec.checkpoint, &state);
-    if folder(&uri).is_some_and(|folder| !folder.is_dir()) {
-        return Ok(None);
+async fn start_point(job: &FlinkJob) -> Result<Option<Arc<Manifest>>, (Exit, String)> {
+    let view = log_of(job).await?;
+    let mut restore = job.spec.restore.clone();
+    if let Some(savepoint) = &restore.savepoint {
+        let uri = settings::absolute(savepoint)
+            .map_err(|e| (Exit::Environment, format!("failed to resolve the savepoint's path: {e}")))?;
+        restore.savepoint = Some(uri.clone());
+        let name = restore.savepoint_name();
+        if view.tip().is_none_or(|tip| tip.manifest.restored_savepoint != name) {
+            return savepoint_in(job, &uri).await.map(Some);
+        }
     }
-    let store = millstream_store::open(&uri, &options).await.map_err(|e| store_failure(&e))?;
-    let path = format!("{}/{}", job.metadata.namespace, job.metadata.name);
-    let tail = Log::new(store, path).read_tail().await.map_err(|problem| {
-        let exit = if problem.kind == StoreProblemKind::Corrupt { Exit::State } else { Exit::Environment };
-        (exit, problem.message)
-    })?;
-    let view = LogView::of(&tail);
     let named = |seq: u64| {
         let found: Option<&Sealed> = view.sealed().iter().find(|s| s.seq == Seq(seq));
         found.ok_or_else(|| (Exit::State, format!("spec.restore.from: {seq} is no retained checkpoint of this job")))
     };
-    let sealed = job.spec.restore.from.map(named).transpose()?.or_else(|| view.tip());
+    let sealed = restore.from.map(named).transpose()?.or_else(|| view.tip());
     Ok(sealed.map(|sealed| Arc::clone(&sealed.manifest)))
 }
 
+/// What the job's log says; nothing, where there is no store yet.
+async fn log_of(job: &FlinkJob) -> Result<LogView, (Exit, String)> {
+    let state = owner::state_directory()
+        .map_err(|e| (Exit::Environment, format!("failed to open the state directory: {e}")))?;
+    let (uri, options) = settings::storage(&job.spec.checkpoint, &state);
+    if folder(&uri).is_some_and(|folder| !folder.is_dir()) {
+        return Ok(LogView::default());
+    }
+    let store = millstream_store::open(&uri, &options).await.map_err(|e| told(problem(&e)))?;
+    let path = format!("{}/{}", job.metadata.namespace, job.metadata.name);
+    Ok(LogView::of(&Log::new(store, path).read_tail().await.map_err(told)?))
+}
+
 /// The manifest of a savepoint; S3 is reached as the job reaches it.
-async fn savepoint(job: &FlinkJob, place: &str) -> Result<Arc<Manifest>, (Exit, String)> {
-    let missing = || {
-        let message = format!("there is no savepoint in {place}: it has no {SAVEPOINT_OBJECT}");
-        (Exit::Environment, message)
-    };
-    let bytes = match folder(place) {
+async fn savepoint_in(job: &FlinkJob, place: &str) -> Result<Arc<Manifest>, (Exit, String)> {
+    let uri = || place.to_owned();
+    let read = match folder(place) {
         // Opening a folder as a store would write into it.
         Some(folder) => match std::fs::read(folder.join(SAVEPOINT_OBJECT)) {
-            Ok(bytes) => bytes.into(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+            Ok(bytes) => Savepoint::parse(&bytes)
+                .map_err(|error| SavepointFailure::Unreadable { uri: uri(), reason: error.to_string() }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(SavepointFailure::None { uri: uri() }),
             Err(error) => return Err((Exit::Environment, format!("failed to read the savepoint in {place}: {error}"))),
         },
-        None => {
-            let options = settings::store_options(&job.spec.checkpoint.s3);
-            let store = millstream_store::open(place, &options).await.map_err(|e| store_failure(&e))?;
-            match store.get(SAVEPOINT_OBJECT).await {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind == StoreErrorKind::NotFound => return Err(missing()),
-                Err(error) => return Err(store_failure(&error)),
-            }
-        }
+        None => Places { options: settings::store_options(&job.spec.checkpoint.s3) }.read(place).await,
     };
-    let savepoint = Savepoint::parse(&bytes).map_err(|e| (Exit::State, format!("the savepoint in {place}: {e}")))?;
-    Ok(savepoint.manifest)
+    read.map(|savepoint| savepoint.manifest).map_err(|failure| told(failure.problem()))
 }
 
 /// The directory that a URI means, if it is one of this machine.
@@ -113,7 +114,7 @@ fn folder(uri: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-fn store_failure(error: &StoreError) -> (Exit, String) {
-    let exit = if error.kind == StoreErrorKind::Corrupt { Exit::State } else { Exit::Environment };
-    (exit, error.to_string())
+fn told(problem: StoreProblem) -> (Exit, String) {
+    let exit = if problem.kind == StoreProblemKind::Corrupt { Exit::State } else { Exit::Environment };
+    (exit, problem.message)
 }

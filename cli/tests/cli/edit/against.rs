@@ -166,11 +166,13 @@ fn what_is_no_savepoint_is_named_and_json_is_the_apis() {
     let nowhere = job.folder.path().join("nowhere").display().to_string();
     let (code, _, errors) = against(&job, &[&nowhere]);
     assert_eq!(code, 4, "{errors}");
-    assert!(errors.contains("there is no savepoint in ") && errors.contains("savepoint.json"), "{errors}");
+    assert!(errors.contains("nowhere is no savepoint: it has no savepoint.json"), "{errors}");
     assert!(!std::path::Path::new(&nowhere).exists(), "nothing is touched");
     let broken = job.folder.path().join("broken");
     std::fs::create_dir(&broken).unwrap();
-    for (content, told) in [("{\"version\": 99}", "format version 99"), ("nonsense", "it is not what was written")] {
+    for (content, told) in
+        [("{\"version\": 99}", "format version 99"), ("nonsense", "cannot be read: it is not what was written")]
+    {
         std::fs::write(broken.join(SAVEPOINT_OBJECT), content).unwrap();
         let (code, _, errors) = against(&job, &[&broken.display().to_string()]);
         assert!(code == 6 && errors.contains(told), "{code}: {errors}");
