@@ -28,7 +28,7 @@ enum Command {
     Worker(WorkerArguments),
     /// Check a manifest and its SQL without running anything.
     Validate(JobArguments),
-    /// Print the dataflow graph of a job.
+    /// Print the dataflow graph of a job, or what would become of its stored state.
     Explain(ExplainArguments),
     /// Show what a running job does: tasks, checkpoints, splits and their lag, restarts.
     Status(StatusArguments),
@@ -161,9 +161,13 @@ impl LogFormat {
 pub struct ExplainArguments {
     #[command(flatten)]
     pub job: JobArguments,
-    /// Form of the graph.
+    /// Form of the graph, or of the answer to --against.
     #[arg(long, short, value_enum, default_value_t = ExplainFormat::Text)]
     pub output: ExplainFormat,
+    /// Instead of the graph, print what would become of stored state if the job started from it: a savepoint's folder or URI,
+    /// or, without a value, the job's newest checkpoint. Nothing is touched.
+    #[arg(long, value_name = "SAVEPOINT", num_args = 0..=1, default_missing_value = "")]
+    pub against: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

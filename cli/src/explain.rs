@@ -2,6 +2,7 @@
 
 use millstream_sql::explain as render;
 
+use crate::against;
 use crate::args::{ExplainArguments, ExplainFormat, JobArguments};
 use crate::exit::Exit;
 use crate::job_file::{self, JobFile};
@@ -11,6 +12,9 @@ pub fn explain(arguments: &ExplainArguments) -> Exit {
     match load(&arguments.job) {
         Err(exit) => exit,
         Ok(file) => {
+            if let Some(place) = &arguments.against {
+                return against::explain(file, place, arguments.output);
+            }
             let graph = &file.compiled.graph;
             let text = match arguments.output {
                 ExplainFormat::Text => render::text(graph),

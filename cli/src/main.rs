@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod against;
 mod args;
 mod ask;
 mod coordinator;

@@ -106,5 +106,6 @@ pub fn graph(plan: &Plan) -> Arc<JobGraph> {
             Edge { from: TransformId(0), to: TransformId(1), input: 0, kind: EdgeKind::Hash { keys: vec![0] } },
             Edge { from: TransformId(1), to: TransformId(2), input: 0, kind: EdgeKind::Forward },
         ],
+        compiled_from: None,
     })
 }

@@ -49,6 +49,8 @@ pub fn notice_name(notice: &Notice) -> &'static str {
     match notice {
         Notice::NewJob => "new job",
         Notice::Restored { .. } => "restored",
+        Notice::StoredGraph { .. } => "stored graph runs",
+        Notice::State { .. } => "state restored otherwise",
         Notice::CommitsFinished { .. } => "commits finished on restore",
         Notice::NothingLeft { .. } => "restart of a finished job",
         Notice::CheckpointCompleted { .. } => "checkpoint completed",

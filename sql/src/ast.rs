@@ -90,6 +90,8 @@ pub(crate) struct CreateView {
 #[derive(Clone, Debug)]
 pub(crate) struct Insert {
     pub table: Ident,
+    /// What the user calls the statement.
+    pub label: Option<Ident>,
     pub columns: Option<Vec<Ident>>,
     pub query: Query,
 }

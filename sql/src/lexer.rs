@@ -21,6 +21,8 @@ pub(crate) enum TokenKind {
     String(String),
     /// X'...'
     Bytes(Vec<u8>),
+    /// What stands between `/*+` and `*/`.
+    Hint(String),
     /// Punctuation and operators.
     Symbol(&'static str),
     End,
@@ -98,33 +100,38 @@ impl Lexer {
                         self.next();
                     }
                 }
-                Some('/') if self.starts_with("/*") => self.skip_block_comment()?,
+                Some('/') if self.starts_with("/*") && self.peek(2) != Some('+') => self.skip_block_comment()?,
                 _ => return Ok(()),
             }
         }
     }
 
     fn skip_block_comment(&mut self) -> Result<()> {
+        self.block_comment("/*").map(drop)
+    }
+
+    /// The text between `opening`, which stands here, and the end of the comment.
+    fn block_comment(&mut self, opening: &str) -> Result<String> {
         let start = self.position;
-        if self.starts_with("/*+") {
-            return Err(SqlError::unsupported(start, "a hint (/*+ ... */)")
-                .hint("put the options into the table's WITH clause"));
+        for _ in opening.chars() {
+            self.next();
         }
-        self.next();
-        self.next();
+        let mut text = String::new();
         while !self.starts_with("*/") {
-            if self.next().is_none() {
-                return Err(SqlError::at(start, "the comment that begins here has no end"));
+            match self.next() {
+                Some(c) => text.push(c),
+                None => return Err(SqlError::at(start, "the comment that begins here has no end")),
             }
         }
         self.next();
         self.next();
-        Ok(())
+        Ok(text)
     }
 
     fn token(&mut self) -> Result<TokenKind> {
         let Some(c) = self.peek(0) else { return Ok(TokenKind::End) };
         match c {
+            '/' if self.starts_with("/*+") => self.block_comment("/*+").map(TokenKind::Hint),
             '\'' => self.quoted('\'', "string").map(TokenKind::String),
             '`' => {
                 let start = self.position;

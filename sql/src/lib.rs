@@ -15,6 +15,7 @@ mod connector;
 mod documented;
 mod error;
 pub mod explain;
+mod fingerprint;
 mod lexer;
 mod parser;
 mod plan;
@@ -83,11 +84,15 @@ pub fn compile(text: &str, options: &CompileOptions) -> Result<Compiled, Vec<Sql
         let end = Position::START;
         errors.push(SqlError::at(end, "the script has no INSERT INTO: there is nothing to run"));
     }
+    if errors.is_empty() {
+        errors.extend(script.label_twice());
+    }
     if !errors.is_empty() {
         errors.sort_by_key(SqlError::position);
         return Err(errors);
     }
-    let graph = plan::plan(&script.inserts, plan::PlanOptions::new(&script.settings));
+    let mut graph = plan::plan(&script.inserts, plan::PlanOptions::new(&script.settings));
+    graph.compiled_from = fingerprint::of(text, &statements, &script.settings);
     Ok(Compiled { graph, settings: script.settings, statements: statements.iter().map(info).collect() })
 }
 
@@ -124,6 +129,16 @@ impl Script {
                 })
             }
         }
+    }
+
+    /// Two statements whose state would have one name.
+    fn label_twice(&self) -> Option<SqlError> {
+        let labels = plan::labels(&self.inserts);
+        let of = |i: usize| self.inserts[i].label.as_ref().map_or(self.inserts[i].position, |label| label.position);
+        let twice = (1..labels.len()).find_map(|i| Some((labels[..i].iter().position(|l| *l == labels[i])?, i)));
+        let (first, second) = twice?;
+        let message = format!("the label '{}' is also that of the INSERT INTO at {}", labels[second], of(first));
+        Some(SqlError::at(of(second), message).hint("without a label a statement has its table's name"))
     }
 
     fn note_refused(&mut self, name: &str, made: Result<(), SqlError>) -> Result<(), SqlError> {

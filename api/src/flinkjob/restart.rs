@@ -62,6 +62,9 @@ pub struct RestoreSpec {
     pub savepoint_nonce: Option<u64>,
     /// Start without the state of transforms that the new SQL no longer has. Default false.
     pub allow_non_restored_state: bool,
+    /// Plan unchanged SQL anew: go on with the graph that this version compiles of it, instead of the one in the checkpoint.
+    /// Refused where the state does not fit. Default false.
+    pub recompile: bool,
     /// Take the job over from another owner, named here as the refusal names it.
     pub take_over: Option<String>,
     /// What to do when the broker gave up a part of an epoch whose other part is already visible. Default fail.

@@ -6,10 +6,13 @@
 mod chain;
 mod connector;
 mod expr;
+mod expr_text;
 pub mod functions;
 pub mod kafka_properties;
+mod origin;
 pub mod promotion;
 mod schema;
+mod state;
 mod stored;
 mod transform;
 mod types;
@@ -17,7 +20,10 @@ mod types;
 pub use chain::{Vertex, VertexInput};
 pub use connector::*;
 pub use expr::{Expr, ExprKind, Literal};
+pub use expr_text::{Operand, duration_text};
+pub use origin::Origin;
 pub use schema::{Field, ROW_KIND, Schema};
+pub use state::{ColumnChange, StateTable};
 pub use transform::*;
 pub use types::SqlType;
 
@@ -34,6 +40,10 @@ pub struct JobGraph {
     pub version: u32,
     pub transforms: Vec<Transform>,
     pub edges: Vec<Edge>,
+    /// Names the text and the options that it was compiled from: where they are the same, a stored graph runs on under a
+    /// binary that would make another one of them. No part of the graph's meaning. `None`: written before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiled_from: Option<u64>,
 }
 
 impl JobGraph {
@@ -59,9 +69,22 @@ impl JobGraph {
     /// Hash of the graph's meaning; the build that made it plays no part. Equal graphs have equal hashes on every machine.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        let bytes = serde_json::to_vec(self).expect("a graph holds only serialisable data");
-        xxhash_rust::xxh3::xxh3_64(&bytes)
+        #[derive(Serialize)]
+        struct Meaning<'a> {
+            version: u32,
+            transforms: &'a [Transform],
+            edges: &'a [Edge],
+        }
+        let Self { version, transforms, edges, compiled_from: _ } = self;
+        let bytes = serde_json::to_vec(&Meaning { version: *version, transforms, edges });
+        xxhash_rust::xxh3::xxh3_64(&bytes.expect("a graph holds only serialisable data"))
     }
+}
+
+/// A text as a number: the same on every machine and in every version.
+#[must_use]
+pub fn fingerprint(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
 /// A stream from one transform to another.

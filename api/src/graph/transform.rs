@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Expr, Field, Schema, SinkConnector, SourceConnector, SqlType};
+use super::{Expr, Field, Schema, SinkConnector, SourceConnector, SqlType, duration_text};
 use crate::ids::{TransformId, TransformUid};
 
 /// A step of the dataflow.
@@ -183,6 +183,23 @@ pub struct Window {
     pub offset_ms: i64,
 }
 
+impl Window {
+    /// `HOP(size=1 h, slide=5 min)`
+    #[must_use]
+    pub fn shape_text(&self) -> String {
+        let offset = match self.offset_ms {
+            0 => String::new(),
+            offset_ms => format!(", offset={}", duration_text(offset_ms)),
+        };
+        if self.slide_ms == self.size_ms {
+            format!("TUMBLE(size={}{offset})", duration_text(self.size_ms))
+        } else {
+            let (size, slide) = (duration_text(self.size_ms), duration_text(self.slide_ms));
+            format!("HOP(size={size}, slide={slide}{offset})")
+        }
+    }
+}
+
 /// A column that a window function adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -191,6 +208,18 @@ pub enum WindowColumn {
     End,
     /// End - 1 ms, an event-time attribute.
     Time,
+}
+
+impl WindowColumn {
+    /// As SQL calls it.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Start => "window_start",
+            Self::End => "window_end",
+            Self::Time => "window_time",
+        }
+    }
 }
 
 /// An aggregate function over an input column.
@@ -214,6 +243,20 @@ pub enum AggregateFunction {
     Avg,
     Min,
     Max,
+}
+
+impl AggregateFunction {
+    /// As SQL calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "COUNT",
+            Self::Sum => "SUM",
+            Self::Avg => "AVG",
+            Self::Min => "MIN",
+            Self::Max => "MAX",
+        }
+    }
 }
 
 impl AggregateCall {

@@ -33,14 +33,14 @@ pub fn prepare(arguments: &PrepareArguments) -> Exit {
         }
         match arguments.output {
             StatusFormat::Table => show(&answer),
-            StatusFormat::Json => println!("{}", serde_json::to_string(&answer).expect("numbers and texts")),
+            StatusFormat::Json => print_json(&answer),
         }
         Ok(exit_of(&answer))
     })
 }
 
 /// As `validate` for what does not compile; as a start that refuses the stored state for what does not fit it.
-fn exit_of(answer: &PrepareResponse) -> Exit {
+pub fn exit_of(answer: &PrepareResponse) -> Exit {
     match (answer.accepted, answer.epoch) {
         (true, _) => Exit::Success,
         (false, None) => Exit::InvalidJob,
@@ -48,7 +48,17 @@ fn exit_of(answer: &PrepareResponse) -> Exit {
     }
 }
 
-fn show(answer: &PrepareResponse) {
+/// The answer where nothing is stored that the job could go on from.
+pub fn nothing_stored() -> PrepareResponse {
+    PrepareResponse { accepted: true, ..PrepareResponse::default() }
+}
+
+pub fn print_json(answer: &PrepareResponse) {
+    println!("{}", serde_json::to_string(answer).expect("numbers and texts"));
+}
+
+/// A line per state, then what is wrong, then the verdict.
+pub fn show(answer: &PrepareResponse) {
     for state in &answer.states {
         println!("{}", state_line(state));
     }
@@ -62,23 +72,32 @@ fn show(answer: &PrepareResponse) {
     if !answer.accepted {
         return;
     }
-    let graph = if answer.same_graph { "the same graph" } else { "another graph" };
+    let graph = match (answer.same_graph, answer.stored_graph) {
+        (false, _) => "another graph",
+        (true, false) => "the same graph",
+        (true, true) => "the checkpoint's graph, though this version compiles the SQL to another one",
+    };
     match answer.epoch {
         Some(epoch) => println!("accepted: {graph}, going on from checkpoint {epoch}"),
         None => println!("accepted: there is no checkpoint yet"),
     }
 }
 
-/// `kept     by_user/GlobalGroupAggregate/0  1.6 MiB`.
+/// `kept     by_user/aggregate/0  5000 rows, 1.6 MiB`.
 fn state_line(state: &StateFate) -> String {
     let fate = match state.fate() {
         Fate::Kept => "kept",
+        Fate::Migrated => "migrated",
         Fate::Dropped => "dropped",
         Fate::Refused => "refused",
         Fate::New => "new",
         Fate::Unspecified => "?",
     };
-    let bytes = if state.bytes > 0 { format!("  {}", BinaryBytes(state.bytes)) } else { String::new() };
+    let size = match (state.rows, state.bytes) {
+        (0, 0) => String::new(),
+        (splits, 0) => format!("  {splits} splits"),
+        (rows, bytes) => format!("  {rows} rows, {}", BinaryBytes(bytes)),
+    };
     let reason = if state.reason.is_empty() { String::new() } else { format!("  {}", state.reason) };
-    format!("{fate:<8} {}{bytes}{reason}", state.uid)
+    format!("{fate:<8} {}{size}{reason}", state.uid)
 }

@@ -122,7 +122,7 @@ fn run(broker: &Broker, golden: &Golden, variant: Variant, random: &mut Random) 
 }
 
 /// Waits until `count` checkpoints that began after this call are complete: they hold all that was fed.
-fn wait_for_checkpoints(process: &Process, count: usize) {
+pub(crate) fn wait_for_checkpoints(process: &Process, count: usize) {
     let sealed = |text: &str| text.matches(CHECKPOINT_DONE).count();
     let before = sealed(&process.stderr());
     wait_for("checkpoints", LIMIT, || (sealed(&process.stderr()) > before + count).then_some(()));
@@ -241,7 +241,7 @@ impl Topics {
 }
 
 /// Reads an upsert topic until it describes the expected table, or gives up and returns what it describes.
-fn read_until(reader: &mut CommittedReader, expected: &[String]) -> Vec<serde_json::Value> {
+pub(crate) fn read_until(reader: &mut CommittedReader, expected: &[String]) -> Vec<serde_json::Value> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         reader.poll();
@@ -253,7 +253,7 @@ fn read_until(reader: &mut CommittedReader, expected: &[String]) -> Vec<serde_js
 }
 
 /// The table that an upsert topic describes.
-fn last_by_key(seen: &[millstream_e2e::kafka::Seen]) -> Vec<serde_json::Value> {
+pub(crate) fn last_by_key(seen: &[millstream_e2e::kafka::Seen]) -> Vec<serde_json::Value> {
     let mut rows = BTreeMap::new();
     for record in seen {
         let key = record.key.clone().expect("upsert records have a key");
@@ -265,7 +265,7 @@ fn last_by_key(seen: &[millstream_e2e::kafka::Seen]) -> Vec<serde_json::Value> {
     rows.into_values().collect()
 }
 
-fn sorted(rows: &[serde_json::Value]) -> Vec<String> {
+pub(crate) fn sorted(rows: &[serde_json::Value]) -> Vec<String> {
     let mut lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
     lines.sort();
     lines

@@ -6,6 +6,7 @@ mod cluster;
 mod corpus;
 mod crash;
 mod drain;
+mod edit;
 mod examples;
 mod golden;
 mod hours;

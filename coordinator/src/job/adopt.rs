@@ -113,9 +113,9 @@ impl Core {
         let nothing_dropped = self.view.dropped().iter().all(|dropped| dropped.seq < tip.seq);
         let config = &self.config;
         let pool = config.transaction_pool();
-        let ids = transactional_ids(&config.graph, &running.job_uid, running.parallelism, pool);
+        let ids = transactional_ids(&self.running.graph, &running.job_uid, running.parallelism, pool);
         let ids_are_the_newest = ids.is_empty() || self.view.transactional_ids().last() == Some(&ids);
-        let same_graph = running.graph_hash == self.graph_hash && tip.manifest.graph_hash == self.graph_hash;
+        let same_graph = running.graph_hash == self.running.hash && tip.manifest.graph_hash == self.running.hash;
         let fitting = running.parallelism <= self.wanted && self.named.is_none();
         let unsealed = running.epoch_max.map_or(0, |max| max.0.saturating_sub(tip.manifest.epoch.0));
         of_the_last_term
@@ -167,7 +167,7 @@ impl Core {
 
     fn adopted_run(&self, now: Millis, tip: &Manifest, deployed: &BTreeSet<TaskId>, sealed_at_ms: i64) -> Run {
         // The tip may be what these tasks were restored from, at another parallelism: then its tasks are others.
-        let finished = tip.finished_at(self.parallelism, self.graph_hash);
+        let finished = tip.finished_at(self.parallelism, self.running.hash);
         let tasks: BTreeSet<TaskId> = deployed.iter().filter(|task| !finished.contains(task)).copied().collect();
         let sinks = self.sink_tasks().into_iter().filter(|task| tasks.contains(task));
         let sealed_at = Millis::try_from(sealed_at_ms).unwrap_or(now);

@@ -113,6 +113,9 @@ fn tables(basis: &Basis<'_>, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -> Resu
                 value: change.value.clone(),
                 segments: Vec::new(),
             });
+            // The rows of older segments are read into the columns that the table has now.
+            table.key.clone_from(&change.key);
+            table.value.clone_from(&change.value);
             apply_change(table, change, &own);
         }
     }

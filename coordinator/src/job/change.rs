@@ -190,7 +190,7 @@ impl Core {
         Deployment {
             job: self.config.path.clone(),
             graph: self.graph(),
-            graph_hash: self.graph_hash,
+            graph_hash: self.running.hash,
             parallelism,
             max_parallelism: self.config.max_parallelism,
             tasks: tasks.clone(),
@@ -204,8 +204,8 @@ impl Core {
 
     /// All tasks that are to run from a manifest.
     pub(super) fn tasks_after(&self, parallelism: u32, manifest: Option<&Manifest>) -> BTreeSet<TaskId> {
-        let finished = manifest.map_or_else(BTreeSet::new, |m| m.finished_at(parallelism, self.graph_hash));
-        let vertices = self.vertices.iter().map(|v| v.id);
+        let finished = manifest.map_or_else(BTreeSet::new, |m| m.finished_at(parallelism, self.running.hash));
+        let vertices = self.running.vertices.iter().map(|v| v.id);
         let all = vertices.flat_map(|vertex| (0..parallelism).map(move |index| TaskId { vertex, index }));
         all.filter(|task| !finished.contains(task)).collect()
     }
@@ -312,7 +312,7 @@ impl Core {
         self.parallelism = change.parallelism;
         self.slots.place(&change.placement.by_index);
         self.use_ids(change.number);
-        let finished = manifest.finished_at(self.parallelism, self.graph_hash);
+        let finished = manifest.finished_at(self.parallelism, self.running.hash);
         self.run = Some(Run { started: true, ..self.run_of(now, &tasks, finished) });
         let new = change.placement.workers();
         for worker in &new {

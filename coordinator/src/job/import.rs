@@ -14,7 +14,7 @@ use millstream_api::ids::Epoch;
 use millstream_api::log::{EntryKind, Manifest, Savepoint};
 
 use super::message::{Command, Millis, ProcessState, StoreProblem};
-use super::{Core, Phase, compatible, failure_of};
+use super::{Core, Phase, failure_of};
 
 /// A savepoint that this term is to begin with.
 #[derive(Clone, Debug)]
@@ -53,9 +53,8 @@ impl Core {
             }
             (Ok(_), None) => return,
         };
-        let allow = self.config.restore.allow_non_restored_state;
-        let (graph, groups) = (&self.config.graph, self.config.max_parallelism);
-        if let Err(message) = compatible::check(&savepoint.manifest, graph, groups, allow) {
+        self.take_graph(Some(&savepoint.manifest));
+        if let Err(message) = self.check_state(&savepoint.manifest) {
             return self.end_failed(Failure { kind: FailureKind::State, message });
         }
         self.import = Some(Import { name, savepoint: Arc::from(savepoint) });

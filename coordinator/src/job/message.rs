@@ -7,6 +7,7 @@ use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Manifest, Savepoint, Start, StopReason};
 
+use super::compatible::StateFate;
 use super::rescale::{Rescale, RescaleEnd};
 use super::savepoint::{SavepointEnd, SavepointRequest};
 
@@ -211,6 +212,14 @@ pub enum Notice {
         parallelism: u32,
         was: u32,
     },
+    /// The checkpoint's own graph runs on: this binary would compile another one of the same text.
+    StoredGraph {
+        epoch: Epoch,
+    },
+    /// State that is restored otherwise than it was written, or not at all.
+    State {
+        fate: Box<StateFate>,
+    },
     CommitsFinished {
         epoch: Epoch,
         transactions: usize,
@@ -321,6 +330,8 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NewJob => write!(f, "new job: no checkpoint found"),
+            Self::StoredGraph { epoch } => f.write_str(&super::graphs::told(*epoch)),
+            Self::State { fate } => write!(f, "{fate}"),
             Self::Restored { checkpoint, parallelism, was } if parallelism == was => {
                 write!(f, "going on from checkpoint {} ({})", checkpoint.epoch, checkpoint.path)
             }

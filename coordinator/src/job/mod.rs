@@ -12,10 +12,11 @@ mod assemble;
 mod change;
 mod checkpoint;
 mod claim;
-pub(crate) mod compatible;
+pub mod compatible;
 mod config;
 mod ending;
 mod expired;
+mod graphs;
 mod import;
 mod invariants;
 mod leave;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 
 use millstream_api::control::{self, Attempt, Failure, FailureKind, Report, Running, WorkerCommand, WorkerReport};
 use millstream_api::graph::{TransformKind, Vertex};
-use millstream_api::ids::{Epoch, Generation, Seq, TaskId, TransformUid, VertexId, WorkerId};
+use millstream_api::ids::{Epoch, Generation, Seq, TaskId, WorkerId};
 use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
 
 pub use assemble::AssemblyError;
@@ -62,13 +63,15 @@ pub use rescale::{Rescale, RescaleEnd, RescaleStatus};
 pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus, bytes_of as savepoint_bytes};
 pub(crate) use status::shortened;
 pub use status::{
-    CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, Status,
-    TaskCheckpoint,
+    CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, ShownGraph,
+    Status, TaskCheckpoint,
 };
 pub use view::{LogView, Sealed};
 
 use change::Changes;
+use compatible::StateFate;
 use ending::Ending;
+use graphs::RunningGraph;
 use import::Import;
 use left::Left;
 use rescale::Requests;
@@ -89,10 +92,7 @@ pub struct Core {
     /// When `Event::Begin` came.
     began: Millis,
     config: JobConfig,
-    graph_hash: u64,
-    vertices: Vec<Vertex>,
-    /// The vertex whose tasks run a transform.
-    vertex_of: BTreeMap<TransformUid, VertexId>,
+    running: RunningGraph,
     /// Of the exactly-once sinks, where there are any.
     transaction_timeout_ms: Option<Millis>,
     random: Random,
@@ -102,6 +102,8 @@ pub struct Core {
     /// Set once this coordinator's `start` entry won.
     generation: Option<Generation>,
     job_uid: String,
+    /// What becomes of the state that this term restores, where it does not just stay.
+    fates: Arc<Vec<StateFate>>,
     /// The checkpoint that the user named, when this term goes on from it.
     named: Option<Seq>,
     /// Whose job this was, when it is taken over.
@@ -279,14 +281,10 @@ impl Core {
     /// When the settings cannot work together.
     pub fn new(config: JobConfig) -> Result<Self, ConfigError> {
         let transaction_timeout_ms = config.validate()?;
-        let vertices = config.graph.vertices();
-        let uid_of = |id| config.graph.transform(id).uid.clone();
-        let vertex_of = vertices.iter().flat_map(|v| v.transforms.iter().map(move |t| (uid_of(*t), v.id))).collect();
         Ok(Self {
             began: 0,
-            graph_hash: config.graph.hash(),
-            vertex_of,
-            vertices,
+            running: RunningGraph::of(Arc::clone(&config.graph)),
+            fates: Arc::default(),
             transaction_timeout_ms,
             random: Random::new(config.seed),
             restarts: Restarts::new(config.restart.clone()),
@@ -483,7 +481,8 @@ impl Core {
             Report::TaskFailed { .. } if self.ending.is_some() && matches!(self.phase, Phase::Fencing { .. }) => {}
             Report::TaskFailed { task, failure } => {
                 let message = format!("task {}: {}", self.task_name(task), failure.message);
-                self.fail(now, Failure { kind: failure.kind, message });
+                let failure = self.as_of_the_graph(Failure { kind: failure.kind, message });
+                self.fail(now, failure);
             }
             Report::CommandFailed { failure } => self.fail(now, failure),
         }
@@ -643,17 +642,17 @@ impl Core {
 
     /// `2/0 (orders)`: number and the name of its first transform.
     fn task_name(&self, task: TaskId) -> String {
-        let head = self.vertices.get(task.vertex.0 as usize).map(|v| self.config.graph.transform(v.head));
+        let head = self.running.vertices.get(task.vertex.0 as usize).map(|v| self.running.graph.transform(v.head));
         head.map_or_else(|| task.to_string(), |head| format!("{task} ({})", head.name))
     }
 
     /// Tasks whose chain ends in a sink: they report commits.
     fn sink_tasks(&self) -> BTreeSet<TaskId> {
         let has_sink = |v: &&Vertex| {
-            let mut kinds = v.transforms.iter().map(|t| &self.config.graph.transform(*t).kind);
+            let mut kinds = v.transforms.iter().map(|t| &self.running.graph.transform(*t).kind);
             kinds.any(|kind| matches!(kind, TransformKind::Sink(_)))
         };
-        let vertices = self.vertices.iter().filter(has_sink);
+        let vertices = self.running.vertices.iter().filter(has_sink);
         vertices.flat_map(|v| (0..self.parallelism).map(|index| TaskId { vertex: v.id, index })).collect()
     }
 
@@ -712,10 +711,6 @@ impl Core {
         self.shown_slots = Some(self.slots.changes());
         self.status.workers = Arc::new(self.slots.offers().map(|(id, offer)| (id, offer.clone())).collect());
         self.status.placement = Arc::new(self.slots.by_index().to_vec());
-    }
-
-    fn graph(&self) -> Arc<millstream_api::graph::JobGraph> {
-        Arc::clone(&self.config.graph)
     }
 }
 

@@ -140,7 +140,7 @@ impl Core {
 
     /// The graph that knows these sinks: the job's own where it can, so that a broker's new address counts.
     fn graph_of<'a>(&self, mut uids: impl Iterator<Item = &'a TransformUid>) -> Arc<JobGraph> {
-        if uids.all(|uid| self.vertex_of.contains_key(uid)) {
+        if uids.all(|uid| self.running.vertex_of.contains_key(uid)) {
             return self.graph();
         }
         self.view.tip().map_or_else(|| self.graph(), |tip| Arc::clone(&tip.manifest.graph))
@@ -281,7 +281,7 @@ impl Core {
     }
 
     fn ids_in(&self, namespace: &str, parallelism: u32) -> BTreeMap<TransformUid, TransactionalIds> {
-        transactional_ids(&self.config.graph, namespace, parallelism, self.config.transaction_pool())
+        transactional_ids(&self.running.graph, namespace, parallelism, self.config.transaction_pool())
     }
 
     /// Tasks with the ids of this number follow those that run. The ids of both may have something open until the next manifest.
@@ -298,7 +298,7 @@ impl Core {
         let done = if fenced { known.len().saturating_sub(1) } else { 0 };
         for term in known[done..].iter().filter(|ids| *ids != unused) {
             let (own, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                term.clone().into_iter().partition(|(uid, _)| self.vertex_of.contains_key(uid));
+                term.clone().into_iter().partition(|(uid, _)| self.running.vertex_of.contains_key(uid));
             rounds.push_back((self.graph(), own));
             rounds.push_back((Arc::clone(&old_graph), gone));
         }
@@ -331,7 +331,7 @@ impl Core {
         }
         let tip = self.view.tip().map(|tip| Arc::clone(&tip.manifest));
         let parallelism = self.parallelism;
-        let finished = tip.as_ref().map_or_else(BTreeSet::new, |m| m.finished_at(parallelism, self.graph_hash));
+        let finished = tip.as_ref().map_or_else(BTreeSet::new, |m| m.finished_at(parallelism, self.running.hash));
         let tasks = self.tasks_after(parallelism, tip.as_deref());
         self.run = Some(self.run_of(now, &tasks, finished));
         let placement = self.slots.placement();
@@ -375,7 +375,7 @@ impl Core {
     /// Whether the tip has the positions of every source of the job.
     pub(super) fn sources_known(&self) -> bool {
         let Some(tip) = self.view.tip() else { return false };
-        let graph = &self.config.graph;
+        let graph = &self.running.graph;
         let mut sources = graph.transforms.iter().filter(|t| graph.inputs_of(t.id).is_empty());
         sources.all(|source| tip.manifest.splits.contains_key(&source.uid))
     }

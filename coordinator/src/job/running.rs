@@ -151,9 +151,9 @@ impl Core {
         let own_ids = self.own_ids();
         let basis = Basis {
             epoch: checkpoint.epoch,
-            graph: &self.config.graph,
-            graph_hash: self.graph_hash,
-            vertices: &self.vertices,
+            graph: &self.running.graph,
+            graph_hash: self.running.hash,
+            vertices: &self.running.vertices,
             parallelism: self.parallelism,
             max_parallelism: self.config.max_parallelism,
             previous: tip.as_deref(),
@@ -336,7 +336,8 @@ impl Core {
         let mut uncommitted = std::mem::take(&mut self.uncommitted);
         for open in uncommitted.values_mut() {
             open.retain(|t| {
-                let of_another = t.task != task.index || self.vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex);
+                let of_another =
+                    t.task != task.index || self.running.vertex_of.get(&t.uid).is_none_or(|v| *v != task.vertex);
                 t.epoch > epoch || of_another || self.is_left(t)
             });
         }

@@ -6,9 +6,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use millstream_api::graph::JobGraph;
 use millstream_api::ids::{TaskId, WorkerId};
 use millstream_api::log::{Address, Manifest, StopReason};
 
+use super::compatible::StateFate;
 use super::message::{Millis, WorkerOffer};
 use super::rescale::RescaleStatus;
 use super::savepoint::SavepointStatus;
@@ -51,6 +53,12 @@ pub struct Status {
     pub last_checkpoint: Option<CheckpointStatus>,
     /// What this term started from.
     pub restored: Option<CheckpointStatus>,
+    /// State in it that was migrated or dropped, or of which there is something to tell.
+    pub restored_states: Arc<Vec<StateFate>>,
+    /// The graph is the one in that checkpoint; this binary would compile another one of the same text.
+    pub stored_graph: bool,
+    /// What runs; `None`: that is not decided.
+    pub graph: Option<ShownGraph>,
     pub checkpoints_completed: u64,
     pub checkpoints_failed: u64,
     /// In a row, up to now.
@@ -74,6 +82,16 @@ pub struct Status {
     pub holder: Option<Arc<Address>>,
     /// How the term before this one ended; `None`: it did not say.
     pub before: Option<StopReason>,
+}
+
+/// A graph, compared by identity.
+#[derive(Clone, Debug)]
+pub struct ShownGraph(pub Arc<JobGraph>);
+
+impl PartialEq for ShownGraph {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// The newest manifest, compared by identity.

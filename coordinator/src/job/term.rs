@@ -11,7 +11,7 @@ use super::message::{
     CheckpointRef, Command, LogTail, Millis, Notice, Outcome, ProcessState, StoreProblem, StoreProblemKind,
 };
 use super::standby::Sight;
-use super::{CheckpointStatus, Core, Inherited, LogView, Phase, Sealed, compatible, failure_of, retry_delay};
+use super::{CheckpointStatus, Core, Inherited, LogView, Phase, Sealed, failure_of, retry_delay};
 
 /// Lost races for a `start` entry before giving way: somebody else is up and writing.
 const CLAIM_TRIES_MAX: u32 = 8;
@@ -140,11 +140,11 @@ impl Core {
     }
 
     pub(super) fn is_finished(&self, manifest: &Manifest) -> bool {
-        manifest.graph_hash == self.graph_hash && manifest.is_finished()
+        manifest.graph_hash == self.running.hash && manifest.is_finished()
     }
 
-    /// The manifest that this term goes on from, checked against the job.
-    fn restore_target(&self) -> Result<Option<Sealed>, Failure> {
+    /// The manifest that this term goes on from, checked against the job; with it, the graph that runs.
+    fn restore_target(&mut self) -> Result<Option<Sealed>, Failure> {
         let user = |message| Failure { kind: FailureKind::State, message };
         let named = self.config.restore.from.map(Seq);
         // A checkpoint that a user named counts once: what descends from it is newer than it.
@@ -164,10 +164,12 @@ impl Core {
             );
             return Err(Failure { kind: FailureKind::Corrupt, message });
         }
-        let Some(target) = target else { return Ok(None) };
-        let allow = self.config.restore.allow_non_restored_state;
-        compatible::check(&target.manifest, &self.config.graph, self.config.max_parallelism, allow).map_err(user)?;
-        Ok(Some(target.clone()))
+        let target = target.cloned();
+        self.take_graph(target.as_ref().map(|t| &*t.manifest));
+        if let Some(target) = &target {
+            self.check_state(&target.manifest).map_err(user)?;
+        }
+        Ok(target)
     }
 
     fn no_such_checkpoint(&self, seq: Seq) -> String {
@@ -198,7 +200,9 @@ impl Core {
                 let checkpoint = self.checkpoint_ref(tip);
                 self.status.restored = Some(restored_status(&checkpoint, tip));
                 let (parallelism, was) = (self.parallelism, tip.manifest.parallelism);
+                let epoch = checkpoint.epoch;
                 self.out.push(Command::Notice(Notice::Restored { checkpoint, parallelism, was }));
+                self.tell_of_state(epoch);
             }
         }
         self.out.push(Command::ListState);

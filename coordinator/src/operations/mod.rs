@@ -38,7 +38,7 @@ use crate::savepoint::Places;
 
 pub use board::{Board, Readings};
 pub use picture::JobFacts;
-pub use prepare::{Compile, Prepared, TEXT_BYTES_MAX};
+pub use prepare::{Compile, Prepared, TEXT_BYTES_MAX, against};
 pub use refusal::{Refusal, RefusalKind};
 pub use results::OPERATIONS_KEPT_MAX;
 

@@ -12,6 +12,7 @@ use millstream_api::proto::operations::v1;
 use millstream_api::readings::{LATE_RECORDS, SplitUnit, TaskReadings};
 
 use super::board::Readings;
+use super::prepare::{STATES_MAX, state_fate};
 use super::rates::Tracks;
 use crate::job::{CheckpointEnd, CheckpointRecord, JobState, Millis, SavepointRequest, Status};
 
@@ -106,16 +107,21 @@ impl Parts<'_> {
         *self.status.placement.get(index as usize)?
     }
 
+    /// That runs, or that will as far as is known.
+    fn graph(&self) -> &JobGraph {
+        self.status.graph.as_ref().map_or(&self.facts.graph, |shown| &shown.0)
+    }
+
     fn tasks_total(&self) -> usize {
-        self.facts.graph.vertices().len() * self.status.parallelism as usize
+        self.graph().vertices().len() * self.status.parallelism as usize
     }
 
     fn tasks(&self, readings: &BTreeMap<TaskId, &TaskReadings>) -> Vec<v1::Task> {
-        let vertices = self.facts.graph.vertices();
+        let vertices = self.graph().vertices();
         let indexes = 0..self.status.parallelism;
         let all = vertices.iter().flat_map(|v| indexes.clone().map(move |index| (v, TaskId { vertex: v.id, index })));
         let task = |(vertex, id): (&millstream_api::graph::Vertex, TaskId)| {
-            let names = vertex.transforms.iter().map(|t| self.facts.graph.transform(*t).name.as_str());
+            let names = vertex.transforms.iter().map(|t| self.graph().transform(*t).name.as_str());
             self.task(id, short(&names.collect::<Vec<_>>().join(" -> ")), readings.get(&id).copied())
         };
         all.take(TASKS_MAX).map(task).collect()
@@ -188,7 +194,7 @@ impl Parts<'_> {
                 *late.entry(uid).or_default() += n;
             }
         }
-        let graph = &self.facts.graph;
+        let graph = self.graph();
         let vertices = graph.vertices();
         let vertex_of = |id| vertices.iter().find(|v| v.transforms.contains(&id)).map_or(VertexId(0), |v| v.id);
         let transform = |t: &millstream_api::graph::Transform| v1::Transform {
@@ -256,6 +262,8 @@ fn checkpoints(status: &Status) -> v1::Checkpoints {
         in_flight_since_ms: status.epoch_since_ms,
         restored_epoch: status.restored.as_ref().map(|r| r.epoch),
         history: status.checkpoints.iter().map(|record| checkpoint(record)).collect(),
+        restored_states: status.restored_states.iter().take(STATES_MAX).map(state_fate).collect(),
+        stored_graph: status.stored_graph,
     }
 }
 

@@ -1,22 +1,21 @@
 //! What would become of the job's state under another manifest. Nothing is touched.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_api::flinkjob::FlinkJob;
-use millstream_api::graph::{JobGraph, TransformKind};
-use millstream_api::ids::TransformUid;
-use millstream_api::log::{Manifest, SegmentContent};
+use millstream_api::graph::JobGraph;
+use millstream_api::log::Manifest;
 use millstream_api::proto::operations::v1;
 
-use crate::job::compatible::{self, Fate};
+use crate::job::compatible::{self, Fate, StateFate};
 use crate::job::{REASON_BYTES_MAX, shortened};
 
 /// Texts of a request: a long script has a few hundred kilobytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Problems that are told; whoever mends so many asks again.
 const PROBLEMS_MAX: usize = 64;
-const STATES_MAX: usize = 1_000;
+/// As the API states it.
+pub(super) const STATES_MAX: usize = 1_000;
 
 /// Compiles a manifest and its script, where the manifest has the script's file instead. Errors are lines for people. The
 /// compiler is not the coordinator's: whoever starts it brings one.
@@ -40,70 +39,54 @@ pub(super) fn refused(errors: Vec<String>) -> v1::PrepareResponse {
 
 /// Compares what was prepared with the newest checkpoint of `job` (`<namespace>/<name>`).
 pub(super) fn compare(prepared: &Prepared, job: &str, newest: Option<&Manifest>) -> v1::PrepareResponse {
-    let Prepared { job: resource, graph } = prepared;
+    let resource = &prepared.job;
     let named = format!("{}/{}", resource.metadata.namespace, resource.metadata.name);
     if named != job {
         return refused(vec![format!("the manifest is of job {named}, this coordinator's is {job}")]);
     }
-    let Some(newest) = newest else {
-        return v1::PrepareResponse { accepted: true, ..v1::PrepareResponse::default() };
-    };
-    let allow = resource.spec.restore.allow_non_restored_state;
-    let checked = compatible::check(newest, graph, resource.spec.max_parallelism, allow);
-    let mut states = states(newest, graph, allow);
-    let states_total = u32::try_from(states.len()).unwrap_or(u32::MAX);
-    states.truncate(STATES_MAX);
+    newest.map_or_else(
+        || v1::PrepareResponse { accepted: true, ..v1::PrepareResponse::default() },
+        |newest| against(prepared, newest),
+    )
+}
+
+/// Compares what was prepared with a checkpoint or savepoint, as a start from there would.
+#[must_use]
+pub fn against(prepared: &Prepared, manifest: &Manifest) -> v1::PrepareResponse {
+    let spec = &prepared.job.spec;
+    let graph = compatible::graph_for(Some(manifest), &prepared.graph, spec.restore.recompile);
+    let allow = spec.restore.allow_non_restored_state;
+    let checked = compatible::check(manifest, &graph, spec.max_parallelism, allow);
+    // What is refused is told with everything else.
+    let fates = compatible::fates(manifest, &graph, allow);
     v1::PrepareResponse {
         accepted: checked.is_ok(),
-        epoch: Some(newest.epoch.0),
-        states,
-        states_total,
-        same_graph: newest.graph_hash == graph.hash(),
+        epoch: Some(manifest.epoch.0),
+        states_total: u32::try_from(fates.len()).unwrap_or(u32::MAX),
+        states: fates.iter().take(STATES_MAX).map(state_fate).collect(),
+        same_graph: manifest.graph_hash == graph.hash(),
+        stored_graph: !Arc::ptr_eq(&graph, &prepared.graph),
         ..refused(checked.err().into_iter().collect())
     }
 }
 
-/// Of each transform with state in the manifest, then those that begin without.
-fn states(newest: &Manifest, graph: &JobGraph, allow_non_restored_state: bool) -> Vec<v1::StateFate> {
-    let mut bytes: BTreeMap<&TransformUid, u64> = BTreeMap::new();
-    for table in &newest.tables {
-        let size = table.segments.iter().map(|segment| match &segment.content {
-            SegmentContent::Object(object) => object.bytes,
-            SegmentContent::Inline { data } => data.len() as u64,
-        });
-        *bytes.entry(&table.uid).or_default() += size.sum::<u64>();
-    }
-    let fates = compatible::fates(newest, graph);
-    let fate = |(uid, fate): (&&TransformUid, &Fate)| {
-        let (fate, reason) = match fate {
-            Fate::Kept => (v1::Fate::Kept, String::new()),
-            Fate::Homeless if allow_non_restored_state => {
-                (v1::Fate::Dropped, "it is no longer in the job, and allowNonRestoredState is set".to_owned())
-            }
-            Fate::Homeless => (v1::Fate::Refused, "it has state and is no longer in the job".to_owned()),
-            Fate::Changed(difference) => (v1::Fate::Refused, shortened(difference, REASON_BYTES_MAX)),
-        };
-        let bytes = bytes.get(*uid).copied().unwrap_or(0);
-        v1::StateFate { uid: uid.0.clone(), fate: fate.into(), bytes, reason }
+/// As the API tells it.
+pub(super) fn state_fate(of: &StateFate) -> v1::StateFate {
+    let fate = match of.fate {
+        Fate::Kept => v1::Fate::Kept,
+        Fate::Migrated => v1::Fate::Migrated,
+        Fate::Dropped => v1::Fate::Dropped,
+        Fate::Refused => v1::Fate::Refused,
+        Fate::New => v1::Fate::New,
     };
-    let new = graph.transforms.iter().filter(|t| keeps_state(&t.kind) && !fates.contains_key(&t.uid));
-    let new = new.filter(|t| newest.graph.transforms.iter().all(|old| old.uid != t.uid));
-    let new =
-        new.map(|t| v1::StateFate { uid: t.uid.0.clone(), fate: v1::Fate::New.into(), ..v1::StateFate::default() });
-    fates.iter().map(fate).chain(new).collect()
-}
-
-fn keeps_state(kind: &TransformKind) -> bool {
-    matches!(
-        kind,
-        TransformKind::Source(_)
-            | TransformKind::GlobalWindowAggregate { .. }
-            | TransformKind::GlobalGroupAggregate { .. }
-    )
+    let reason = shortened(&of.reason, REASON_BYTES_MAX);
+    v1::StateFate { uid: of.uid.0.clone(), fate: fate.into(), bytes: of.bytes, reason, rows: of.rows }
 }
 
 #[cfg(test)]
 mod tests {
+    use millstream_api::ids::TransformUid;
+
     use super::super::fixture::{graph, manifest};
     use super::*;
 

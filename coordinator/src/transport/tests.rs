@@ -228,7 +228,7 @@ async fn a_worker_that_takes_nothing_is_lost_by_its_silence_not_waited_for() {
         producer_epoch: 1,
         topic: "out".to_owned(),
     };
-    let graph = Arc::new(JobGraph { version: 1, transforms: Vec::new(), edges: Vec::new() });
+    let graph = Arc::new(JobGraph { version: 1, transforms: Vec::new(), edges: Vec::new(), compiled_from: None });
     let command = Command::AbortTransactions { graph, transactions: vec![transaction] };
     for _ in 0..8 {
         let command = WorkerCommand { attempt: ATTEMPT, command: command.clone() };

@@ -14,6 +14,10 @@ use crate::error::{Position, Result, SqlError};
 #[derive(Debug)]
 pub(crate) struct BoundInsert {
     pub table: Rc<Table>,
+    /// What the user calls the statement.
+    pub label: Option<Ident>,
+    /// Of the statement.
+    pub position: Position,
     pub relation: Relation,
     /// Positions in the relation of the primary key's columns.
     pub key: Vec<usize>,
@@ -52,7 +56,7 @@ pub(super) fn bind(binder: &mut Binder, insert: &Insert) -> Result<BoundInsert> 
     let names = written.iter().map(|at| table.columns[*at].name.clone()).collect();
     let relation = query.project(exprs, names, insert.query.position)?;
     check_changes(&table, &relation, &key, &insert.table)?;
-    Ok(BoundInsert { table, relation, key })
+    Ok(BoundInsert { table, label: insert.label.clone(), position: insert.table.position, relation, key })
 }
 
 /// The physical columns, by position in the table.

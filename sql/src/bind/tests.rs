@@ -3,7 +3,6 @@
 use super::Binder;
 use crate::ast::{Ident, StatementKind};
 use crate::error::Position;
-use crate::explain::describe::expression;
 use crate::parser;
 
 use super::relation::{Node, Relation};
@@ -40,7 +39,7 @@ fn bound(text: &str) -> String {
 fn shown(relation: &Relation) -> String {
     let Node::Project { input, exprs } = &relation.node else { unreachable!() };
     let fields: Vec<_> = input.columns.iter().map(super::relation::Column::field).collect();
-    expression(&exprs[0], &fields)
+    exprs[0].text(&fields)
 }
 
 #[test]

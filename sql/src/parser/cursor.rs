@@ -296,6 +296,10 @@ impl Cursor {
 
     /// The error that something else was expected here.
     pub fn expected(&self, what: &str) -> SqlError {
+        if let TokenKind::Hint(_) = self.peek().kind {
+            return SqlError::unsupported(self.position(), "a hint (/*+ ... */) here")
+                .hint("options stand in the table's WITH clause; a statement's label behind INSERT INTO <table>");
+        }
         SqlError::at(self.position(), format!("expected {what}, found {}", describe(self.peek())))
     }
 }
@@ -311,6 +315,7 @@ fn describe(token: &Token) -> String {
         TokenKind::Number(text) => text.clone(),
         TokenKind::String(text) => format!("'{}'", text.chars().take(40).collect::<String>()),
         TokenKind::Bytes(_) => "a binary literal".to_owned(),
+        TokenKind::Hint(_) => "a hint".to_owned(),
         TokenKind::Symbol(symbol) => format!("'{symbol}'"),
         TokenKind::End => "the end of the text".to_owned(),
     }

@@ -3,10 +3,14 @@
 use super::cursor::Cursor;
 use super::{ERRORS_MAX, Parser};
 use crate::ast::{
-    ColumnDef, ColumnKind, CreateTable, CreateView, Insert, OptionDef, PrimaryKeyDef, Statement, StatementKind,
+    ColumnDef, ColumnKind, CreateTable, CreateView, Ident, Insert, OptionDef, PrimaryKeyDef, Statement, StatementKind,
     WatermarkDef,
 };
 use crate::error::{Position, Result, SqlError};
+use crate::lexer::{self, TokenKind};
+
+/// Labels become parts of object names and transactional ids.
+const LABEL_BYTES_MAX: usize = 64;
 
 impl Parser {
     pub(super) fn script(mut self) -> (Vec<Statement>, Vec<SqlError>) {
@@ -151,12 +155,47 @@ impl Cursor {
         if self.is_word("PARTITION") {
             return Err(SqlError::unsupported(self.position(), "INSERT INTO with PARTITION"));
         }
+        let label = self.label()?;
         // `INSERT INTO t (SELECT ...)` has a query in parentheses, `INSERT INTO t (a, b) SELECT ...` a column list.
         let list = self.is_symbol("(")
             && !["SELECT", "WITH", "VALUES"].iter().any(|w| self.is_word_nth(1, w))
             && !self.is_symbol_nth(1, "(");
         let columns = if list { Some(self.parenthesised(|c| c.ident("a column"))?) } else { None };
-        Ok(StatementKind::Insert(Insert { table, columns, query: self.query()? }))
+        Ok(StatementKind::Insert(Insert { table, label, columns, query: self.query()? }))
+    }
+
+    /// `/*+ LABEL('name') */`: under which name the statement's state is kept, whatever else changes around it.
+    fn label(&mut self) -> Result<Option<Ident>> {
+        let position = self.position();
+        let TokenKind::Hint(text) = self.peek().kind.clone() else { return Ok(None) };
+        let tokens = lexer::tokenize(&text).map_err(|error| SqlError {
+            line: position.line,
+            column: position.column,
+            ..error
+        })?;
+        let kinds: Vec<&TokenKind> = tokens.iter().map(|t| &t.kind).collect();
+        let [
+            TokenKind::Word { text: word, .. },
+            TokenKind::Symbol("("),
+            TokenKind::String(label),
+            TokenKind::Symbol(")"),
+            TokenKind::End,
+        ] = &kinds[..]
+        else {
+            return Err(SqlError::unsupported(position, "a hint (/*+ ... */) other than LABEL('name')"));
+        };
+        if !word.eq_ignore_ascii_case("LABEL") {
+            return Err(SqlError::unsupported(position, "a hint (/*+ ... */) other than LABEL('name')"));
+        }
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$' | '#' | '%');
+        if label.is_empty() || label.len() > LABEL_BYTES_MAX || !label.chars().all(fits) {
+            return Err(SqlError::at(
+                position,
+                format!("a label has 1 to {LABEL_BYTES_MAX} of the characters A-Z a-z 0-9 _ - . $ # %"),
+            ));
+        }
+        self.advance();
+        Ok(Some(Ident { text: label.clone(), position }))
     }
 
     fn comment(&mut self) -> Result<()> {

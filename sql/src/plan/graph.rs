@@ -18,12 +18,9 @@ pub(super) struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// The transforms that follow belong to the INSERT number `ordinal` into `table`.
-    pub fn begin_statement(&mut self, table: &str, ordinal: usize) {
-        self.label = label(table);
-        if ordinal > 1 {
-            self.label = format!("{}#{ordinal}", self.label);
-        }
+    /// The transforms that follow belong to the INSERT of this label.
+    pub fn begin_statement(&mut self, label: String) {
+        self.label = label;
         self.ordinals.clear();
     }
 
@@ -72,12 +69,12 @@ impl GraphBuilder {
     }
 
     pub fn finish(self) -> JobGraph {
-        JobGraph { version: GRAPH_VERSION, transforms: self.transforms, edges: self.edges }
+        JobGraph { version: GRAPH_VERSION, transforms: self.transforms, edges: self.edges, compiled_from: None }
     }
 }
 
 /// A table's name as part of a uid: uids become parts of object names and transactional ids, and `/` and `#` separate.
-fn label(table: &str) -> String {
+pub(super) fn label(table: &str) -> String {
     let mut label = String::new();
     for c in table.chars() {
         if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$') {

@@ -57,14 +57,30 @@ pub(crate) fn plan(inserts: &[BoundInsert], options: PlanOptions) -> JobGraph {
     }
     let mut builder = GraphBuilder::default();
     let sources = Sources::build(reads, options, &mut builder);
-    let mut ordinals: BTreeMap<String, usize> = BTreeMap::new();
-    for insert in inserts {
-        let ordinal = ordinals.entry(insert.table.name.clone()).or_default();
-        *ordinal += 1;
-        builder.begin_statement(&insert.table.name, *ordinal);
+    for (insert, label) in inserts.iter().zip(labels(inserts)) {
+        builder.begin_statement(label);
         Planner { builder: &mut builder, sources: &sources, options }.insert(insert);
     }
     builder.finish()
+}
+
+/// The labels of the INSERTs, under which the state of each is kept: what the user calls it, or the target table and the
+/// ordinal among the INSERTs into it that have no label of their own.
+pub(crate) fn labels(inserts: &[BoundInsert]) -> Vec<String> {
+    let mut ordinals: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut labels = Vec::with_capacity(inserts.len());
+    for insert in inserts {
+        labels.push(match &insert.label {
+            Some(label) => label.text.clone(),
+            None => {
+                let ordinal = ordinals.entry(&insert.table.name).or_default();
+                *ordinal += 1;
+                let table = graph::label(&insert.table.name);
+                if *ordinal == 1 { table } else { format!("{table}#{ordinal}") }
+            }
+        });
+    }
+    labels
 }
 
 fn all_columns(relation: &Relation) -> BTreeSet<usize> {

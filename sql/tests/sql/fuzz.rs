@@ -10,6 +10,8 @@ use crate::support::{SRC, TYPES, check, errors, options};
 
 const TOKENS: &[&str] = &[
     "SELECT",
+    "/*+ LABEL('a') */",
+    "/*+",
     "FROM",
     "WHERE",
     "GROUP",

@@ -158,8 +158,7 @@ impl Blueprint<'_> {
 
 /// Whether a transform keeps keyed tables.
 fn has_tables(transform: &Transform) -> bool {
-    use TransformKind as K;
-    matches!(transform.kind, K::GlobalWindowAggregate { .. } | K::GlobalGroupAggregate { .. })
+    transform.kind.state_table().is_some()
 }
 
 fn first(running: &BTreeSet<TaskId>) -> TaskId {

@@ -19,8 +19,8 @@ use millstream_api::log::{ObjectRef, Segment, SegmentContent, TableManifest, Tab
 use super::format::{Encoded, EncodedContent, groups_of};
 use super::inline::INLINE_SEGMENT_BYTES_MAX;
 use super::parquet::ParquetSegment;
-use super::read::{Fetched, check_columns, overlaps};
-use super::{SegmentWriter, Segments, SnapshotError, encode_error, inline};
+use super::read::{Fetched, overlaps};
+use super::{SegmentWriter, Segments, SnapshotError, columns, encode_error, inline};
 use crate::keys::KeyEncoder;
 use crate::state::{ChangeOp, TableSpec, WRITTEN_COLUMN, change_schema};
 
@@ -100,7 +100,7 @@ impl Segments {
         now_ms: i64,
         inline_bytes_left: &mut usize,
     ) -> Result<Merged, SnapshotError> {
-        check_columns(table, spec)?;
+        columns::check(table, spec)?;
         let mine = table.segments.iter().filter(|s| overlaps(s, groups));
         let segments: Vec<&Segment> = mine.skip(plan.first).collect();
         let Some(epoch) = segments.last().map(|s| s.epoch) else {
@@ -196,7 +196,7 @@ impl MergeJob {
         for input in inputs.iter().rev() {
             let first = batches.len();
             let align = |batch| {
-                batches.push(self.align(&batch).map_err(|reason| input.corrupt(reason))?);
+                batches.push(self.align(batch).map_err(|reason| input.corrupt(reason))?);
                 Ok(())
             };
             input.decode(groups, &mut { align }).map_err(MergeError::Corrupt)?;
@@ -245,8 +245,10 @@ impl MergeJob {
         rows.ops[row] == ChangeOp::Put as i8 && !expired
     }
 
-    /// The batch in the table's schema of today: the TTL may have been switched on or off since it was written.
-    fn align(&self, batch: &RecordBatch) -> Result<RecordBatch, String> {
+    /// The batch in the table's schema of today: since it was written columns may have become wider, and the TTL switched on or
+    /// off.
+    fn align(&self, batch: RecordBatch) -> Result<RecordBatch, String> {
+        let batch = columns::fit(batch, &self.spec)?;
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         let has_written = batch.schema_ref().fields().get(3).is_some_and(|f| f.name() == WRITTEN_COLUMN);
         match (has_written, self.spec.ttl_ms.is_some()) {

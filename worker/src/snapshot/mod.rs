@@ -6,6 +6,7 @@
 //! A segment holds the changes of one table over some epochs. The segments of a table lie on each other, oldest first:
 //! a later row of an entry wins, a drop of a namespace hides what older segments have of it.
 
+mod columns;
 mod format;
 mod inline;
 mod merge;

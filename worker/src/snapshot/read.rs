@@ -6,13 +6,12 @@ use std::ops::Range;
 use arrow_array::RecordBatch;
 use arrow_schema::DataType;
 use bytes::Bytes;
-use millstream_api::graph::Schema;
 use millstream_api::log::{ObjectRef, Segment, SegmentContent, TableManifest};
 use millstream_store::StoreErrorKind;
 use tokio::task::JoinHandle;
 
 use super::format::clip;
-use super::{Segments, SnapshotError, inline, parquet};
+use super::{Segments, SnapshotError, columns, inline, parquet};
 use crate::state::TableSpec;
 
 /// Objects that are fetched ahead of the one that is being decoded.
@@ -43,7 +42,7 @@ impl Segments {
         groups: Range<u16>,
         mut on_batch: impl FnMut(RecordBatch) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
-        check_columns(table, spec)?;
+        columns::check(table, spec)?;
         let mut ahead = table.segments.iter().filter(|s| overlaps(s, &groups));
         let mut fetches: VecDeque<AbortOnDrop> = VecDeque::new();
         loop {
@@ -53,7 +52,9 @@ impl Segments {
                 fetches.push_back(self.start_fetch(table, next));
             }
             let Some(fetch) = fetches.pop_front() else { return Ok(()) };
-            fetch.join().await?.decode(&groups, &mut on_batch)?;
+            let fetched = fetch.join().await?;
+            let mut fitted = |batch| on_batch(columns::fit(batch, spec).map_err(|reason| fetched.corrupt(reason))?);
+            fetched.decode(&groups, &mut fitted)?;
         }
     }
 
@@ -159,21 +160,4 @@ impl Drop for AbortOnDrop {
 
 pub(super) fn overlaps(segment: &Segment, groups: &Range<u16>) -> bool {
     segment.first_group < groups.end && segment.end_group > groups.start
-}
-
-/// The stored table must have the job's columns: names and types, in order.
-pub(super) fn check_columns(table: &TableManifest, spec: &TableSpec) -> Result<(), SnapshotError> {
-    for (what, stored, wanted) in [("key", &table.key, &spec.key), ("value", &table.value, &spec.value)] {
-        let same = stored.fields.len() == wanted.fields.len()
-            && stored.fields.iter().zip(&wanted.fields).all(|(a, b)| a.name == b.name && a.ty == b.ty);
-        if !same {
-            let reason = format!("its {what} columns were ({}), the job's are ({})", columns(stored), columns(wanted));
-            return Err(SnapshotError::Mismatch { uid: table.uid.clone(), table: table.table.clone(), reason });
-        }
-    }
-    Ok(())
-}
-
-fn columns(schema: &Schema) -> String {
-    schema.fields.iter().map(|f| format!("{} {}", f.name, f.ty)).collect::<Vec<_>>().join(", ")
 }

@@ -275,3 +275,107 @@ fn the_number_of_segments_stays_below_the_bound_and_rows_are_rewritten_seldom() 
     }
     assert!(rewritten / 20_000 < 8, "each row was rewritten {} times", rewritten / 20_000);
 }
+
+/// Columns as they were, and as they are after an edit: wider, in another order, one of them new.
+fn edited() -> (TableSpec, TableSpec) {
+    use millstream_api::graph::{Field, SqlType};
+    let decimal = |precision, scale| SqlType::Decimal { precision, scale };
+    let spec = |value: Vec<(&str, SqlType)>| TableSpec {
+        name: "t".into(),
+        key: Schema::new(vec![Field::new("k", SqlType::BigInt, false)]),
+        value: Schema::new(value.into_iter().map(|(name, ty)| Field::new(name, ty, true)).collect()),
+        ttl_ms: None,
+    };
+    let was =
+        vec![("n", SqlType::Int), ("f", SqlType::Float), ("d", decimal(5, 2)), ("s", SqlType::VarChar { length: 3 })];
+    let is = vec![
+        ("s", SqlType::STRING),
+        ("n", SqlType::BigInt),
+        ("f", SqlType::Double),
+        ("d", decimal(9, 3)),
+        ("x", SqlType::Int),
+    ];
+    (spec(was), spec(is))
+}
+
+/// Changes of one key group: keys, what becomes of them, and the value columns.
+fn changes(spec: &TableSpec, keys: &[i64], ops: &[i8], values: Vec<ArrayRef>) -> RecordBatch {
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt16Array::from(vec![7; keys.len()])),
+        Arc::new(Int64Array::from(vec![0; keys.len()])),
+        Arc::new(Int8Array::from(ops.to_vec())),
+        Arc::new(Int64Array::from(keys.to_vec())),
+    ];
+    columns.extend(values);
+    RecordBatch::try_new(change_schema(spec), columns).unwrap()
+}
+
+#[tokio::test]
+async fn segments_of_narrower_columns_are_read_and_merged_into_wider_ones() {
+    use arrow_array::{Decimal128Array, Float32Array, Float64Array, Int32Array, StringArray};
+    let store = Store::new();
+    let (was, is) = edited();
+    let decimals = |values: Vec<Option<i128>>, precision, scale| -> ArrayRef {
+        Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale).unwrap())
+    };
+    let old = changes(
+        &was,
+        &[1, 2, 3],
+        &[0, 0, 0],
+        vec![
+            Arc::new(Int32Array::from(vec![Some(10), None, Some(i32::MIN)])),
+            Arc::new(Float32Array::from(vec![Some(1.5), None, Some(-0.25)])),
+            decimals(vec![Some(12_345), None, Some(-1)], 5, 2),
+            Arc::new(StringArray::from(vec![Some("abc"), None, Some("")])),
+        ],
+    );
+    let new = changes(
+        &is,
+        &[2, 3],
+        &[0, 1],
+        vec![
+            Arc::new(StringArray::from(vec![Some("longer"), None])),
+            Arc::new(Int64Array::from(vec![Some(1 << 40), None])),
+            Arc::new(Float64Array::from(vec![Some(1e300), None])),
+            decimals(vec![Some(5), None], 9, 3),
+            Arc::new(Int32Array::from(vec![Some(9), None])),
+        ],
+    );
+    for inline in [false, true] {
+        let mut left = if inline { 1 << 20 } else { 0 };
+        let first = store.segments.write(&writer(1), &uid(), &was, vec![old.clone()], &mut left).await.unwrap();
+        let second = store.segments.write(&writer(2), &uid(), &is, vec![new.clone()], &mut left).await.unwrap();
+        let mut table = manifest(second);
+        table.segments.insert(0, first.added[0].clone());
+        let read = read_all(&store, &table, &is, 0..32).await.unwrap();
+        assert!(read.iter().all(|batch| batch.schema() == change_schema(&is)), "{read:?}");
+        let wide = changes(
+            &is,
+            &[1, 2, 3],
+            &[0, 0, 0],
+            vec![
+                Arc::new(StringArray::from(vec![Some("abc"), None, Some("")])),
+                Arc::new(Int64Array::from(vec![Some(10), None, Some(i64::from(i32::MIN))])),
+                Arc::new(Float64Array::from(vec![Some(1.5), None, Some(-0.25)])),
+                decimals(vec![Some(123_450), None, Some(-10)], 9, 3),
+                Arc::new(Int32Array::from(vec![None, None, None])),
+            ],
+        );
+        assert_eq!(read, [wide.clone(), new.clone()]);
+
+        let plan = MergePlan { first: 0 };
+        let merged = store.segments.merge(&writer(3), &table, &is, &(0..32), plan, 0, &mut left).await.unwrap();
+        table.segments = vec![merged.added.unwrap()];
+        let read = read_all(&store, &table, &is, 0..32).await.unwrap();
+        // Within a namespace the newest come first; key 3 is gone.
+        let left_over = [&new.slice(0, 1), &wide.slice(0, 1)];
+        assert_eq!(read, [arrow_select::concat::concat_batches(&change_schema(&is), left_over).unwrap()]);
+    }
+    // And back: what is wide is not read into narrow columns; a table without segments has no columns to fit.
+    let back = store.segments.write(&writer(2), &uid(), &is, vec![new], &mut 0).await.unwrap();
+    let mut table = manifest(back);
+    let message = read_all(&store, &table, &was, 0..32).await.unwrap_err().to_string();
+    assert!(message.contains("its value columns were (s STRING, n BIGINT, "), "{message}");
+    table.segments.clear();
+    assert!(read_all(&store, &table, &was, 0..32).await.unwrap().is_empty());
+}

@@ -79,7 +79,12 @@ fn manifest(epoch: u64) -> Arc<Manifest> {
         parallelism: 1,
         max_parallelism: 1,
         graph_hash: 0,
-        graph: Arc::new(JobGraph { version: GRAPH_VERSION, transforms: Vec::new(), edges: Vec::new() }),
+        graph: Arc::new(JobGraph {
+            version: GRAPH_VERSION,
+            transforms: Vec::new(),
+            edges: Vec::new(),
+            compiled_from: None,
+        }),
         tables: Vec::new(),
         operator_state: BTreeMap::new(),
         splits: BTreeMap::new(),

@@ -3,7 +3,7 @@
 //! Owns: the choice of implementation, and the keyed tables it declares. Does not own: sources and sinks
 //! (`source::open`, `sink::open`).
 
-use millstream_api::graph::{ChangelogMode, JobGraph, Schema, SinkConnector, Transform, TransformKind};
+use millstream_api::graph::{ChangelogMode, JobGraph, Schema, SinkConnector, StateTable, Transform, TransformKind};
 use millstream_api::ids::TransformId;
 use thiserror::Error;
 
@@ -14,7 +14,7 @@ use super::local_group::LocalGroupAggregate;
 use super::local_window::LocalWindowAggregate;
 use super::union::Union;
 use super::window_assign::WindowAssign;
-use crate::state::{State, StateError};
+use crate::state::{State, StateError, TableSpec};
 
 /// What building a transform takes beside its description.
 #[derive(Clone, Copy, Debug)]
@@ -73,25 +73,25 @@ pub fn build(
             let input = append_input(transform, cx.graph)?;
             Box::new(LocalGroupAggregate::new(transform, keys, aggregates, *mini_batch, &input.fields)?)
         }
-        TransformKind::GlobalGroupAggregate { keys, aggregates, mini_batch, state_ttl_ms } => {
+        TransformKind::GlobalGroupAggregate { keys, aggregates, mini_batch, .. } => {
             if !matches!(transform.changelog, ChangelogMode::Retract { .. }) {
                 return Err(BuildError::new(transform, "its result updates, but its output is append-only"));
             }
             let emit_update_before = needs_update_before(cx.graph, transform.id);
-            Box::new(GlobalGroupAggregate::new(
-                transform,
-                keys,
-                aggregates,
-                *mini_batch,
-                *state_ttl_ms,
-                emit_update_before,
-                keyed,
-            )?)
+            Box::new(GlobalGroupAggregate::new(transform, keys, aggregates, *mini_batch, emit_update_before, keyed)?)
         }
         TransformKind::Source(_) | TransformKind::Sink(_) => {
             return Err(BuildError::new(transform, "sources and sinks are opened, not built"));
         }
     })
+}
+
+/// The table that the graph says the transform has.
+pub(super) fn state_table(transform: &Transform) -> Result<TableSpec, BuildError> {
+    let Some(StateTable { name, key, value, ttl_ms }) = transform.kind.state_table() else {
+        return Err(BuildError::new(transform, "it has no keyed table"));
+    };
+    Ok(TableSpec { name: name.to_owned(), key, value, ttl_ms })
 }
 
 fn only_input<'a>(transform: &Transform, graph: &'a JobGraph) -> Result<&'a Transform, BuildError> {

@@ -21,12 +21,12 @@ use millstream_api::ids::Epoch;
 use super::aggregate::results::results;
 use super::aggregate::state_row::Partials;
 use super::aggregate::{AggregatePlan, HashAggregate};
-use super::build::{BuildError, StateBuild};
+use super::build::{BuildError, StateBuild, state_table};
 use super::mini_batch::Holding;
 use super::output::{Output, Pieces};
 use super::{Collector, Emission, TransformContext, TransformError};
 use crate::keys::KeyEncoder;
-use crate::state::{Change, Namespaces, RowArrays, TableId, TableSpec};
+use crate::state::{Change, Namespaces, RowArrays, TableId};
 
 /// The table's only namespace.
 const NAMESPACE: i64 = 0;
@@ -57,15 +57,13 @@ impl GlobalGroupAggregate {
         keys: &[Field],
         aggregates: &[AggregateCall],
         mini_batch: Option<MiniBatch>,
-        ttl_ms: Option<u64>,
         emit_update_before: bool,
         state: StateBuild<'_>,
     ) -> Result<Self, BuildError> {
         let refuse = |reason| BuildError::new(transform, reason);
         let plan = AggregatePlan::new(aggregates).map_err(refuse)?;
-        let value = Schema::new(plan.fields());
-        let key = Schema::new(keys.to_vec());
-        let spec = TableSpec { name: "groups".to_owned(), key, value: value.clone(), ttl_ms };
+        let spec = state_table(transform)?;
+        let (value, has_ttl) = (spec.value.clone(), spec.ttl_ms.is_some());
         Ok(Self {
             output: Output::new(transform),
             held: HashAggregate::new(keys, &plan).map_err(|e| refuse(e.to_string()))?,
@@ -76,7 +74,7 @@ impl GlobalGroupAggregate {
             value,
             table: state.state.register(spec)?,
             max_parallelism: state.max_parallelism,
-            has_ttl: ttl_ms.is_some(),
+            has_ttl,
             emit_update_before,
             holding: Holding::new(mini_batch),
             pieces: Pieces::default(),

@@ -25,13 +25,13 @@ use serde_json::{Value, json};
 use super::aggregate::AggregatePlan;
 use super::aggregate::results::results;
 use super::aggregate::state_row::Partials;
-use super::build::{BuildError, StateBuild};
+use super::build::{BuildError, StateBuild, state_table};
 use super::output::Output;
 use super::window_time::{Slicing, timestamps};
 use super::{Collector, Emission, TransformContext, TransformError};
 use crate::element::{WATERMARK_MIN, WatermarkMs};
 use crate::keys::KeyEncoder;
-use crate::state::{Change, Namespaces, TableId, TableSpec};
+use crate::state::{Change, Namespaces, TableId};
 use firing::Firing;
 
 /// See the module.
@@ -71,13 +71,8 @@ impl GlobalWindowAggregate {
     ) -> Result<Self, BuildError> {
         let refuse = |reason| BuildError::new(transform, reason);
         let plan = AggregatePlan::new(aggregates).map_err(refuse)?;
-        let value = Schema::new(plan.fields());
-        let spec = TableSpec {
-            name: "slices".to_owned(),
-            key: Schema::new(keys.to_vec()),
-            value: value.clone(),
-            ttl_ms: None,
-        };
+        let spec = state_table(transform)?;
+        let value = spec.value.clone();
         Ok(Self {
             shape: Shape {
                 output: Output::new(transform),

@@ -238,7 +238,7 @@ pub fn chain(transforms: Vec<Transform>) -> JobGraph {
     let edges = (1..all.len() as u32)
         .map(|to| Edge { from: TransformId(to - 1), to: TransformId(to), input: 0, kind: EdgeKind::Forward })
         .collect();
-    JobGraph { version: GRAPH_VERSION, transforms: all, edges }
+    JobGraph { version: GRAPH_VERSION, transforms: all, edges, compiled_from: None }
 }
 
 /// Where keyed state lives.

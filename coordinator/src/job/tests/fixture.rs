@@ -115,6 +115,7 @@ pub fn graph() -> Arc<JobGraph> {
         version: GRAPH_VERSION,
         transforms: vec![transform(0, SOURCE, source), transform(1, "count", count), transform(2, SINK, sink)],
         edges: vec![edge(0, 1, EdgeKind::Hash { keys: vec![0] }), edge(1, 2, EdgeKind::Forward)],
+        compiled_from: None,
     })
 }
 

@@ -199,7 +199,7 @@ fn state_without_a_home_is_refused_by_name() {
     assert_eq!(commands, ["end: failed"]);
     let Some(Outcome::Failed { failure, .. }) = bench.outcome else { panic!("must fail") };
     assert_eq!(failure.kind, FailureKind::State);
-    assert!(failure.message.contains("gone has state"), "{}", failure.message);
+    assert!(failure.message.contains("gone: it has state"), "{}", failure.message);
     let mut allowed = config();
     allowed.restore.allow_non_restored_state = true;
     let (_, commands) = Bench::on_log(allowed, log(vec![old]), ProcessState::Gone);

@@ -105,7 +105,7 @@ impl Fixture {
             output: Self::schema(),
             changelog: ChangelogMode::Append,
         };
-        JobGraph { version: GRAPH_VERSION, transforms: vec![transform], edges: Vec::new() }
+        JobGraph { version: GRAPH_VERSION, transforms: vec![transform], edges: Vec::new(), compiled_from: None }
     }
 
     fn prepare(&self, sink: &mut dyn Sink, epoch: u64) -> Vec<PreparedTransaction> {
