@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_api::flinkjob::Duration;
 
+use crate::checkpoints::args::CheckpointsArguments;
 use crate::exit::Exit;
-use crate::{ask, coordinator, explain, run, worker};
+use crate::state::args::StateArguments;
+use crate::{ask, checkpoints, coordinator, explain, run, state, worker};
 
 /// Flink-style stream processing.
 #[derive(Debug, Parser)]
@@ -37,6 +39,10 @@ enum Command {
     Stop(StopArguments),
     /// Change the parallelism of a running job, while it runs.
     Rescale(RescaleArguments),
+    /// Look into stored state: the tables of a checkpoint or a savepoint, SQL over them, skewed keys.
+    State(StateArguments),
+    /// The checkpoints that a job retains: list, show, verify and release them.
+    Checkpoints(CheckpointsArguments),
 }
 
 /// Which job.
@@ -243,6 +249,8 @@ impl Arguments {
             Command::Prepare(arguments) => ask::prepare::prepare(&arguments),
             Command::Stop(arguments) => ask::stop(&arguments),
             Command::Rescale(arguments) => ask::rescale(&arguments),
+            Command::State(arguments) => state::run(arguments),
+            Command::Checkpoints(arguments) => checkpoints::run(&arguments),
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 
 mod args;
 mod ask;
+mod checkpoints;
 mod coordinator;
 mod exit;
 mod explain;
@@ -16,6 +17,7 @@ mod job_file;
 mod logging;
 mod owner;
 mod run;
+mod state;
 mod tls;
 mod worker;
 

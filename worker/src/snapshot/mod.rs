@@ -6,11 +6,13 @@
 //! A segment holds the changes of one table over some epochs. The segments of a table lie on each other, oldest first:
 //! a later row of an entry wins, a drop of a namespace hides what older segments have of it.
 
+mod entries;
 mod format;
 mod inline;
 mod merge;
 mod parquet;
 mod read;
+mod verify;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use millstream_store::ObjectStore;
 use thiserror::Error;
 
 use crate::state::{TableSpec, change_schema};
+pub use entries::table_spec;
 pub use inline::inline_bytes;
 pub use merge::{MergePlan, Merged, SEGMENTS_PER_RANGE_MAX, merge_plan};
 
@@ -39,6 +42,11 @@ pub enum SnapshotError {
     /// A stored table does not fit the job's.
     #[error("failed to restore table {table} of {uid}: {reason}")]
     Mismatch { uid: TransformUid, table: String, reason: String },
+    /// This machine's folder for temporary files.
+    #[error(
+        "failed to keep a segment in a temporary file: {reason}; free space there, or set TMPDIR to another folder"
+    )]
+    Spool { reason: String },
     #[error("failed to encode a segment of table {table} of {uid}: {reason}")]
     Encode { uid: TransformUid, table: String, reason: String },
 }
