@@ -62,7 +62,9 @@ impl StoredTable {
                 name => name,
             };
             let nullable = place >= first_key(&spec);
-            fields.push(Field::new(unique(name, &mut taken), field.data_type().clone(), nullable));
+            // An aggregate's columns have a $ in them, which a shell would take for its own.
+            let name = unique(name.trim_start_matches('$').replace('$', "_").as_str(), &mut taken);
+            fields.push(Field::new(name, field.data_type().clone(), nullable));
             places.push(place);
         }
         let keys = first_key(&spec)..first_key(&spec) + spec.key.fields.len();

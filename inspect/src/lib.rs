@@ -8,7 +8,10 @@
 
 mod columns;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod skew;
+mod sql;
 mod stored;
 mod survey;
 mod verify;
@@ -16,6 +19,7 @@ mod verify;
 pub use columns::{KEY_GROUP, NAMESPACE, StoredTable, WRITTEN_MS};
 pub use error::{InspectError, InspectErrorKind};
 pub use skew::{HeavyKey, TableSkew, Verdict, skew, task_shares, verdict};
+pub use sql::{Answer, Cell, query};
 pub use stored::{Stored, checkpoints_of};
 pub use survey::{GroupSize, TableSurvey, survey};
 pub use verify::{Damage, Progress, Verified, verify};

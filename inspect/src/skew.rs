@@ -22,6 +22,9 @@ const UNEVEN_RATIO: f64 = 1.25;
 /// With fewer keys per task than this, chance alone makes shares uneven.
 const KEYS_PER_TASK_MIN: u64 = 20;
 
+/// Of a long key so much is shown.
+const KEY_CHARS_MAX: usize = 100;
+
 /// A key that weighs more than others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeavyKey {
@@ -164,7 +167,11 @@ fn key_text(table: &StoredTable, batch: &RecordBatch, row: usize) -> Result<Stri
         let value = formatter.value(row).try_to_string().map_err(|e| failed(e.to_string()))?;
         columns.push(format!("{}={value}", field.name));
     }
-    Ok(if columns.is_empty() { "(no key)".to_owned() } else { columns.join(", ") })
+    let key = if columns.is_empty() { "(no key)".to_owned() } else { columns.join(", ") };
+    Ok(match key.char_indices().nth(KEY_CHARS_MAX) {
+        None => key,
+        Some((at, _)) => format!("{}…", &key[..at]),
+    })
 }
 
 /// What each task would have at this parallelism.

@@ -11,5 +11,6 @@ mod manifest;
 mod operation;
 mod shuffle;
 mod status;
+mod stored;
 mod strangers;
 mod tls;

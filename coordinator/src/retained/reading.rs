@@ -45,6 +45,10 @@ impl LogReading {
                 Err(other) => return Err(other),
             }
         }
+        // What was pruned since it was read must not look like the far side of a gap.
+        let still = log.stored().await?;
+        reading.entries.retain(|entry| still.contains(&entry.seq));
+        reading.stored.retain(|seq| still.contains(seq));
         Ok(reading)
     }
 

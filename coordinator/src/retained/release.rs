@@ -79,10 +79,6 @@ pub async fn release(
 pub(super) fn plan(view: &LogView, seq: Seq, older: bool, pinned: Option<Seq>) -> Result<usize, String> {
     let sealed = view.sealed();
     let known = || sealed.iter().map(|s| s.seq.to_string()).collect::<Vec<_>>().join(", ");
-    let Some(at) = sealed.iter().position(|s| s.seq == seq) else {
-        let known = if sealed.is_empty() { "none".to_owned() } else { known() };
-        return Err(format!("{seq} is no retained checkpoint of this job; there are: {known}"));
-    };
     if let Some(holder) = view.holder().filter(|_| view.stopped().is_none()) {
         let (process, host) = (holder.address.process_id, &holder.address.host);
         return Err(format!(
@@ -90,6 +86,10 @@ pub(super) fn plan(view: &LogView, seq: Seq, older: bool, pinned: Option<Seq>) -
              checkpoints. Stop the job first (if it crashed, start it and stop it)"
         ));
     }
+    let Some(at) = sealed.iter().position(|s| s.seq == seq) else {
+        let known = if sealed.is_empty() { "none".to_owned() } else { known() };
+        return Err(format!("{seq} is no retained checkpoint of this job; there are: {known}"));
+    };
     if at + 1 == sealed.len() {
         return Err(format!("checkpoint {seq} is the newest one: a start goes on from it"));
     }

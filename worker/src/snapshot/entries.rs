@@ -14,6 +14,9 @@ use super::read::overlaps;
 use super::{Segments, SnapshotError, encode_error};
 use crate::state::{TableSpec, change_schema};
 
+/// Stored bytes that are decoded at a time, about: whoever looks has no memory set aside for it.
+const CHUNK_BYTES: usize = 4 << 20;
+
 /// The table as the transform that wrote it had declared it.
 #[must_use]
 pub fn table_spec(manifest: &Manifest, table: &TableManifest) -> TableSpec {
@@ -46,7 +49,7 @@ impl Segments {
             }
             let (spec, schema) = (spec.clone(), change_schema(spec));
             let job = MergeJob { spec, schema, groups, bottom: true, now_ms, inline_bytes_max: 0 };
-            let shown = job.for_each_chunk(&inputs, |batch| on_batch(batch).map_err(Ended::ByCaller));
+            let shown = job.for_each_chunk(&inputs, CHUNK_BYTES, |batch| on_batch(batch).map_err(Ended::ByCaller));
             shown.map_err(|ended| match ended {
                 Ended::ByCaller(error) => error,
                 Ended::Merge(MergeError::Corrupt(error)) => error.into(),

@@ -172,7 +172,7 @@ impl MergeJob {
     /// `inputs`: oldest first. A few key groups at a time, so that memory is bounded.
     fn run(&self, inputs: &[Fetched]) -> Result<Option<Encoded>, MergeError> {
         let mut out = Output::default();
-        self.for_each_chunk(inputs, |batch| Ok::<_, MergeError>(out.push(&self.schema, batch)?))?;
+        self.for_each_chunk(inputs, CHUNK_BYTES, |batch| Ok::<_, MergeError>(out.push(&self.schema, batch)?))?;
         out.finish(self.inline_bytes_max, &self.schema)
     }
 
@@ -180,11 +180,12 @@ impl MergeJob {
     pub(super) fn for_each_chunk<E: From<MergeError>>(
         &self,
         inputs: &[Fetched],
+        chunk_bytes: usize,
         mut on_batch: impl FnMut(RecordBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         let encoder = KeyEncoder::new(&self.spec.key.fields).map_err(|e| MergeError::Encode(e.to_string()))?;
         let stored: usize = inputs.iter().map(Fetched::bytes).sum();
-        let chunks = stored.div_ceil(CHUNK_BYTES).clamp(1, self.groups.len().max(1));
+        let chunks = stored.div_ceil(chunk_bytes).clamp(1, self.groups.len().max(1));
         let step = self.groups.len().div_ceil(chunks).max(1);
         for start in self.groups.clone().step_by(step) {
             let chunk = start..self.groups.end.min(start.saturating_add(step as u16));
