@@ -226,12 +226,16 @@ pub fn verdict(skew: &TableSkew, parallelism: u32) -> Verdict {
     let (task, largest) = (0..).zip(&shares).max_by_key(|(task, size)| (size.bytes, Reverse(*task))).expect("a task");
     let total = skew.total.bytes as f64;
     let share_of = |bytes: u64| if total > 0.0 { bytes as f64 / total } else { 0.0 };
-    let allowed = total / f64::from(parallelism) * UNEVEN_RATIO;
+    let fair = total / f64::from(parallelism);
+    let allowed = fair * UNEVEN_RATIO;
     let without = |bytes: u64| (largest.bytes - bytes.min(largest.bytes)) as f64 <= allowed;
     let max_parallelism = u32::try_from(skew.groups.len()).expect("at most 32768 key groups");
     let range = |index| key_group_range(index, parallelism, max_parallelism);
     let mine = range(task);
-    let key = skew.heavy.first().filter(|key| mine.contains(&key.group) && without(key.size.bytes));
+    let few = skew.keys < KEYS_PER_TASK_MIN * u64::from(parallelism);
+    // More than a fair share in one key cannot be made even; less of it explains much only where there are many keys.
+    let explains = |bytes: u64| bytes as f64 > fair || (!few && without(bytes));
+    let key = skew.heavy.first().filter(|key| mine.contains(&key.group) && explains(key.size.bytes));
     let group = mine.clone().max_by_key(|group| skew.groups[usize::from(*group)].bytes);
     let group = group.map(|group| (group, skew.groups[usize::from(group)].bytes)).filter(|(_, bytes)| without(*bytes));
     let most = (0..parallelism).map(|index| range(index).len()).max().unwrap_or_default();
@@ -242,7 +246,7 @@ pub fn verdict(skew: &TableSkew, parallelism: u32) -> Verdict {
         Cause::Even
     } else if let Some(heavy) = key {
         Cause::Key { key: heavy.key.clone(), share: share_of(heavy.size.bytes) }
-    } else if skew.keys < KEYS_PER_TASK_MIN * u64::from(parallelism) {
+    } else if few {
         Cause::FewKeys { keys: skew.keys }
     } else if let Some((group, bytes)) = group {
         Cause::Group { group, share: share_of(bytes) }

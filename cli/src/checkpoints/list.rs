@@ -47,7 +47,7 @@ fn as_table(job: &JobStore, view: &LogView, found: &[Retained], restored: Result
         ]
     };
     text += &aligned(&columns, &found.iter().map(row).collect::<Vec<_>>());
-    text += &format!("\n\nobjects of all, each once: {}\n", BinaryBytes(stored_bytes(view)));
+    text += &format!("\n\nall of them, each object once: {}\n", BinaryBytes(stored_bytes(view)));
     if let Err(named) = restored {
         text += &format!("a start is refused: spec.restore.from is {named}, which is not retained\n");
     }

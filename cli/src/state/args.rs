@@ -33,7 +33,13 @@ pub struct StateArguments {
     #[command(subcommand)]
     pub command: Option<StateCommand>,
     #[command(flatten)]
-    pub tables: Option<TablesArguments>,
+    pub source: Option<SourceArguments>,
+    /// A line for each key group that has rows.
+    #[arg(long)]
+    pub key_groups: bool,
+    /// Form of the answer. As CSV it has a line for each key group that has rows.
+    #[arg(long, short, value_enum, default_value_t = RowFormat::Table)]
+    pub output: RowFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,18 +48,6 @@ pub enum StateCommand {
     Query(QueryArguments),
     /// Find keys, key groups and tasks that have more state than others.
     Skew(SkewArguments),
-}
-
-#[derive(Debug, Args)]
-pub struct TablesArguments {
-    #[command(flatten)]
-    pub source: SourceArguments,
-    /// A line for each key group that has rows.
-    #[arg(long)]
-    pub key_groups: bool,
-    /// Form of the answer. As CSV it has a line for each key group that has rows.
-    #[arg(long, short, value_enum, default_value_t = RowFormat::Table)]
-    pub output: RowFormat,
 }
 
 #[derive(Debug, Args)]

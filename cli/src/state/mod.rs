@@ -17,12 +17,12 @@ use crate::run::on_event_loop;
 
 /// Runs the command.
 pub fn run(arguments: StateArguments) -> Exit {
-    let StateArguments { command, tables } = arguments;
+    let StateArguments { command, source, key_groups, output } = arguments;
     answer(async move {
-        match (command, tables) {
+        match (command, source) {
             (Some(StateCommand::Query(arguments)), _) => query::query(&arguments).await,
             (Some(StateCommand::Skew(arguments)), _) => skew::skew(&arguments).await,
-            (None, Some(arguments)) => tables::tables(&arguments).await,
+            (None, Some(source)) => tables::tables(&source, key_groups, output).await,
             (None, None) => Err(Stop::new(Exit::Usage, "name a job's manifest or a savepoint")),
         }
     })

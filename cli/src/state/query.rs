@@ -3,7 +3,7 @@
 //! Owns: the three forms of rows. Does not own: the statement (`inspect::sql`).
 
 use millstream_inspect::{Answer, Cell, query as ask};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::args::{QueryArguments, RowFormat};
 use super::print::{csv_line, out};
@@ -90,7 +90,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn object(columns: &[String], row: Vec<Cell>) -> Value {
+fn object(columns: &[String], row: Vec<Cell>) -> String {
     let value = |cell: Cell| match cell {
         Cell::Null => Value::Null,
         Cell::Integer(number) => json!(number),
@@ -100,5 +100,7 @@ fn object(columns: &[String], row: Vec<Cell>) -> Value {
         Cell::Text(text) => json!(text),
         Cell::Bytes(bytes) => json!(hex(&bytes)),
     };
-    Value::Object(columns.iter().cloned().zip(row.into_iter().map(value)).collect::<Map<_, _>>())
+    // In the order of the statement, which an object of serde's would not keep.
+    let named = columns.iter().zip(row).map(|(name, cell)| format!("{}:{}", json!(name), value(cell)));
+    format!("{{{}}}", named.collect::<Vec<_>>().join(","))
 }

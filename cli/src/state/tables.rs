@@ -4,20 +4,20 @@ use indicatif::{BinaryBytes, HumanCount};
 use millstream_inspect::{Stored, StoredTable, TableSurvey, survey};
 use serde_json::{Value, json};
 
-use super::args::{RowFormat, TablesArguments};
+use super::args::{RowFormat, SourceArguments};
 use super::print::{csv_line, head, out};
 use super::source::{Stop, open_one};
 use crate::ask::table::aligned;
 use crate::exit::Exit;
 
-pub async fn tables(arguments: &TablesArguments) -> Result<Exit, Stop> {
-    let stored = open_one(&arguments.source).await?;
+pub async fn tables(source: &SourceArguments, key_groups: bool, output: RowFormat) -> Result<Exit, Stop> {
+    let stored = open_one(source).await?;
     let mut surveys = Vec::new();
     for table in StoredTable::all(&stored) {
         surveys.push(survey(&stored, table).await?);
     }
-    let text = match arguments.output {
-        RowFormat::Table => as_table(&stored, &surveys, arguments.key_groups),
+    let text = match output {
+        RowFormat::Table => as_table(&stored, &surveys, key_groups),
         RowFormat::Csv => as_csv(&surveys),
         RowFormat::Json => as_json(&stored, &surveys).to_string() + "\n",
     };

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_api::ids::{Epoch, Seq};
-use millstream_api::log::{Manifest, ObjectRef};
+use millstream_api::log::{Manifest, ObjectRef, SegmentContent};
 
 use crate::job::LogView;
 
@@ -24,7 +24,7 @@ pub struct Retained {
     /// Wall clock of the coordinator that sealed it, epoch ms.
     pub written_at_ms: i64,
     pub manifest: Arc<Manifest>,
-    /// Of objects that no other checkpoint in effect names.
+    /// Of objects that no other checkpoint in effect names, and of segments in its own log entry.
     pub own_bytes: u64,
     /// Of objects that others name, too.
     pub shared_bytes: u64,
@@ -43,7 +43,7 @@ pub fn retained(view: &LogView) -> Vec<Retained> {
     }
     let through = committed_through(view);
     let describe = |sealed: &crate::job::Sealed| {
-        let (mut own_bytes, mut shared_bytes) = (0, 0);
+        let (mut own_bytes, mut shared_bytes) = (inline_bytes(&sealed.manifest), 0);
         for (path, object) in objects_of(&sealed.manifest) {
             *if named[path] == 1 { &mut own_bytes } else { &mut shared_bytes } += object.bytes;
         }
@@ -59,11 +59,21 @@ pub fn retained(view: &LogView) -> Vec<Retained> {
     view.sealed().iter().map(describe).collect()
 }
 
-/// Bytes of all objects that the checkpoints in effect name, each object once.
+/// Bytes of all segments of the checkpoints in effect, each object once.
 #[must_use]
 pub fn stored_bytes(view: &LogView) -> u64 {
     let all: BTreeMap<&str, &ObjectRef> = view.sealed().iter().flat_map(|s| objects_of(&s.manifest)).collect();
-    all.values().map(|object| object.bytes).sum()
+    let inline: u64 = view.sealed().iter().map(|s| inline_bytes(&s.manifest)).sum();
+    inline + all.values().map(|object| object.bytes).sum::<u64>()
+}
+
+fn inline_bytes(manifest: &Manifest) -> u64 {
+    let segments = manifest.tables.iter().flat_map(|table| &table.segments);
+    let bytes = segments.map(|segment| match &segment.content {
+        SegmentContent::Inline { data } => data.len() as u64,
+        SegmentContent::Object(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// After a change of parallelism a manifest names an object once for each range of key groups.
