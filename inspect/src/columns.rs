@@ -8,8 +8,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowTimestampType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use millstream_api::log::TableManifest;
 use millstream_worker::state::{GROUP_COLUMN, NAMESPACE_COLUMN, TableSpec, WRITTEN_COLUMN, change_schema};
 
@@ -129,7 +133,22 @@ fn add_bytes(column: &ArrayRef, bytes: &mut [u64]) {
     }
 }
 
-/// `totals/GlobalGroupAggregate/0` and `groups`: `totals_groups`.
+/// A column of TIMESTAMP_LTZ as TIMESTAMP in UTC, which its values are; any other as it is. Printing a named zone would need
+/// a table of zones.
+pub(crate) fn without_zone(column: &ArrayRef) -> ArrayRef {
+    fn plain<T: ArrowTimestampType>(column: &ArrayRef) -> ArrayRef {
+        Arc::new(column.as_primitive::<T>().clone().with_timezone_opt(None::<Arc<str>>))
+    }
+    match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, Some(_)) => plain::<TimestampSecondType>(column),
+        DataType::Timestamp(TimeUnit::Millisecond, Some(_)) => plain::<TimestampMillisecondType>(column),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => plain::<TimestampMicrosecondType>(column),
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => plain::<TimestampNanosecondType>(column),
+        _ => Arc::clone(column),
+    }
+}
+
+/// `totals/aggregate/0` and `groups`: `totals_groups`.
 fn alias_of(uid: &str, table: &str) -> String {
     let statement = uid.split('/').next().unwrap_or(uid);
     let simple = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
@@ -155,7 +174,7 @@ mod tests {
 
     #[test]
     fn names_are_simple_and_unique() {
-        assert_eq!(alias_of("totals/GlobalGroupAggregate/0", "groups"), "totals_groups");
+        assert_eq!(alias_of("totals/aggregate/0", "groups"), "totals_groups");
         assert_eq!(alias_of("2 Ü.x", "slices"), "t_2___x_slices");
         let mut taken = HashSet::new();
         let names = ["a", "A", "a", "b"].map(|name| unique(name, &mut taken));

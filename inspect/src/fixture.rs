@@ -40,7 +40,7 @@ impl Fixture {
     pub async fn new(segments: &[Vec<Change<'_>>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn ObjectStore> = Arc::new(LocalStore::open(folder.path()).unwrap());
-        let (uid, spec) = (TransformUid("totals/GlobalGroupAggregate/0".to_owned()), spec());
+        let (uid, spec) = (TransformUid("totals/aggregate/0".to_owned()), spec());
         let writer = Segments::new(Arc::clone(&store), "");
         let mut written: Vec<Segment> = Vec::new();
         for (epoch, changes) in segments.iter().enumerate() {

@@ -14,11 +14,14 @@ use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use millstream_api::ids::key_group_range;
 use millstream_worker::keys::KeyEncoder;
 
+use crate::columns::without_zone;
 use crate::survey::sum;
 use crate::{GroupSize, InspectError, Stored, StoredTable};
 
 /// A task that has so much more than its share is worth a word. Keys that are spread by a hash differ by some percent.
 const UNEVEN_RATIO: f64 = 1.25;
+/// A key group with so many times the bytes of the average one is a cause of its own.
+const GROUP_STANDS_OUT: f64 = 2.0;
 /// With fewer keys per task than this, chance alone makes shares uneven.
 const KEYS_PER_TASK_MIN: u64 = 20;
 
@@ -163,7 +166,8 @@ fn key_text(table: &StoredTable, batch: &RecordBatch, row: usize) -> Result<Stri
     let mut columns = Vec::new();
     for (field, column) in table.spec.key.fields.iter().zip(table.keys(batch)) {
         let failed = |e: String| InspectError::Asked(format!("failed to print column {}: {e}", field.name));
-        let formatter = ArrayFormatter::try_new(column, &options).map_err(|e| failed(e.to_string()))?;
+        let column = without_zone(column);
+        let formatter = ArrayFormatter::try_new(&column, &options).map_err(|e| failed(e.to_string()))?;
         let value = formatter.value(row).try_to_string().map_err(|e| failed(e.to_string()))?;
         columns.push(format!("{}={value}", field.name));
     }
@@ -237,7 +241,11 @@ pub fn verdict(skew: &TableSkew, parallelism: u32) -> Verdict {
     let explains = |bytes: u64| bytes as f64 > fair || (!few && without(bytes));
     let key = skew.heavy.first().filter(|key| mine.contains(&key.group) && explains(key.size.bytes));
     let group = mine.clone().max_by_key(|group| skew.groups[usize::from(*group)].bytes);
-    let group = group.map(|group| (group, skew.groups[usize::from(group)].bytes)).filter(|(_, bytes)| without(*bytes));
+    let group = group.map(|group| (group, skew.groups[usize::from(group)].bytes)).filter(|(_, bytes)| {
+        // Where groups are alike, it is their number that matters.
+        let stands_out = *bytes as f64 > GROUP_STANDS_OUT * total / f64::from(max_parallelism);
+        stands_out && (*bytes as f64 > fair || without(*bytes))
+    });
     let most = (0..parallelism).map(|index| range(index).len()).max().unwrap_or_default();
     let least = (0..parallelism).map(|index| range(index).len()).min().unwrap_or_default();
     let cause = if skew.total.rows == 0 {

@@ -32,8 +32,8 @@ async fn the_heaviest_keys_are_found_after_deletions_and_changes() {
         vec![(1, Some("a")), (2, Some(long.as_str())), (3, Some("ccc")), (4, Some(long.as_str()))],
         vec![(1, Some("aaaaa")), (2, None)],
     ];
-    let stored = Fixture::new(&segments).await.stored;
-    let found = skew(&stored, StoredTable::all(&stored).remove(0), 2).await.unwrap();
+    let fixture = Fixture::new(&segments).await;
+    let found = skew(&fixture.stored, StoredTable::all(&fixture.stored).remove(0), 2).await.unwrap();
     let heavy: Vec<(&str, u64)> = found.heavy.iter().map(|key| (key.key.as_str(), key.size.bytes)).collect();
     // Two numbers of eight bytes beside the text.
     assert_eq!(heavy, [("k=4", 116), ("k=1", 21)]);
@@ -68,15 +68,14 @@ async fn the_verdict_names_the_cause() {
     // The heavy group is of many keys.
     let group = found([100, 100, 100, 1_000, 100, 100, 100, 100], 1_000, &[(3, 20)]).await;
     assert!(matches!(verdict(&group, 4).cause, Cause::Group { group: 3, .. }));
-    // The heaviest key is not in the heaviest task.
-    let elsewhere = found([100, 100, 500, 500, 100, 100, 100, 100], 1_000, &[(7, 90)]).await;
-    assert_eq!(verdict(&elsewhere, 4).cause, Cause::Chance);
+    // Nothing stands out, and the heaviest key is in the other task.
+    let elsewhere = found([300, 300, 300, 300, 100, 100, 100, 100], 1_000, &[(7, 90)]).await;
+    assert_eq!(verdict(&elsewhere, 2).cause, Cause::Chance);
 
     let few = found([100, 0, 100, 100, 0, 0, 0, 0], 3, &[(0, 100)]).await;
     assert_eq!(verdict(&few, 4).cause, Cause::FewKeys { keys: 3 });
-    // Five tasks share eight groups by two or by one.
-    let ranges = found([100; 8], 1_000, &[(0, 10)]).await;
-    assert_eq!(verdict(&ranges, 5).cause, Cause::Group { group: 1, share: 0.125 });
+    // Six tasks share eight groups by two or by one.
+    assert_eq!(verdict(&even, 6).cause, Cause::Ranges { most: 2, least: 1 });
 
     let empty = found([0; 8], 0, &[]).await;
     assert_eq!(verdict(&empty, 4).to_string(), "empty");

@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use rusqlite::vtab::Module;
-use rusqlite::{Connection, Statement};
 use tokio::runtime::Handle;
 
 use crate::{InspectError, Stored, StoredTable};
@@ -56,10 +56,14 @@ pub async fn query(
 
 fn answer(tables: &Arc<Tables>, sql: &str, mut on_answer: impl FnMut(Answer) -> bool) -> Result<(), InspectError> {
     let wrong = |error: &rusqlite::Error| InspectError::Sql(message(error, &tables.tables));
+    check(sql)?;
     let connection = Connection::open_in_memory().map_err(|e| wrong(&e))?;
     declare(&connection, tables, sql)?;
     let mut statement = connection.prepare(sql).map_err(|e| wrong(&e))?;
-    check(&statement, sql)?;
+    // `WITH` may begin a statement that writes.
+    if !statement.readonly() || statement.column_count() == 0 {
+        return Err(refused());
+    }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = columns.len();
     if !on_answer(Answer::Columns(columns)) {
@@ -110,14 +114,15 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// One statement, and one that answers with rows: anything else could only touch other files.
-fn check(statement: &Statement<'_>, sql: &str) -> Result<(), InspectError> {
+/// Anything but a question could only touch other files.
+fn check(sql: &str) -> Result<(), InspectError> {
     let first = sql.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    let reads = ["SELECT", "WITH", "VALUES", "EXPLAIN"].iter().any(|word| word.eq_ignore_ascii_case(first));
-    if reads && statement.readonly() && statement.column_count() > 0 {
-        return Ok(());
-    }
-    Err(InspectError::Sql("stored state is only read: the statement must be a SELECT".to_owned()))
+    let asks = ["SELECT", "WITH", "VALUES", "EXPLAIN"].iter().any(|word| word.eq_ignore_ascii_case(first));
+    if asks { Ok(()) } else { Err(refused()) }
+}
+
+fn refused() -> InspectError {
+    InspectError::Sql("stored state is only read: the statement must be a SELECT".to_owned())
 }
 
 /// What is wrong with a statement, with what there would have been.

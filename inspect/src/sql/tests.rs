@@ -42,7 +42,7 @@ async fn a_table_has_its_effective_rows_under_each_of_its_names() {
         vec![Cell::Integer(3), text("drei")],
         vec![Cell::Integer(4), text("four")],
     ];
-    for name in ["totals_groups", "\"totals/GlobalGroupAggregate/0\".\"groups\""] {
+    for name in ["totals_groups", "\"totals/aggregate/0\".\"groups\""] {
         assert_eq!(rows(stored, &format!("SELECT k, text FROM {name} ORDER BY k")).await, expected);
     }
     let both = "SELECT COUNT(*), SUM(a.k_2) FROM totals_groups a JOIN totals_groups b ON a.k = b.k";
@@ -55,9 +55,10 @@ async fn a_table_has_its_effective_rows_under_each_of_its_names() {
 async fn a_wrong_statement_and_one_that_writes_are_refused() {
     let fixture = three_rows().await;
     for (sql, told) in [
-        ("SELECT * FROM nothing", "no such table: nothing; there are: totals_groups"),
-        ("SELECT nothing FROM totals_groups", "no such column: nothing; there are: totals_groups (key_group INT"),
-        ("SELEC 1", "syntax error"),
+        ("SELECT * FROM nowhere", "no such table: nowhere; there are: totals_groups"),
+        ("SELECT nobody FROM totals_groups", "no such column: nobody; there are: totals_groups (key_group INT"),
+        ("SELECT FROM", "syntax error"),
+        ("SELEC 1", "the statement must be a SELECT"),
         ("ATTACH '/tmp/x' AS x", "the statement must be a SELECT"),
         ("CREATE TABLE x (a)", "the statement must be a SELECT"),
         ("DELETE FROM totals_groups", ""),

@@ -14,6 +14,8 @@ use arrow_schema::{ArrowError, DataType, TimeUnit};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Error, Result};
 
+use crate::columns::without_zone;
+
 /// A decimal of at most so many digits is the same after a way through a double.
 const EXACT_DIGITS: u32 = 15;
 
@@ -54,24 +56,30 @@ impl Column {
 }
 
 fn simplified(stored: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
-    let time = |unit: &TimeUnit| match unit {
-        TimeUnit::Second | TimeUnit::Millisecond => ("%Y-%m-%d %H:%M:%S%.3f", "%Y-%m-%d %H:%M:%S%.3fZ"),
-        TimeUnit::Microsecond => ("%Y-%m-%d %H:%M:%S%.6f", "%Y-%m-%d %H:%M:%S%.6fZ"),
-        TimeUnit::Nanosecond => ("%Y-%m-%d %H:%M:%S%.9f", "%Y-%m-%d %H:%M:%S%.9fZ"),
-    };
     let mut format = FormatOptions::default().with_time_format(Some("%H:%M:%S%.3f"));
     let to = match stored.data_type() {
         DataType::Utf8 | DataType::Binary | DataType::Decimal128(..) => return Ok(ArrayRef::clone(stored)),
         DataType::Float32 | DataType::Float64 => DataType::Float64,
         DataType::Date32 | DataType::Time32(_) => DataType::Utf8,
-        DataType::Timestamp(unit, _) => {
-            let (local, utc) = time(unit);
-            format = format.with_timestamp_format(Some(local)).with_timestamp_tz_format(Some(utc));
+        DataType::Timestamp(unit, zone) => {
+            format = format.with_timestamp_format(Some(time_format(*unit, zone.is_some())));
             DataType::Utf8
         }
         _ => DataType::Int64,
     };
-    cast_with_options(stored, &to, &CastOptions { safe: false, format_options: format })
+    cast_with_options(&without_zone(stored), &to, &CastOptions { safe: false, format_options: format })
+}
+
+/// As many digits as the type has; `utc`: a Z at the end.
+fn time_format(unit: TimeUnit, utc: bool) -> &'static str {
+    match (unit, utc) {
+        (TimeUnit::Second | TimeUnit::Millisecond, false) => "%Y-%m-%d %H:%M:%S%.3f",
+        (TimeUnit::Second | TimeUnit::Millisecond, true) => "%Y-%m-%d %H:%M:%S%.3fZ",
+        (TimeUnit::Microsecond, false) => "%Y-%m-%d %H:%M:%S%.6f",
+        (TimeUnit::Microsecond, true) => "%Y-%m-%d %H:%M:%S%.6fZ",
+        (TimeUnit::Nanosecond, false) => "%Y-%m-%d %H:%M:%S%.9f",
+        (TimeUnit::Nanosecond, true) => "%Y-%m-%d %H:%M:%S%.9fZ",
+    }
 }
 
 fn decimal(unscaled: i128, scale: i8) -> Value {
