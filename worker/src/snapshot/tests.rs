@@ -223,7 +223,7 @@ async fn a_task_reads_only_the_row_groups_of_its_key_groups() {
 #[tokio::test]
 async fn a_large_object_is_read_by_way_of_a_file_and_checked_there() {
     let store = Store::new();
-    let (spec, table) = written(&store, 0..250_000).await;
+    let (spec, table) = written(&store, 0..600_000).await;
     let file = store.objects().remove(0);
     let intact = std::fs::read(&file).unwrap();
     assert!(intact.len() > 1 << 20, "{} bytes stay in memory", intact.len());
@@ -235,9 +235,9 @@ async fn a_large_object_is_read_by_way_of_a_file_and_checked_there() {
         };
         store.segments.entries(&table, &spec, 0, count).await.map(|()| rows)
     };
-    assert_eq!(look().await.unwrap(), 250_000);
+    assert_eq!(look().await.unwrap(), 600_000);
     let verify = async || store.segments.verify(&table, &table.segments[0], &spec, MAX_PARALLELISM).await;
-    assert_eq!(verify().await.unwrap(), 250_000);
+    assert_eq!(verify().await.unwrap(), 600_000);
     let mut flipped = intact.clone();
     flipped[intact.len() / 2] ^= 1;
     let longer = [&intact[..], b"x"].concat();
