@@ -10,9 +10,10 @@ use std::time::Duration;
 use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
 use millstream_coordinator::job::LogView;
 use millstream_coordinator::log::Log;
+use millstream_e2e::kafka::rand_id;
 use millstream_e2e::process::{Job, binary};
-use millstream_e2e::{CHECKPOINT_DONE, wait_for};
-use millstream_store::LocalStore;
+use millstream_e2e::{CHECKPOINT_DONE, services, wait_for};
+use millstream_store::{Credentials, LocalStore, ObjectStore, StoreOptions};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -364,20 +365,57 @@ fn a_damaged_log_is_told_and_what_it_holds_can_still_be_judged() {
     assert!(message.contains("is not what was written"), "{message}");
 }
 
-/// Makes a savepoint of the job's newest checkpoint, as the format says.
-fn savepoint_of(job: &Job, to: &Path) {
-    let store = Arc::new(LocalStore::open(&job.folder.path().join("checkpoints")).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let tail = runtime.block_on(Log::new(store, "default/growing".to_owned()).read_tail()).unwrap();
-    let view = LogView::of(&tail);
-    let manifest = &view.tip().unwrap().manifest;
-    for object in manifest.objects() {
-        let target = to.join(&object.path);
-        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        std::fs::copy(file(job, &object.path), target).unwrap();
-    }
-    let savepoint = Savepoint::of("id".to_owned(), "default/growing".to_owned(), 5, manifest);
-    std::fs::write(to.join(SAVEPOINT_OBJECT), serde_json::to_vec(&savepoint).unwrap()).unwrap();
+/// Puts a savepoint of the job's newest checkpoint there, as the format says.
+fn savepoint_of(job: &Job, to: &dyn ObjectStore) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(LocalStore::open(&job.folder.path().join("checkpoints")).unwrap());
+        let tail = Log::new(Arc::clone(&store) as _, "default/growing".to_owned()).read_tail().await.unwrap();
+        let view = LogView::of(&tail);
+        let manifest = &view.tip().unwrap().manifest;
+        for object in manifest.objects() {
+            let bytes = store.get(&format!("default/growing/{}", object.path)).await.unwrap();
+            to.put(&object.path, bytes).await.unwrap();
+        }
+        let savepoint = Savepoint::of("id".to_owned(), "default/growing".to_owned(), 5, manifest);
+        to.put(SAVEPOINT_OBJECT, serde_json::to_vec(&savepoint).unwrap().into()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_savepoint_on_s3_is_named_by_its_uri() {
+    let Some(server) = services::s3("savepoint on S3").and_then(|servers| servers.into_iter().next()) else { return };
+    let job = growing_job();
+    run_for_a_while(&job);
+    let place = format!("s3://{}/stored-{:016x}", server.bucket, rand_id());
+    // The test's own way there is a file, as is allowed; the command's is the environment.
+    let credentials = job.folder.path().join("credentials");
+    let (id, secret) = (&server.access_key_id, &server.secret_access_key);
+    std::fs::write(&credentials, format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"))
+        .unwrap();
+    let options = StoreOptions {
+        endpoint: Some(server.endpoint.clone()),
+        region: Some("us-east-1".to_owned()),
+        credentials: Credentials::File { path: credentials, profile: None },
+        ..StoreOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(millstream_store::open(&place, &options)).unwrap();
+    savepoint_of(&job, &*store);
+    let run = |command: &[&str], rest: &[&str]| {
+        let at = [place.as_str(), "--s3-endpoint", &server.endpoint, "--s3-region", "us-east-1"];
+        let mut binary = binary();
+        binary.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
+        let output = binary.args([command, &at, rest].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let of_job = json(&told(&job, &["state"], &["-o", "json"], 0));
+    assert_eq!(json(&run(&["state"], &["-o", "json"]))["tables"], of_job["tables"]);
+    assert!(run(&["checkpoints", "verify"], &[]).ends_with("everything is as it was written\n"));
+    let alias = of_job["tables"][0]["table"].as_str().unwrap();
+    let rows = run(&["state", "query"], &[&format!("SELECT COUNT(*) FROM {alias}"), "-o", "csv"]);
+    assert_eq!(rows, format!("COUNT(*)\n{}\n", of_job["tables"][0]["rows"]));
 }
 
 #[test]
@@ -385,7 +423,7 @@ fn a_savepoint_is_looked_into_like_a_checkpoint() {
     let job = growing_job();
     run_for_a_while(&job);
     let folder = tempfile::tempdir().unwrap();
-    savepoint_of(&job, folder.path());
+    savepoint_of(&job, &LocalStore::open(folder.path()).unwrap());
     let place = folder.path().to_str().unwrap();
     let run = |arguments: &[&str]| {
         let output = millstream(arguments);
