@@ -287,6 +287,9 @@ pub enum FailureKind {
     UserData,
     /// A person must act first: stop, no restarts.
     User,
+    /// A service does not let the job do what it needs: credentials, rights. A job that has run restarts by the strategy, for
+    /// what was taken away may be given back; one that has not stops, for a person must act.
+    Refused,
     /// Restart by the strategy.
     Transient,
     /// The stored state does not fit what is to run (another graph, another owner, a topic made again): stop.

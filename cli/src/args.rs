@@ -8,8 +8,9 @@ use millstream_api::flinkjob::Duration;
 
 use crate::checkpoints::args::CheckpointsArguments;
 use crate::exit::Exit;
+use crate::savepoint::args::SavepointArguments;
 use crate::state::args::StateArguments;
-use crate::{ask, checkpoints, coordinator, explain, run, state, worker};
+use crate::{ask, checkpoints, coordinator, explain, run, savepoint, state, worker};
 
 /// Flink-style stream processing.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ enum Command {
     State(StateArguments),
     /// The checkpoints that a job retains: list, show, verify and release them.
     Checkpoints(CheckpointsArguments),
+    /// Take a savepoint of a running job: a copy of a checkpoint that needs nothing else to go on from.
+    Savepoint(SavepointArguments),
 }
 
 /// Which job.
@@ -65,6 +68,9 @@ pub struct RunArguments {
     /// Take the job's log over from this owner, as the refusal names it.
     #[arg(long, value_name = "OWNER")]
     pub take_over: Option<String>,
+    /// Start from this savepoint, s3://bucket/path or a folder, as spec.restore.savepoint. It counts once.
+    #[arg(long, value_name = "SAVEPOINT")]
+    pub from_savepoint: Option<String>,
     /// Run with this parallelism instead of the manifest's.
     #[arg(long, value_name = "TASKS")]
     pub parallelism: Option<u32>,
@@ -128,7 +134,7 @@ pub struct WorkerArguments {
 }
 
 /// Certificates for the connections between the processes of a job: all three, or none.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TlsArguments {
     /// This process's certificate with the chain up to the authority, as PEM. It names the process by the URI
     /// millstream://NAMESPACE/JOB/ROLE, where the role is coordinator, worker or operator.
@@ -251,6 +257,7 @@ impl Arguments {
             Command::Rescale(arguments) => ask::rescale(&arguments),
             Command::State(arguments) => state::run(arguments),
             Command::Checkpoints(arguments) => checkpoints::run(&arguments),
+            Command::Savepoint(arguments) => savepoint::run(&arguments),
         }
     }
 }

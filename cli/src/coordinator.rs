@@ -19,7 +19,7 @@ use crate::logging::{self, Display};
 use crate::run::front::Front;
 use crate::run::page::RunPage;
 use crate::run::words::{self, refuse};
-use crate::run::{Loaded, Prepared, on_event_loop, prepare, settings};
+use crate::run::{Loaded, PreparedJob, on_event_loop, prepare, settings};
 use crate::tls;
 
 /// Workers that have registered and that the event loop has not taken yet.
@@ -67,16 +67,14 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         Ok(prepared) => prepared,
         Err((exit, message)) => return refuse(exit, &message),
     };
-    let Prepared { config, store } = prepared;
     let (status_in, status) = watch::channel(Status::default());
     let (arrivals, workers) = mpsc::channel(ARRIVALS_MAX);
     let transport = TransportConfig {
-        settings: settings::worker_settings(&loaded, &config),
+        settings: settings::worker_settings(&loaded, &prepared.config),
         version: own_version(),
         pace: Pace::default(),
     };
-    let Front { operations, board, wishes } =
-        Front::new(&loaded, &config, Some(advertised.clone()), Arc::clone(&store), status.clone());
+    let Front { operations, board, wishes } = Front::new(&loaded, &prepared, Some(advertised.clone()), status.clone());
     let server = WorkerServer::start(
         listener,
         transport,
@@ -86,17 +84,20 @@ async fn serve(arguments: &CoordinatorArguments, loaded: Loaded) -> Exit {
         security.clone(),
     );
     tracing::info!("listening for workers on {bound}, as {advertised}");
-    let page = RunPage::of_coordinator(loaded.title(), Arc::clone(&server.refusals), security.clone(), status.clone());
+    let (title, refusals) = (loaded.title(), Arc::clone(&server.refusals));
+    let page = RunPage::of_coordinator(title, refusals, security.clone(), operations.clone(), status.clone());
     // Nobody is asked who he is on this port, so where certificates are, it shows and does nothing of the job.
     let open = Some(operations.clone()).filter(|_| security.identity().is_none());
     let http = match http::serve_if_asked(arguments.run.http, Arc::new(page), open, Display::LogOnly).await {
         Ok(http) => http,
         Err(exit) => return exit,
     };
+    let PreparedJob { config, store, places, .. } = prepared;
     let store_name = store.describe();
     let say = |notice: &Notice| words::say(Display::LogOnly, &store_name, notice);
     let outcome =
-        millstream_coordinator::runtime::run(config, store, workers, wishes, status_in, board, security, say).await;
+        millstream_coordinator::runtime::run(config, (store, places), workers, wishes, status_in, board, security, say)
+            .await;
     if let Ok(outcome) = &outcome {
         operations.conclude(outcome).await;
     }

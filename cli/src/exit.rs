@@ -36,7 +36,7 @@ impl From<FailureKind> for Exit {
     fn from(kind: FailureKind) -> Self {
         match kind {
             FailureKind::UserData => Exit::Data,
-            FailureKind::User => Exit::Environment,
+            FailureKind::User | FailureKind::Refused => Exit::Environment,
             FailureKind::Transient => Exit::RestartsExhausted,
             FailureKind::State | FailureKind::Corrupt => Exit::State,
             FailureKind::Bug => Exit::Defect,

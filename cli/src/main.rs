@@ -17,6 +17,7 @@ mod job_file;
 mod logging;
 mod owner;
 mod run;
+mod savepoint;
 mod state;
 mod tls;
 mod worker;

@@ -15,6 +15,7 @@ pub mod process;
 pub mod proxy;
 pub mod recorder;
 pub mod reference;
+pub mod rights;
 pub mod services;
 pub mod watch;
 

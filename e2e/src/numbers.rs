@@ -11,6 +11,7 @@ use crate::kafka::{Broker, rand_id};
 use crate::process::{Job, Run};
 use crate::proxy::Proxy;
 use crate::reference::{PARTITIONS, Windows, check_copies, reference_windows, window_rows};
+use crate::rights::Resource;
 use crate::services::{self, S3Server};
 use crate::wait_for;
 use crate::watch::{MARKER, Watch};
@@ -45,6 +46,32 @@ impl Default for Setting {
         Self { sink_options: "", interval: "150 ms", timeout: "2 s", large_state: false, spec: "", rate_per_s: 4_000 }
     }
 }
+
+/// What a user changes of the job from start to start.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    pub parallelism: u32,
+    /// How often its checkpoints have gone to another place.
+    pub moves: u32,
+    /// What it goes on from.
+    pub savepoint: Option<String>,
+    /// There is a statement that has nothing to do with the others.
+    pub other_statement: bool,
+}
+
+impl Revision {
+    /// The first one.
+    #[must_use]
+    pub fn new(parallelism: u32) -> Self {
+        Self { parallelism, moves: 0, savepoint: None, other_statement: false }
+    }
+}
+
+/// Shares only the source with the rest.
+const OTHER: (&str, &str) = (
+    "CREATE TABLE other (k BIGINT, n BIGINT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'blackhole');",
+    "INSERT INTO other SELECT k, COUNT(*) FROM numbers GROUP BY k;",
+);
 
 /// A job, its topics, a producer that never stops, and readers that never stop.
 pub struct Numbers {
@@ -104,16 +131,26 @@ impl Numbers {
 
     /// Writes the manifest, for so many tasks per chain.
     pub fn write_manifest(&self, parallelism: u32) {
-        self.job.rewrite(&self.manifest(parallelism));
+        self.write_revision(&Revision::new(parallelism));
     }
 
-    fn manifest(&self, parallelism: u32) -> String {
-        let (bootstrap, extra, prefix) = (&self.broker.bootstrap, self.setting.sink_options, self.prefix);
+    /// Writes the manifest as the user has it now.
+    pub fn write_revision(&self, revision: &Revision) {
+        self.job.rewrite(&self.manifest(revision));
+    }
+
+    fn manifest(&self, revision: &Revision) -> String {
+        let Revision { parallelism, moves, savepoint, other_statement } = revision;
+        let (other_table, other_insert) = if *other_statement { OTHER } else { ("", "") };
+        let savepoint = savepoint.as_ref().map_or(String::new(), |savepoint| format!("    savepoint: {savepoint}\n"));
+        let storage = if *moves == 0 { self.storage.path.clone() } else { format!("{}/{moves}", self.storage.path) };
+        let (bootstrap, extra) = (&self.broker.bootstrap, self.setting.sink_options);
         let (large_table, large_insert) = if self.setting.large_state { LARGE_STATE } else { ("", "") };
         let output = |topic: &str, name: &str| {
             format!(
                 "'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json', \
-                 {extra}'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'numbers-{name}-{prefix:016x}'"
+                 {extra}'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '{}'",
+                self.transactional_ids(name)
             )
         };
         format!(
@@ -123,7 +160,9 @@ metadata:
   name: numbers
 spec:
   parallelism: {parallelism}
-{spec}  checkpoint:
+{spec}  restore:
+    allowNonRestoredState: true
+{savepoint}  checkpoint:
     interval: {interval}
     timeout: {timeout}
     tolerableFailures: 10
@@ -140,14 +179,15 @@ spec:
     CREATE TABLE copies (k BIGINT, id BIGINT) WITH ('key.format' = 'json', 'key.fields' = 'k', {copies});
     CREATE TABLE windows (k BIGINT, window_start TIMESTAMP(3), cnt BIGINT, total BIGINT) WITH ({windows});
     {large_table}
+    {other_table}
     EXECUTE STATEMENT SET BEGIN
+      {other_insert}
       INSERT INTO copies SELECT k, id FROM numbers;
       INSERT INTO windows SELECT k, window_start, COUNT(*), SUM(id)
         FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY k, window_start, window_end;
       {large_insert}
     END;
 ",
-            storage = self.storage.path,
             endpoint = self.storage.proxy.endpoint,
             interval = self.setting.interval,
             timeout = self.setting.timeout,
@@ -175,6 +215,16 @@ spec:
 
     pub fn output_topics(&self) -> [&str; 2] {
         self.outputs().map(|output| output.topic.as_str())
+    }
+
+    /// What the transactional ids of an output begin with.
+    fn transactional_ids(&self, name: &str) -> String {
+        format!("numbers-{name}-{:016x}", self.prefix)
+    }
+
+    /// What each number's copy needs to be written, beside the records.
+    pub fn rights_to_copy(&self) -> [Resource; 2] {
+        [Resource::topic(&self.copies.topic), Resource::transactional_ids(&self.transactional_ids("copies"))]
     }
 
     /// Visible records of each output.

@@ -128,7 +128,7 @@ impl Run {
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (self.folder.join(format!("stdout-{run}")), self.folder.join(format!("stderr-{run}")));
         self.command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-        Process { child: self.command.spawn().unwrap(), err, started: Instant::now() }
+        Process { child: self.command.spawn().unwrap(), out, err, started: Instant::now() }
     }
 
     /// Runs to the end.
@@ -140,6 +140,7 @@ impl Run {
 /// A running job. Killed when dropped.
 pub struct Process {
     child: Child,
+    out: PathBuf,
     err: PathBuf,
     pub started: Instant,
 }
@@ -148,6 +149,8 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
+    /// What a print sink wrote.
+    pub stdout: String,
     pub stderr: String,
 }
 
@@ -196,7 +199,7 @@ impl Process {
             }
             std::thread::park_timeout(Duration::from_millis(5));
         };
-        Finished { status, stderr: read(&self.err) }
+        Finished { status, stdout: read(&self.out), stderr: read(&self.err) }
     }
 
     pub fn stderr(&self) -> String {

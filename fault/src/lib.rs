@@ -1,7 +1,7 @@
 //! Named places at which a crash test kills or stops the process.
 //!
-//! Owns: the names' counting and the signal. Does not own: what the process does there. Without the feature
-//! `fault-points` the call compiles to nothing; release builds do not have it.
+//! Owns: the names' counting and the signal; the name of another machine for a process of this one. Does not own: what the
+//! process does there. Without the feature `fault-points` the calls compile to nothing; release builds do not have them.
 //!
 //! `MILLSTREAM_FAULT=<name>@<n>[:stop]` acts at the n-th time (from 1) that `<name>` is reached: `kill -9` of itself,
 //! or with `:stop` SIGSTOP (the test continues it). Before that it appends the name to the file that
@@ -17,6 +17,22 @@ pub fn reach(name: &'static str) {
 #[cfg(not(feature = "fault-points"))]
 #[inline(always)]
 pub fn reach(_name: &'static str) {}
+
+/// The name of the machine that this process is to be taken to run on, if a test says so (`MILLSTREAM_FAULT_HOST`): from
+/// another one it cannot be told whether it lives.
+#[cfg(feature = "fault-points")]
+#[must_use]
+pub fn host() -> Option<String> {
+    std::env::var("MILLSTREAM_FAULT_HOST").ok()
+}
+
+/// None in this build.
+#[cfg(not(feature = "fault-points"))]
+#[must_use]
+#[inline(always)]
+pub fn host() -> Option<String> {
+    None
+}
 
 #[cfg(feature = "fault-points")]
 mod imp {

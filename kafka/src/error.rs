@@ -10,8 +10,11 @@ use crate::admin::TopicId;
 pub enum ErrorKind {
     /// The same call may go through later.
     Retry,
-    /// A person must act: a setting, a missing topic, credentials, rights.
+    /// A person must act: a setting, a missing topic.
     User,
+    /// The broker does not let this user in, or do that. A person must act, and the call may have gone through before: rights
+    /// are taken away and given back while a job runs.
+    Refused,
     /// The same record fails again the same way.
     UserData,
     /// This producer is dead: a newer one has its transactional id, or the broker aborted its transaction.
@@ -60,9 +63,8 @@ impl KafkaError {
         match self {
             Self::Unreachable { .. } | Self::Delivery { .. } | Self::Protocol { .. } => ErrorKind::Retry,
             Self::Broker { retriable: true, .. } => ErrorKind::Retry,
-            Self::Authentication { .. }
-            | Self::Authorization { .. }
-            | Self::UnknownTopic { .. }
+            Self::Authentication { .. } | Self::Authorization { .. } => ErrorKind::Refused,
+            Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }
             | Self::TopicMadeAgain { .. }
             | Self::OffsetOutOfRange { .. }

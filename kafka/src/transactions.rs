@@ -487,7 +487,7 @@ mod tests {
         for code in [14, 15, 16, 51] {
             assert_eq!(outcome(code, Ending::Commit), None, "{code} is asked again");
         }
-        assert_eq!(outcome_of(53, Ending::Commit, "id").err().map(|e| e.kind()), Some(ErrorKind::User));
+        assert_eq!(outcome_of(53, Ending::Commit, "id").err().map(|e| e.kind()), Some(ErrorKind::Refused));
     }
 
     #[test]

@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use millstream_api::control::WorkerReport;
-use millstream_api::ids::{Generation, WorkerId};
-use millstream_api::log::{LogEntry, STATE_FOLDER};
-use millstream_coordinator::job::{Command, Core, Event, ProcessState, StoredObject, WorkerOffer};
+use millstream_api::ids::{Epoch, Generation, TaskId, VertexId, WorkerId};
+use millstream_api::log::{
+    LogEntry, Manifest, Nonce, ObjectName, SAVEPOINT_OBJECT, STATE_FOLDER, Savepoint, SegmentContent,
+};
+use millstream_coordinator::job::{Command, Core, Event, ProcessState, SavepointRequest, StoredObject, WorkerOffer};
 use millstream_coordinator::log::{Log, problem};
-use millstream_store::ObjectStore;
+use millstream_store::{ObjectStore, StoreError};
 
 use crate::calls::{Client, ProcessId};
 use crate::network::{ConnectionId, Purpose};
@@ -95,6 +97,11 @@ impl Coordinator {
             Command::ReadLog => self.read_log(),
             Command::Delete(paths) => self.delete(paths),
             Command::ListState => self.list_state(),
+            Command::CopySavepoint { request, manifest } => self.copy_savepoint(request, &manifest),
+            Command::ReadSavepoint { uri } => self.read_savepoint(uri),
+            Command::ImportSavepoint { savepoint, epoch, generation, .. } => {
+                self.import_savepoint(&savepoint, epoch, generation);
+            }
             Command::Append(_)
             | Command::Tell { .. }
             | Command::Probe { .. }
@@ -131,6 +138,62 @@ impl Coordinator {
         }));
     }
 
+    /// Objects go by the names that they have in the job's folder, below the savepoint's.
+    fn copy_savepoint(&mut self, request: SavepointRequest, manifest: &Manifest) {
+        let (store, job_path) = (Arc::clone(&self.store), self.job_path.clone());
+        let savepoint = Savepoint::of(request.id.clone(), job_path.clone(), 0, manifest);
+        let paths: Vec<String> = savepoint.manifest.objects().map(|object| object.path.clone()).collect();
+        self.calls.push(Box::pin(async move {
+            let copied = async {
+                for path in paths {
+                    let bytes = store.get(&format!("{job_path}/{path}")).await?;
+                    store.put(&format!("{}/{path}", request.target), bytes).await?;
+                }
+                let text = serde_json::to_vec(&savepoint).expect("numbers and texts");
+                store.put(&format!("{}/{SAVEPOINT_OBJECT}", request.target), text.into()).await
+            };
+            Event::SavepointCopied {
+                id: request.id.clone(),
+                copied: copied.await.map(|()| 0).map_err(|error| error.to_string()),
+            }
+        }));
+    }
+
+    fn read_savepoint(&mut self, uri: String) {
+        let store = Arc::clone(&self.store);
+        self.calls.push(Box::pin(async move {
+            let read = store.get(&format!("{uri}/{SAVEPOINT_OBJECT}")).await;
+            let parse = |bytes: bytes::Bytes| Savepoint::parse(&bytes).expect("it was written here");
+            Event::SavepointRead { read: read.map(|bytes| Box::new(parse(bytes))).map_err(|error| problem(&error)) }
+        }));
+    }
+
+    fn import_savepoint(&mut self, savepoint: &Savepoint, epoch: Epoch, generation: Generation) {
+        let (store, job_path) = (Arc::clone(&self.store), self.job_path.clone());
+        let mut manifest = Manifest::clone(&savepoint.manifest);
+        let folder = savepoint_folder(&savepoint.id);
+        let mut copies = Vec::new();
+        let segments = manifest.tables.iter_mut().flat_map(|table| &mut table.segments);
+        for (number, segment) in segments.enumerate() {
+            let SegmentContent::Object(object) = &mut segment.content else { continue };
+            let task = TaskId { vertex: VertexId(0), index: 0 };
+            let nonce = Nonce(format!("{number:04x}"));
+            let path = ObjectName { generation, epoch, task, nonce }.path("parquet");
+            copies.push((format!("{folder}/{}", object.path), format!("{job_path}/{path}")));
+            object.path = path;
+        }
+        self.calls.push(Box::pin(async move {
+            let imported = async {
+                for (from, to) in copies {
+                    let bytes = store.get(&from).await?;
+                    store.put(&to, bytes).await?;
+                }
+                Ok::<_, StoreError>(Box::new(manifest))
+            };
+            Event::SavepointImported { imported: imported.await.map_err(|error| problem(&error)) }
+        }));
+    }
+
     fn list_state(&mut self) {
         let (store, job_path) = (Arc::clone(&self.store), self.job_path.clone());
         self.calls.push(Box::pin(async move {
@@ -142,6 +205,12 @@ impl Coordinator {
             Event::StateListed { objects: listed.into_iter().filter_map(object).collect() }
         }));
     }
+}
+
+/// Where a savepoint is.
+#[must_use]
+pub fn savepoint_folder(id: &str) -> String {
+    format!("savepoints/{id}")
 }
 
 /// Where a process takes rows.

@@ -2,7 +2,7 @@
 
 use millstream_api::ids::Generation;
 use millstream_api::log::{EntryKind, LogEntry};
-use millstream_coordinator::job::{Core, Event, Notice, RescaleEnd};
+use millstream_coordinator::job::{Core, Event, Notice, RescaleEnd, SavepointEnd};
 
 use crate::network::Message;
 use crate::process::Input;
@@ -67,7 +67,11 @@ pub fn notice_name(notice: &Notice) -> &'static str {
         Notice::RescaleEnded { .. } => "request for another parallelism over",
         Notice::Changed { .. } => "tasks gone to other places",
         Notice::ChangeGivenUp { .. } => "change given up",
+        Notice::SavepointRequested { .. } => "savepoint asked for",
+        Notice::SavepointEnded { end: SavepointEnd::Taken { .. }, .. } => "savepoint taken",
+        Notice::SavepointEnded { .. } => "savepoint failed",
         Notice::StandingBy { .. } => "standing by",
+        Notice::StoodStill { .. } => "a coordinator that stood still claims again",
         Notice::Adopted { .. } => "adopted",
         Notice::Moving { room: true, .. } => "tasks move away from a worker",
         Notice::Moving { room: false, .. } => "no room for the tasks of a worker that leaves",

@@ -16,6 +16,8 @@ pub const SILENCE_MS: Millis = 300;
 /// Between two questions of a standby to the one that rules, and how long it waits for the answer.
 pub const PROBE_INTERVAL_MS: Millis = 50;
 pub const PROBE_TIMEOUT_MS: Millis = 60;
+/// A coordinator that stood still for so long begins another term.
+pub const STANDSTILL_MS: Millis = 150;
 /// Task indexes that a worker can run.
 const SLOTS_MAX: u64 = 3;
 const WORKERS_MAX: u64 = 4;
@@ -27,6 +29,8 @@ const WORKERS_COME_WITHIN_MS: Millis = 1_500;
 pub enum Fault {
     /// Somebody asks for another parallelism, up to the job's own.
     Rescale,
+    /// Somebody wants a savepoint; now and then the job is to end with it, and goes on from it.
+    Savepoint,
     /// kill -9 of a coordinator; in the one-process form the worker goes with it.
     Crash,
     /// A coordinator's process stands still; a second one may take over meanwhile.
@@ -260,6 +264,7 @@ fn draw_fault(random: &mut Random, transaction_timeout_ms: Millis) -> Fault {
         9 => Fault::Stop,
         10 => Fault::ClockSet { by_ms: draw_step(&mut below) },
         11 => Fault::Sleep { for_ms },
+        12 if below(2) == 0 => Fault::Savepoint,
         12 => Fault::Rescale,
         _ => {
             let between = if below(2) == 0 { Between::CoordinatorAndStore } else { Between::CoordinatorAndBroker };

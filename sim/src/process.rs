@@ -98,6 +98,8 @@ pub struct Process {
     /// Somebody named the owner that it takes the job from.
     pub takes_over: bool,
     pub signs: Signs,
+    /// Its coordinator stood still, and has not learned yet whether it rules.
+    pub returns: bool,
     pub tick_at: Option<Millis>,
     /// Calls of the coordinator and of the worker, in front, that were polled and wait.
     calls_polled: usize,
@@ -128,6 +130,7 @@ impl Process {
             stood_still_ms: 0,
             takes_over: false,
             signs: Signs::default(),
+            returns: false,
             tick_at: None,
             calls_polled: 0,
             jobs_polled: 0,

@@ -55,12 +55,26 @@ pub enum RestartStrategy {
 pub struct RestoreSpec {
     /// Sequence number of a retained checkpoint's log entry. Default: the job's last sealed checkpoint.
     pub from: Option<u64>,
+    /// A savepoint to start from, `s3://bucket/path` or a folder. It counts once: later starts go on from the job's own
+    /// checkpoints. Default: the job's last sealed checkpoint.
+    pub savepoint: Option<String>,
+    /// Another number restores the same savepoint once more.
+    pub savepoint_nonce: Option<u64>,
     /// Start without the state of transforms that the new SQL no longer has. Default false.
     pub allow_non_restored_state: bool,
     /// Take the job over from another owner, named here as the refusal names it.
     pub take_over: Option<String>,
     /// What to do when the broker gave up a part of an epoch whose other part is already visible. Default fail.
     pub expired_transactions: ExpiredTransactions,
+}
+
+impl RestoreSpec {
+    /// What tells this restore of a savepoint from any other one.
+    #[must_use]
+    pub fn savepoint_name(&self) -> Option<String> {
+        let uri = self.savepoint.as_ref()?.trim_end_matches('/');
+        Some(self.savepoint_nonce.map_or_else(|| uri.to_owned(), |nonce| format!("{uri}#{nonce}")))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -44,6 +44,9 @@ pub struct Manifest {
     /// The checkpoint that a user named to restore, from which this line of epochs descends.
     #[serde(default)]
     pub restored_from: Option<Seq>,
+    /// The savepoint that a user named to restore, as it was named, from which this line of epochs descends.
+    #[serde(default)]
+    pub restored_savepoint: Option<String>,
 }
 
 /// The parallelism that was asked for while the job ran. It holds for as long as the resource says what it said then.

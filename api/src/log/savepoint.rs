@@ -55,6 +55,7 @@ impl Savepoint {
         manifest.next_transactional_ids.clear();
         manifest.scale = None;
         manifest.restored_from = None;
+        manifest.restored_savepoint = None;
         Self { version: SAVEPOINT_VERSION, id, job, taken_at_ms, manifest: Arc::new(manifest) }
     }
 

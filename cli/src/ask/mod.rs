@@ -58,16 +58,16 @@ pub fn rescale(arguments: &RescaleArguments) -> Exit {
 }
 
 /// How an operation is spoken of.
-struct Words {
-    kind: &'static str,
+pub struct Words {
+    pub kind: &'static str,
     /// What the job may be doing when the answer is lost.
-    may_be: &'static str,
+    pub may_be: &'static str,
     /// What asks for the same once more, beside the id.
-    flags: String,
+    pub flags: String,
 }
 
 /// Has an operation carried out, and says what came of it.
-fn operate(
+pub fn operate(
     asked: &AskedArguments,
     id: Option<&String>,
     words: &Words,

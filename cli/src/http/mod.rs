@@ -42,10 +42,11 @@ pub enum Route {
     Prepare,
     Stop,
     Rescale,
+    Savepoint,
 }
 
 impl Route {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Metrics,
         Self::Health,
         Self::OpenApi,
@@ -54,6 +55,7 @@ impl Route {
         Self::Prepare,
         Self::Stop,
         Self::Rescale,
+        Self::Savepoint,
     ];
 
     fn path(self) -> &'static str {
@@ -66,12 +68,13 @@ impl Route {
             Self::Prepare => "/v1/prepare",
             Self::Stop => "/v1/stop",
             Self::Rescale => "/v1/rescale",
+            Self::Savepoint => "/v1/savepoint",
         }
     }
 
     /// Those that act, or take a body, are posted: a browser sends that to another site only with its consent.
     fn is_post(self) -> bool {
-        matches!(self, Self::Prepare | Self::Stop | Self::Rescale)
+        matches!(self, Self::Prepare | Self::Stop | Self::Rescale | Self::Savepoint)
     }
 
     /// `None`: it is the page's.
@@ -85,6 +88,7 @@ impl Route {
             Self::Prepare => post(move |body| operations::prepare(operations, body)),
             Self::Stop => post(move |body| operations::stop(operations, body)),
             Self::Rescale => post(move |body| operations::rescale(operations, body)),
+            Self::Savepoint => post(move |body| operations::savepoint(operations, body)),
         })
     }
 }

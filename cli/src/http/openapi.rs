@@ -111,6 +111,13 @@ fn describe(route: Route, schemas: &mut SchemaGenerator) -> Described {
             answer: ("application/json", schemas.subschema_for::<v1::Operation>().to_value()),
             refusable: true,
         },
+        Route::Savepoint => Described {
+            summary: "Takes a checkpoint, waits for its commits and copies it to a place of its own, while the job runs on or, \
+                      with stop, as its end. The same operation id again answers what became of it.",
+            request: Some(schemas.subschema_for::<v1::SavepointRequest>().to_value()),
+            answer: ("application/json", schemas.subschema_for::<v1::Operation>().to_value()),
+            refusable: true,
+        },
     }
 }
 

@@ -49,21 +49,28 @@ pub fn watch(operations: &Operations) -> Response {
 pub async fn prepare(operations: Operations, body: Result<Json<v1::PrepareRequest>, JsonRejection>) -> Response {
     match body {
         Ok(Json(request)) => answer(operations.prepare(request).await),
-        Err(rejection) => rejected(&rejection),
+        Err(rejection) => rejected(&operations, &rejection),
     }
 }
 
 pub async fn stop(operations: Operations, body: Result<Json<v1::StopRequest>, JsonRejection>) -> Response {
     match body {
         Ok(Json(request)) => answer(operations.stop(request).await),
-        Err(rejection) => rejected(&rejection),
+        Err(rejection) => rejected(&operations, &rejection),
     }
 }
 
 pub async fn rescale(operations: Operations, body: Result<Json<v1::RescaleRequest>, JsonRejection>) -> Response {
     match body {
         Ok(Json(request)) => answer(operations.rescale(request).await),
-        Err(rejection) => rejected(&rejection),
+        Err(rejection) => rejected(&operations, &rejection),
+    }
+}
+
+pub async fn savepoint(operations: Operations, body: Result<Json<v1::SavepointRequest>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(request)) => answer(operations.savepoint(request).await),
+        Err(rejection) => rejected(&operations, &rejection),
     }
 }
 
@@ -89,7 +96,8 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 /// The body is not what the call takes.
-fn rejected(rejection: &JsonRejection) -> Response {
+fn rejected(operations: &Operations, rejection: &JsonRejection) -> Response {
+    operations.count_unread();
     let code = RefusalKind::Invalid.name().to_owned();
     (rejection.status(), Json(Problem { code, message: rejection.body_text(), coordinator: None })).into_response()
 }

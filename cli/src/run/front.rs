@@ -6,16 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_api::log::Address;
-use millstream_coordinator::job::{JobConfig, Status, StopMode, Wish};
+use millstream_coordinator::job::{Status, StopMode, Wish};
 use millstream_coordinator::operations::server::Serving;
 use millstream_coordinator::operations::{Board, JobFacts, Operations, OperationsConfig, Prepared};
 use millstream_coordinator::runtime::WISHES_MAX;
-use millstream_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::words::{announce, refuse};
-use super::{Loaded, signals};
+use super::{Loaded, PreparedJob, SAVEPOINTS_FOLDER, signals};
 use crate::exit::Exit;
 use crate::job_file;
 use crate::logging::Display;
@@ -32,11 +31,11 @@ impl Front {
     /// `listens_on`: where people reach this process. To be called within a runtime.
     pub fn new(
         loaded: &Loaded,
-        config: &JobConfig,
+        prepared: &PreparedJob,
         listens_on: Option<String>,
-        store: Arc<dyn ObjectStore>,
         status: watch::Receiver<Status>,
     ) -> Self {
+        let (config, store) = (&prepared.config, Arc::clone(&prepared.store));
         let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
         let by_signal = wishes_in.clone();
         // A full queue holds a stop already, or drains that end in one when they fail.
@@ -54,6 +53,8 @@ impl Front {
         let operations = Operations::start(OperationsConfig {
             facts,
             store,
+            savepoints_folder: format!("{}/{}/{SAVEPOINTS_FOLDER}", prepared.storage, config.path),
+            places: prepared.places.clone(),
             status,
             board: board.clone(),
             wishes: wishes_in,

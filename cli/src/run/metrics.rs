@@ -61,6 +61,7 @@ pub struct Shown<'a> {
     pub tasks: &'a [TaskReadings],
     pub status: Option<&'a Status>,
     pub refusals: Option<&'a Refusals>,
+    pub unread_requests: Option<u64>,
     pub connections: Option<&'a RefusedConnections>,
     pub shuffle: Option<ShuffleReadings>,
 }
@@ -81,6 +82,12 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
     }
     if let Some(refusals) = shown.refusals {
         refusal_counters(&mut page, job, refusals);
+    }
+    if let Some(unread) = shown.unread_requests {
+        let sample = (format!("job_name=\"{}\"", escaped(job)), unread as f64);
+        let help = "Requests to the operations service that could not be read";
+        let name = "millstream_operations_refused_messages";
+        family(&mut page, name, help, Kind::Counter, std::iter::once(sample));
     }
     if let Some(connections) = shown.connections {
         refused_connections(&mut page, job, connections);

@@ -19,6 +19,7 @@ use millstream_api::graph::{DatagenField, JobGraph, SourceConnector, TransformKi
 use millstream_api::log::{Address, Owner};
 use millstream_coordinator::job::{JobConfig, Notice, Status};
 use millstream_coordinator::runtime::{WorkerLink, job_config, own_address};
+use millstream_coordinator::savepoint::Places;
 use millstream_net::Security;
 use millstream_store::{ObjectStore, StoreError, StoreErrorKind};
 use millstream_worker::exchange::remote::ShuffleConfig;
@@ -34,6 +35,9 @@ use front::Front;
 use live::LiveLine;
 use page::RunPage;
 use words::refuse;
+
+/// Where a job's savepoints go, below its folder in the store.
+pub const SAVEPOINTS_FOLDER: &str = "savepoints";
 
 /// Runs the job. Everything that people should know is on standard error when it returns.
 pub fn run(arguments: &OneProcessArguments) -> Exit {
@@ -75,6 +79,9 @@ impl Loaded {
         if let Some(previous) = &arguments.take_over {
             job.spec.restore.take_over = Some(previous.clone());
         }
+        if let Some(savepoint) = &arguments.from_savepoint {
+            job.spec.restore.savepoint = Some(savepoint.clone());
+        }
         let name = file.compiled.settings.name.filter(|name| !name.is_empty());
         Ok(Self { job, name, graph: Arc::new(file.compiled.graph) })
     }
@@ -96,8 +103,8 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
         Ok(prepared) => prepared,
         Err((exit, message)) => return refuse(exit, &message),
     };
-    let Prepared { config, store } = prepared;
-    let told = settings::worker_settings(&loaded, &config);
+    let store = Arc::clone(&prepared.store);
+    let told = settings::worker_settings(&loaded, &prepared.config);
     let worker = match Worker::spawn(settings::worker_config(
         &told,
         slots,
@@ -111,9 +118,9 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
     let store_name = store.describe();
     let (status_in, status) = watch::channel(Status::default());
     let listens_on = listener.as_ref().and_then(|listener| Some(listener.local_addr().ok()?.to_string()));
-    let Front { operations, board, wishes } =
-        Front::new(&loaded, &config, listens_on, Arc::clone(&store), status.clone());
-    let page = Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), status.clone()));
+    let Front { operations, board, wishes } = Front::new(&loaded, &prepared, listens_on, status.clone());
+    let page =
+        Arc::new(RunPage::of_run(loaded.title(), Arc::clone(&worker.metrics), operations.clone(), status.clone()));
     let http = match http::serve_if_asked(arguments.run.http, page, Some(operations.clone()), display).await {
         Ok(http) => http,
         Err(exit) => return exit,
@@ -128,8 +135,10 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
     drop(arrivals);
     let say = |notice: &Notice| words::say(display, &store_name, notice);
     let plain = Security::plain();
+    let PreparedJob { config, places, .. } = prepared;
     let outcome =
-        millstream_coordinator::runtime::run(config, store, workers, wishes, status_in, board, plain, say).await;
+        millstream_coordinator::runtime::run(config, (store, places), workers, wishes, status_in, board, plain, say)
+            .await;
     // The status channel is closed now, so the line ends by itself.
     if let Some(drawing) = drawing {
         let _ = drawing.await;
@@ -149,13 +158,17 @@ async fn run_job(arguments: &OneProcessArguments, loaded: Loaded, display: Displ
 }
 
 /// What the job's master stands on.
-pub struct Prepared {
+pub struct PreparedJob {
     pub config: JobConfig,
     pub store: Arc<dyn ObjectStore>,
+    /// URI or absolute path of the store's root.
+    pub storage: String,
+    /// How other stores are reached.
+    pub places: Places,
 }
 
 /// Opens and probes the store. `owner`: `None` is the user on this machine.
-pub async fn prepare(loaded: &Loaded, owner: Option<Owner>, address: Address) -> Result<Prepared, (Exit, String)> {
+pub async fn prepare(loaded: &Loaded, owner: Option<Owner>, address: Address) -> Result<PreparedJob, (Exit, String)> {
     let environment =
         |what: &str, error: &dyn std::fmt::Display| (Exit::Environment, format!("failed to {what}: {error}"));
     let state = owner::state_directory().map_err(|e| environment("open the state directory", &e))?;
@@ -167,8 +180,12 @@ pub async fn prepare(loaded: &Loaded, owner: Option<Owner>, address: Address) ->
     let store = millstream_store::open(&uri, &options).await.map_err(|e| store_failure(&e))?;
     millstream_store::probe(&*store).await.map_err(|e| store_failure(&e))?;
     let config = job_config(&loaded.job, Arc::clone(&loaded.graph), owner, address);
-    let config = config.map_err(|e| environment("draw random numbers", &e))?;
-    Ok(Prepared { config, store })
+    let mut config = config.map_err(|e| environment("draw random numbers", &e))?;
+    if let Some(savepoint) = &mut config.restore.savepoint {
+        *savepoint = settings::absolute(savepoint).map_err(|e| environment("resolve the savepoint's path", &e))?;
+    }
+    let storage = settings::absolute(&uri).map_err(|e| environment("resolve the path of the store", &e))?;
+    Ok(PreparedJob { config, store, storage, places: Places { options } })
 }
 
 fn store_failure(error: &StoreError) -> (Exit, String) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use millstream_coordinator::job::{JobState, Status};
+use millstream_coordinator::operations::Operations;
 use millstream_coordinator::transport::Refusals;
 use millstream_net::Security;
 use millstream_worker::metrics::JobMetrics;
@@ -19,21 +20,28 @@ pub struct RunPage {
     /// Where workers come over the network.
     refusals: Option<Arc<Refusals>>,
     security: Security,
+    operations: Operations,
     status: watch::Receiver<Status>,
 }
 
 impl RunPage {
-    pub fn of_run(job: String, metrics: Arc<JobMetrics>, status: watch::Receiver<Status>) -> Self {
-        Self { job, metrics: Some(metrics), refusals: None, security: Security::plain(), status }
+    pub fn of_run(
+        job: String,
+        metrics: Arc<JobMetrics>,
+        operations: Operations,
+        status: watch::Receiver<Status>,
+    ) -> Self {
+        Self { job, metrics: Some(metrics), refusals: None, security: Security::plain(), operations, status }
     }
 
     pub fn of_coordinator(
         job: String,
         refusals: Arc<Refusals>,
         security: Security,
+        operations: Operations,
         status: watch::Receiver<Status>,
     ) -> Self {
-        Self { job, metrics: None, refusals: Some(refusals), security, status }
+        Self { job, metrics: None, refusals: Some(refusals), security, operations, status }
     }
 }
 
@@ -45,6 +53,7 @@ impl http::Page for RunPage {
             tasks: &tasks,
             status: Some(&status),
             refusals: self.refusals.as_deref(),
+            unread_requests: Some(self.operations.unread()),
             // What runs in one process has no connections.
             connections: self.refusals.is_some().then(|| self.security.refused()),
             shuffle: self.metrics.as_ref().map(|metrics| metrics.shuffle.read()),

@@ -48,7 +48,8 @@ fn run(text: &str) -> Finished {
 fn validate(text: &str) -> Finished {
     let job = Job::new(text);
     let output = binary().arg("validate").arg(&job.manifest).output().unwrap();
-    Finished { status: output.status, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Finished { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 #[test]

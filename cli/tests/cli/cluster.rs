@@ -332,7 +332,10 @@ fn a_coordinator_that_hangs_and_wakes_up_goes_on_with_its_worker() {
     coordinator.signal(libc::SIGCONT);
     reader.read_exactly(2_000, LIMIT);
     assert_exact(&reader, 2_000);
-    assert_eq!(coordinator.stop(LIMIT).code(), 0);
+    let ended = coordinator.stop(LIMIT);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let went_on = ended.stderr.contains("this coordinator stood still") && ended.stderr.contains("running tasks go on");
+    assert!(went_on && !ended.stderr.contains("restart 1"), "nothing was restored: {}", ended.stderr);
     let ended = worker.wait(LIMIT);
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
 }

@@ -3,12 +3,15 @@
 
 mod bad_input;
 mod cluster;
+mod corpus;
 mod crash;
 mod drain;
 mod examples;
 mod golden;
+mod hours;
 mod manifest;
 mod operation;
+mod savepoint;
 mod shuffle;
 mod status;
 mod stored;

@@ -35,6 +35,7 @@ pub struct Basis<'a> {
     pub next_transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
     pub scale: Option<Scale>,
     pub restored_from: Option<Seq>,
+    pub restored_savepoint: Option<String>,
 }
 
 /// Snapshots that cannot be one checkpoint: a defect, and never sealed.
@@ -82,6 +83,7 @@ pub fn assemble(basis: &Basis<'_>, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -
         next_transactional_ids: basis.next_transactional_ids.clone(),
         scale: basis.scale,
         restored_from: basis.restored_from,
+        restored_savepoint: basis.restored_savepoint.clone(),
     })
 }
 

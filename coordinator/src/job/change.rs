@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{self, Attempt, Deployment, Failure, Placement};
+use millstream_api::control::{self, Attempt, Deployment, Failure, FailureKind, Placement};
 use millstream_api::ids::{TaskId, TransformUid, WorkerId};
 use millstream_api::log::{Manifest, Scale, TransactionalIds};
 
@@ -25,12 +25,15 @@ use super::{Core, Phase, Run, transient};
 /// A change that nobody asked for (a worker leaves, slots came) is tried again after so long.
 const PAUSE_AFTER_FAILURE_MS: Millis = 5_000;
 
+/// A request is tried again after so long.
+const PAUSE_OF_REQUEST_MS: Millis = 500;
+
 /// The change under way, and when there may be another one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     under_way: Option<Change>,
-    /// Not before.
-    pub(super) after: Millis,
+    /// Not before; `None`: whenever there is a reason.
+    pub(super) after: Option<Millis>,
     /// The number of the newest attempt that was ever prepared.
     pub(super) reserved: u32,
 }
@@ -74,6 +77,10 @@ impl Changes {
         matches!(self.under_way, Some(Change { step: Step::Switching { .. }, .. }))
     }
 
+    pub(super) fn none_under_way(&self) -> bool {
+        self.under_way.is_none()
+    }
+
     /// Everything is ready for the last checkpoint of the old tasks.
     pub(super) fn ready_to_cut(&self) -> bool {
         matches!(self.under_way, Some(Change { step: Step::Prepared, .. }))
@@ -82,7 +89,8 @@ impl Changes {
     pub(super) fn deadline(&self) -> Option<Millis> {
         match self.under_way.as_ref().map(|change| &change.step) {
             Some(Step::Preparing { deadline, .. } | Step::Switching { deadline, .. }) => Some(*deadline),
-            _ => None,
+            Some(Step::Prepared | Step::Cutting) => None,
+            None => self.after,
         }
     }
 
@@ -110,10 +118,14 @@ impl Core {
     /// While tasks run: what is due of a change, or whether there is one to begin.
     pub(super) fn advance_change(&mut self, now: Millis) {
         match self.changes.under_way.as_ref().map(|change| change.step.clone()) {
-            None if self.changes.after <= now => self.plan_change(now),
+            None if self.changes.after.is_none_or(|at| at <= now) => {
+                self.changes.after = None;
+                self.plan_change(now);
+            }
             Some(Step::Preparing { deadline, waiting }) if deadline <= now => {
                 let names: Vec<String> = waiting.iter().take(3).map(|w| self.slots.name(*w)).collect();
-                self.give_change_up(now, &format!("{} did not get ready in time", names.join(", ")));
+                let message = format!("{} did not get ready in time", names.join(", "));
+                self.give_change_up(now, &Failure { kind: FailureKind::User, message });
             }
             Some(Step::Switching { deadline, .. }) if deadline <= now => {
                 self.fail(now, transient("the tasks did not go over to their new places in time".to_owned()));
@@ -209,27 +221,36 @@ impl Core {
 
     pub(super) fn on_prepare_failed(&mut self, now: Millis, worker: WorkerId, failure: &Failure) {
         if self.changes.under_way.as_ref().is_some_and(Change::step_is_open) {
-            let reason = format!("{}: {}", self.slots.name(worker), failure.message);
-            self.give_change_up(now, &reason);
+            let message = format!("{}: {}", self.slots.name(worker), failure.message);
+            self.give_change_up(now, &Failure { kind: failure.kind, message });
         }
     }
 
     /// A worker is gone: a change that it was to take part in is planned anew.
-    pub(super) fn replan_without(&mut self, now: Millis, worker: WorkerId) {
+    pub(super) fn replan_without(&mut self, worker: WorkerId) {
         let takes_part = |c: &Change| c.placement.by_index.contains(&worker);
         if self.changes.under_way.as_ref().is_some_and(|c| c.step_is_open() && takes_part(c)) {
             self.drop_change();
-            self.changes.after = now;
+            self.changes.after = None;
         }
     }
 
-    /// What runs goes on. A request that cannot be carried out is over; other reasons to move are looked at again later.
-    fn give_change_up(&mut self, now: Millis, reason: &str) {
+    /// What runs goes on. What may pass by itself, such as a worker that is lost meanwhile, is tried again, a few times for a
+    /// request; otherwise the request is over. Other reasons to move are looked at again later.
+    fn give_change_up(&mut self, now: Millis, failure: &Failure) {
+        let parallelism = self.changes.under_way.as_ref().map(|change| change.parallelism);
         self.drop_change();
-        self.changes.after = now + PAUSE_AFTER_FAILURE_MS;
-        match self.requests.take() {
-            Some(request) => self.end_request(request, RescaleEnd::Failed { reason: reason.to_owned() }),
-            None => self.out.push(Command::Notice(Notice::ChangeGivenUp { reason: reason.to_owned() })),
+        let asked = self.requests.pending().is_some_and(|request| Some(request.parallelism) == parallelism);
+        if !asked {
+            self.changes.after = Some(now + PAUSE_AFTER_FAILURE_MS);
+            return self.out.push(Command::Notice(Notice::ChangeGivenUp { reason: failure.message.clone() }));
+        }
+        if failure.kind == FailureKind::Transient {
+            self.changes.after = Some(now + PAUSE_OF_REQUEST_MS);
+            return self.request_failed(&failure.message);
+        }
+        if let Some(request) = self.requests.take() {
+            self.end_request(request, RescaleEnd::Failed { reason: failure.message.clone() });
         }
     }
 

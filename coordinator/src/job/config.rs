@@ -71,6 +71,11 @@ pub struct Limits {
     pub probe_timeout_ms: Millis,
     /// For the workers to build and restore their tasks.
     pub deploy_timeout_ms: Millis,
+    /// After a restart, before the first checkpoint where that is overdue: sources deliver by then.
+    pub read_again_ms: Millis,
+    /// A coordinator that did not look at the time for so long stood still, and its workers may have given it up: half of
+    /// their limit of silence, for the last heartbeat was some time before.
+    pub standstill_ms: Millis,
     /// From the request to stop to the end, whatever is missing then.
     pub stop_timeout_ms: Millis,
     /// For the store to answer before the job runs. Once it runs it waits for the store without end, sources paused.
@@ -88,6 +93,8 @@ impl Default for Limits {
             probe_interval_ms: 500,
             probe_timeout_ms: PROBE_TIMEOUT_MS,
             deploy_timeout_ms: 300_000,
+            read_again_ms: 200,
+            standstill_ms: 1_500,
             stop_timeout_ms: 60_000,
             store_patience_ms: 30_000,
             first_run_patience_ms: 30_000,
@@ -100,6 +107,8 @@ impl Default for Limits {
 pub enum ConfigError {
     #[error("minParallelism {min_parallelism} is not between 1 and parallelism {parallelism}")]
     MinParallelism { min_parallelism: u32, parallelism: u32 },
+    #[error("spec.restore names a checkpoint (from) and a savepoint: a job starts from one of them")]
+    TwoRestores,
     #[error("checkpoint.interval must be at least 1 ms")]
     NoInterval,
     #[error("parallelism {parallelism} is not between 1 and maxParallelism {max_parallelism}")]
@@ -133,6 +142,9 @@ impl JobConfig {
         let min_parallelism = self.min_parallelism;
         if min_parallelism == 0 || min_parallelism > parallelism {
             return Err(ConfigError::MinParallelism { min_parallelism, parallelism });
+        }
+        if self.restore.from.is_some() && self.restore.savepoint.is_some() {
+            return Err(ConfigError::TwoRestores);
         }
         if self.checkpoint.interval_ms == 0 {
             return Err(ConfigError::NoInterval);

@@ -54,7 +54,7 @@ impl Core {
         let deadline = Some(now + self.config.limits.stop_timeout_ms);
         self.ending = Some(Ending { why: Why::Stop { incomplete: None }, deadline, winding_down: false });
         match self.phase {
-            Phase::Idle | Phase::Reading { .. } => self.end_stopped_before_start(),
+            Phase::Idle | Phase::Reading { .. } | Phase::ReadingSavepoint { .. } => self.end_stopped_before_start(),
             Phase::StandingBy(_) => self.end(Outcome::StoodBy { over: None }),
             // Tasks that lost their places were suspended, and left open what they had: it goes before the end, and
             // `advance_slots` sees to it. Without a worker the next run does.
@@ -92,6 +92,7 @@ impl Core {
     pub(super) fn advance_ending(&mut self, now: Millis) {
         if let Phase::Closing { deadline: Some(deadline), .. } = self.phase
             && deadline <= now
+            && !self.savepoints.copying()
         {
             return self.give_up_closing("the store did not answer in time");
         }
@@ -284,13 +285,17 @@ impl Core {
 
     fn close(&mut self, now: Millis, outcome: Outcome, settled: bool, deadline: Option<Millis>) {
         self.phase = Phase::Closing { outcome: Box::new(outcome), settled, deadline };
+        if settled {
+            self.copy_committed(self.view.tip().map(|tip| tip.manifest.epoch));
+        }
         self.advance_closing(now);
     }
 
-    /// Writes `stopped` once no other put is open.
+    /// Writes `stopped` once no other put is open, and no savepoint is being copied: whoever comes next may delete what it
+    /// copies.
     fn advance_closing(&mut self, now: Millis) {
         let Phase::Closing { outcome, settled, .. } = &self.phase else { return };
-        if self.append.is_some() {
+        if self.append.is_some() || self.savepoints.copying() {
             return;
         }
         let reason = match **outcome {
@@ -377,12 +382,15 @@ impl Core {
     }
 
     /// A job that never sealed anything has nothing to protect, and somebody is watching: what did not pass by itself
-    /// within a short time is told as something to put right, instead of being tried again without end.
+    /// within a short time is told as something to put right, instead of being tried again without end. A refusal is so at
+    /// once, also where a job that had stopped is started with credentials that are wrong.
     fn as_seen_by_a_first_run(&self, now: Millis, failure: Failure) -> Failure {
         let impatient = now.saturating_sub(self.began) >= self.config.limits.first_run_patience_ms;
+        // An entry under way may be the first manifest.
+        let first = self.view.tip().is_none() && self.append.is_none();
         match failure.kind {
-            // An entry under way may be the first manifest.
-            FailureKind::Transient if impatient && self.view.tip().is_none() && self.append.is_none() => {
+            FailureKind::Transient if first && impatient => Failure { kind: FailureKind::User, ..failure },
+            FailureKind::Refused if first || !self.ran && self.inherited.is_none() => {
                 Failure { kind: FailureKind::User, ..failure }
             }
             _ => failure,

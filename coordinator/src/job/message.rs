@@ -1,12 +1,14 @@
 //! What goes into the core and what comes out of it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
-use millstream_api::log::{LogEntry, Start, StopReason};
+use millstream_api::log::{LogEntry, Manifest, Savepoint, Start, StopReason};
 
 use super::rescale::{Rescale, RescaleEnd};
+use super::savepoint::{SavepointEnd, SavepointRequest};
 
 /// Milliseconds of the coordinator's clock: never falls, and near enough to the wall clock to be shown.
 pub type Millis = u64;
@@ -45,6 +47,14 @@ pub enum Event {
     Worker { worker: WorkerId, report: WorkerReport },
     /// The user wants another parallelism.
     RescaleRequested { rescale: Rescale },
+    /// The user wants a savepoint.
+    SavepointRequested { request: SavepointRequest },
+    /// Answer to `Command::CopySavepoint`: how many bytes were copied, or why it is none.
+    SavepointCopied { id: String, copied: Result<u64, String> },
+    /// Answer to `Command::ReadSavepoint`.
+    SavepointRead { read: Result<Box<Savepoint>, StoreProblem> },
+    /// Answer to `Command::ImportSavepoint`: its manifest, with the names that its objects have here.
+    SavepointImported { imported: Result<Box<Manifest>, StoreProblem> },
     /// The user wants the job to end.
     StopRequested(StopMode),
 }
@@ -54,6 +64,7 @@ pub enum Event {
 pub enum Wish {
     Stop(StopMode),
     Rescale(Rescale),
+    Savepoint(SavepointRequest),
 }
 
 /// How the user wants the job to end.
@@ -88,6 +99,12 @@ pub enum Command {
     Delete(Vec<String>),
     /// List the job's state objects. Answer: `StateListed`.
     ListState,
+    /// Copy a checkpoint into a savepoint. Answer: `SavepointCopied`.
+    CopySavepoint { request: SavepointRequest, manifest: Arc<Manifest> },
+    /// Read what a savepoint says of itself. Answer: `SavepointRead`.
+    ReadSavepoint { uri: String },
+    /// Copy the savepoint's objects into the job's folder, by new names. Answer: `SavepointImported`.
+    ImportSavepoint { uri: String, savepoint: Arc<Savepoint>, epoch: Epoch, generation: Generation },
     /// Ask the process at this address whether it rules. Answer: `LeaderProbed`.
     Probe { address: String },
     /// Send to a worker.
@@ -257,6 +274,13 @@ pub enum Notice {
         parallelism: u32,
         end: RescaleEnd,
     },
+    SavepointRequested {
+        target: String,
+    },
+    SavepointEnded {
+        target: String,
+        end: SavepointEnd,
+    },
     /// Tasks went to other places, and nobody had asked for another parallelism.
     Changed {
         parallelism: u32,
@@ -272,6 +296,10 @@ pub enum Notice {
     /// Another coordinator rules; this one watches it.
     StandingBy {
         leader: Box<Start>,
+    },
+    /// This coordinator did not move for so long, while it ruled.
+    StoodStill {
+        still_ms: Millis,
     },
     /// What runs goes on: nothing was restored.
     Adopted {
@@ -346,18 +374,21 @@ impl fmt::Display for Notice {
                 "{} slots are still missing: starting with parallelism {parallelism}, growing to {wanted} when they come",
                 wanted - parallelism
             ),
-            Self::RescaleRequested { parallelism } => write!(f, "a parallelism of {parallelism} is wanted"),
-            Self::Preparing { parallelism, workers } => write!(
-                f,
-                "{workers} workers get ready for {parallelism} tasks of each kind; what runs goes on meanwhile"
-            ),
-            Self::RescaleEnded { parallelism, end } => write_end(f, *parallelism, end),
-            Self::Changed { parallelism, switch_ms } => {
-                write!(f, "tasks have gone to other places within {switch_ms} ms, the parallelism is {parallelism}")
-            }
-            Self::ChangeGivenUp { reason } => write!(f, "tasks stay where they are: {reason}"),
+            Self::RescaleRequested { .. }
+            | Self::Preparing { .. }
+            | Self::RescaleEnded { .. }
+            | Self::Changed { .. }
+            | Self::ChangeGivenUp { .. }
+            | Self::SavepointRequested { .. }
+            | Self::SavepointEnded { .. } => write_asked(f, self),
             Self::TookOver { from } => write!(f, "taken over from {} ({})", from.owner, place(from)),
             Self::StandingBy { leader } => write!(f, "standing by: the job is run by {}", place(leader)),
+            Self::StoodStill { still_ms } => {
+                write!(
+                    f,
+                    "this coordinator stood still for {still_ms} ms; it claims the job anew, and what runs goes on"
+                )
+            }
             Self::Adopted { tasks, epoch } => {
                 write!(f, "{tasks} running tasks go on under this coordinator, after checkpoint {epoch}")
             }
@@ -368,6 +399,29 @@ impl fmt::Display for Notice {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }
         }
+    }
+}
+
+/// What users ask of a running job, and what becomes of it.
+fn write_asked(f: &mut fmt::Formatter<'_>, notice: &Notice) -> fmt::Result {
+    match notice {
+        Notice::RescaleRequested { parallelism } => write!(f, "a parallelism of {parallelism} is wanted"),
+        Notice::Preparing { parallelism, workers } => {
+            write!(f, "{workers} workers get ready for {parallelism} tasks of each kind; what runs goes on meanwhile")
+        }
+        Notice::RescaleEnded { parallelism, end } => write_end(f, *parallelism, end),
+        Notice::Changed { parallelism, switch_ms } => {
+            write!(f, "tasks have gone to other places within {switch_ms} ms, the parallelism is {parallelism}")
+        }
+        Notice::ChangeGivenUp { reason } => write!(f, "tasks stay where they are: {reason}"),
+        Notice::SavepointRequested { target } => write!(f, "a savepoint is wanted in {target}"),
+        Notice::SavepointEnded { target, end: SavepointEnd::Taken { epoch, bytes } } => {
+            write!(f, "savepoint {target} is complete: checkpoint {epoch}, {bytes} bytes")
+        }
+        Notice::SavepointEnded { target, end: SavepointEnd::Failed { reason } } => {
+            write!(f, "savepoint {target} is not taken: {reason}")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod compatible;
 mod config;
 mod ending;
 mod expired;
+mod import;
 mod invariants;
 mod leave;
 mod left;
@@ -26,8 +27,10 @@ mod restart;
 mod restore;
 pub(crate) mod retention;
 mod running;
+mod savepoint;
 mod slots;
 mod standby;
+mod standstill;
 mod status;
 mod term;
 mod timeline;
@@ -57,6 +60,7 @@ pub use message::{
 };
 pub use random::Random;
 pub use rescale::{Rescale, RescaleEnd, RescaleStatus};
+pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus, bytes_of as savepoint_bytes};
 pub(crate) use status::shortened;
 pub use status::{
     CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, Status,
@@ -66,10 +70,12 @@ pub use view::{LogView, Sealed};
 
 use change::Changes;
 use ending::Ending;
+use import::Import;
 use left::Left;
 use rescale::Requests;
 use restart::Restarts;
 use restore::Fencing;
+use savepoint::Savepoints;
 use slots::Slots;
 use standby::Watch;
 use timeline::Timeline;
@@ -108,6 +114,10 @@ pub struct Core {
     /// Which coordinator a worker heard last, and when, while this one stands by.
     heard: BTreeMap<WorkerId, (Generation, Millis)>,
     attempt: u32,
+    /// The log is being read because a worker has heard a later coordinator.
+    doubts: bool,
+    /// The last event.
+    awake_at: Millis,
     /// Races for the `start` entry that this coordinator lost.
     claims_lost: u32,
     append: Option<PendingAppend>,
@@ -120,6 +130,9 @@ pub struct Core {
     wanted: u32,
     changes: Changes,
     requests: Requests,
+    savepoints: Savepoints,
+    /// The savepoint that this term begins with.
+    import: Option<Import>,
     /// What earlier tasks prepared, while others run.
     left: Option<Left>,
     /// The worker that was asked last to do what any one can do.
@@ -154,8 +167,16 @@ enum Phase {
     },
     /// Another coordinator rules.
     StandingBy(Watch),
+    /// This process stood still, and ends its term; an entry of it may be on its way.
+    Returning,
+    /// The savepoint that the user named is being read.
+    ReadingSavepoint {
+        previous: ProcessState,
+    },
     /// The own `start` entry is on its way.
     Claiming,
+    /// The savepoint is copied into the job's folder, then its manifest is on its way.
+    Importing,
     /// The workers say what runs.
     Inspecting {
         deadline: Millis,
@@ -279,6 +300,8 @@ impl Core {
             inherited: None,
             inspected: BTreeMap::new(),
             heard: BTreeMap::new(),
+            doubts: false,
+            awake_at: 0,
             attempt: 0,
             claims_lost: 0,
             append: None,
@@ -288,6 +311,8 @@ impl Core {
             wanted: config.parallelism,
             changes: Changes::default(),
             requests: Requests::default(),
+            savepoints: Savepoints::default(),
+            import: None,
             left: None,
             serving: None,
             run: None,
@@ -308,6 +333,7 @@ impl Core {
 
     /// Takes an event in, answers with what is to be done, in order.
     pub fn on_event(&mut self, now: Millis, event: Event) -> Vec<Command> {
+        self.look_at_the_time(now);
         match event {
             Event::Begin => self.begin(now),
             Event::Tick => {}
@@ -325,7 +351,11 @@ impl Core {
             }
             Event::NoWorkerLeft { reason } => self.on_no_worker_left(now, reason),
             Event::Worker { worker, report } => self.on_report(now, worker, report),
-            Event::RescaleRequested { rescale } => self.on_rescale_requested(now, rescale),
+            Event::RescaleRequested { rescale } => self.on_rescale_requested(rescale),
+            Event::SavepointRequested { request } => self.on_savepoint_requested(now, request),
+            Event::SavepointCopied { id, copied } => self.on_savepoint_copied(now, &id, copied),
+            Event::SavepointRead { read } => self.on_savepoint_read(now, read),
+            Event::SavepointImported { imported } => self.on_savepoint_imported(now, imported),
             Event::StopRequested(StopMode::Suspend) => self.on_stop_requested(now),
             Event::StopRequested(StopMode::Drain) => self.on_drain_requested(),
         }
@@ -358,7 +388,7 @@ impl Core {
             }
             // While a put is open its own time counts.
             Phase::BackingOff { until } if self.append.is_none() => Some(*until),
-            Phase::Closing { deadline, .. } => *deadline,
+            Phase::Closing { deadline, .. } => deadline.filter(|_| !self.savepoints.copying()),
             Phase::Running => self.running_deadline(),
             _ => None,
         };
@@ -368,7 +398,9 @@ impl Core {
         let closing = matches!(self.phase, Phase::Closing { .. } | Phase::Ended);
         let of_ending = self.ending.as_ref().filter(|_| !closing).and_then(|e| e.deadline);
         let of_left = self.left.as_ref().map(Left::deadline);
-        [of_phase, of_checkpoint, of_append, of_ending, self.changes.deadline(), of_left].into_iter().flatten().min()
+        let of_change = self.changes.deadline().filter(|_| self.phase == Phase::Running);
+        let all = [of_phase, of_checkpoint, of_append, of_ending, of_change, of_left, self.look_again_at()];
+        all.into_iter().flatten().min()
     }
 
     /// A seed for the next core of this process, when another coordinator has taken the job.
@@ -399,12 +431,14 @@ impl Core {
         self.retry_append(now);
         self.advance_ending(now);
         self.advance_left(now);
+        self.advance_savepoints();
         match self.phase.clone() {
             Phase::Reading { retry_at: Some(at), since, tries } if at <= now => {
                 self.phase = Phase::Reading { since, tries, retry_at: None };
                 self.out.push(Command::ReadLog);
             }
             Phase::StandingBy(_) => self.advance_standby(now),
+            Phase::Returning => self.advance_return(now),
             Phase::Inspecting { .. } => self.advance_inspection(now),
             Phase::AwaitingSlots { .. } | Phase::Finishing { .. } | Phase::GivingUp { .. } => {
                 self.advance_restore(now);
@@ -475,7 +509,7 @@ impl Core {
         }
         self.inspected.remove(&worker);
         self.heard.remove(&worker);
-        self.replan_without(now, worker);
+        self.replan_without(worker);
         self.ask_another_for_left(now);
         // What the others hold of the tasks stays: only what was on this worker is read from the store.
         let served = self.serving.take_if(|w| *w == worker).is_some();
@@ -636,12 +670,14 @@ impl Core {
     /// Brings the status up to date.
     fn show(&mut self) {
         self.status.state = match &self.phase {
-            Phase::Idle | Phase::Reading { .. } | Phase::Claiming => JobState::Starting,
+            Phase::Idle | Phase::Reading { .. } | Phase::ReadingSavepoint { .. } | Phase::Claiming => {
+                JobState::Starting
+            }
             Phase::StandingBy(_) => JobState::StandingBy,
             Phase::AwaitingSlots { .. } if self.ending.is_none() => JobState::AwaitingSlots,
             Phase::Ended => self.status.state,
             _ if self.ending.is_some() => JobState::Stopping,
-            Phase::Inspecting { .. } => JobState::TakingOver,
+            Phase::Inspecting { .. } | Phase::Returning => JobState::TakingOver,
             Phase::Running if self.draining => JobState::Stopping,
             Phase::Running | Phase::Anchoring => JobState::Running,
             Phase::Committing { .. } | Phase::Closing { .. } => JobState::Stopping,
@@ -651,6 +687,7 @@ impl Core {
         self.status.parallelism = self.parallelism;
         self.status.parallelism_wanted = self.wanted;
         self.status.rescale = self.rescale_status();
+        self.status.savepoints = self.savepoints.status();
         self.show_places();
         self.status.slots = self.slots.total();
         self.status.generation = self.generation.map(|g| g.0);

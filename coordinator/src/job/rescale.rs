@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Core;
 use super::message::{Command, Millis, Notice};
 
-/// Changes that end in a failure of the job before the request is given up.
+/// Tries that end in a failure, of the job or of a worker that gets ready, before the request is given up.
 const TRIES_MAX: u32 = 3;
 /// Requests that are remembered: whoever asked looks at once.
 const ENDED_MAX: usize = 16;
@@ -73,7 +73,7 @@ impl Requests {
 
 impl Core {
     /// The user wants so many tasks.
-    pub(super) fn on_rescale_requested(&mut self, now: Millis, wanted: Rescale) {
+    pub(super) fn on_rescale_requested(&mut self, wanted: Rescale) {
         let pending = self.requests.pending().or(self.changes.decided());
         if pending.is_some_and(|before| before.id == wanted.id) {
             return;
@@ -89,7 +89,7 @@ impl Core {
         }
         self.out.push(Command::Notice(Notice::RescaleRequested { parallelism }));
         self.requests.pending = Some((wanted, 0));
-        self.changes.after = now;
+        self.changes.after = None;
         // What was prepared for another number is not what is wanted now.
         if self.changes.prepares_other_than(parallelism) {
             self.drop_change();
@@ -114,14 +114,14 @@ impl Core {
         }
     }
 
-    /// The job failed on the way to what is asked for: it is tried again, a few times.
+    /// Something failed on the way to what is asked for: it is tried again, a few times.
     pub(super) fn request_failed(&mut self, reason: &str) {
         let Some((request, tries)) = self.requests.pending.take() else { return };
         if tries + 1 < TRIES_MAX {
             self.requests.pending = Some((request, tries + 1));
             return;
         }
-        let reason = format!("the job failed {TRIES_MAX} times on the way, at last: {reason}");
+        let reason = format!("it failed {TRIES_MAX} times on the way, at last: {reason}");
         self.end_request(request, RescaleEnd::Failed { reason });
     }
 

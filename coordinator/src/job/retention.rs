@@ -25,12 +25,13 @@ pub struct Superfluous {
 }
 
 /// Keeps the newest `retained` manifests, and all back to the newest whose commits are recorded: until then an epoch
-/// can still be given up (protocol section 6). `None`: nothing can go.
+/// can still be given up (protocol section 6), and all back to `pinned`, which is being copied. `None`: nothing can go.
 #[must_use]
 pub fn superfluous(
     view: &LogView,
     retained: u32,
     committed_through: Option<Epoch>,
+    pinned: Option<Seq>,
     generation: Generation,
 ) -> Option<Superfluous> {
     let sealed = view.sealed();
@@ -38,7 +39,8 @@ pub fn superfluous(
     // Nothing recorded yet: everything stays.
     let by_commit = committed_through
         .map_or(0, |through| sealed.partition_point(|s| s.manifest.epoch <= through).saturating_sub(1));
-    below(view, by_count.min(by_commit), generation)
+    let by_pin = pinned.map_or(usize::MAX, |seq| sealed.partition_point(|s| s.seq < seq));
+    below(view, by_count.min(by_commit).min(by_pin), generation)
 }
 
 /// What goes when the manifest at position `first` of those in effect is to be the oldest that stays. The `start` entry of

@@ -12,7 +12,7 @@ use super::message::{Command, Millis, Notice, StoreProblem, StoreProblemKind, St
 use super::retention::{orphans, superfluous};
 use super::status::{CheckpointEnd, REASON_BYTES_MAX, shortened};
 use super::term::state_bytes;
-use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, transient};
+use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, failure_of, transient};
 
 /// Tries of the last checkpoint before a stop goes without it, and a drain fails the attempt.
 const STOP_TRIES_MAX: u32 = 3;
@@ -21,15 +21,32 @@ const UNDELETED_MAX: usize = 10_000;
 
 impl Core {
     pub(super) fn start_running(&mut self, now: Millis) {
+        let first_trigger_at = self.first_trigger_at(now);
         let Some(run) = &mut self.run else { return };
         run.started = true;
+        run.next_trigger_at = first_trigger_at;
         self.ran = true;
-        run.next_trigger_at = now + self.config.checkpoint.interval_ms;
         run.uncovered_since = now;
         self.status.checkpoints_failed_in_row = 0;
         // Deploying | Anchoring => Running: positions are in the log.
         self.phase = Phase::Running;
         self.tell_all(&control::Command::Start);
+    }
+
+    /// After a failure, of tasks or of a coordinator, readers have waited since the last checkpoint, so its interval goes on
+    /// as if nothing had been. No checkpoint comes more often for that, however often the job restarts, so what is retained
+    /// does not go sooner. A moment is left for reading again what was lost: a barrier in front of it would commit nothing.
+    fn first_trigger_at(&self, now: Millis) -> Millis {
+        let interval_ms = self.config.checkpoint.interval_ms;
+        let recovers = self.attempt > 1 || self.inherited.is_some();
+        // Where it was checkpoints that failed, more of them are no help: the one that comes after a restart may be the only
+        // one that completes, and then holds all progress.
+        let recovers = recovers && self.status.checkpoints_failed_in_row == 0;
+        let Some(tip) = self.view.tip().filter(|_| recovers) else { return now + interval_ms };
+        let pace_ms = interval_ms.max(self.config.checkpoint.min_pause_ms);
+        // The clock of an earlier coordinator may be ahead.
+        let sealed_at = Millis::try_from(tip.written_at_ms).unwrap_or(now).min(now);
+        (sealed_at + pace_ms).max(now + self.config.limits.read_again_ms.min(interval_ms))
     }
 
     pub(super) fn running_deadline(&self) -> Option<Millis> {
@@ -86,7 +103,7 @@ impl Core {
             self.trigger(now, Purpose::Drain);
         } else if self.changes.ready_to_cut() {
             self.trigger(now, Purpose::Change);
-        } else if due {
+        } else if due || self.savepoints.wait_for_a_checkpoint() {
             self.trigger(now, Purpose::Periodic);
         }
     }
@@ -147,6 +164,7 @@ impl Core {
             next_transactional_ids: self.next_ids(),
             scale: Some(self.scale()),
             restored_from,
+            restored_savepoint: tip.as_ref().and_then(|tip| tip.restored_savepoint.clone()),
         };
         match assemble(&basis, &checkpoint.snapshots) {
             Ok(manifest) => self.append(now, EntryKind::Manifest(Box::new(manifest))),
@@ -167,6 +185,9 @@ impl Core {
 
     /// A manifest of this term is in the log, and the view has it as its tip.
     pub(super) fn on_sealed(&mut self, now: Millis) {
+        if self.phase == Phase::Importing {
+            return self.on_imported(now);
+        }
         let Some(tip) = self.view.tip().cloned() else { return };
         let manifest = tip.manifest;
         let Some(checkpoint) = self.checkpoint.take_if(|c| c.epoch == manifest.epoch) else {
@@ -185,6 +206,7 @@ impl Core {
         }
         self.show_completed(now, &checkpoint, &manifest);
         self.collect();
+        self.note_sealed_for_savepoints(checkpoint.purpose);
         let (interval_ms, min_pause_ms) = (self.config.checkpoint.interval_ms, self.config.checkpoint.min_pause_ms);
         let Some(run) = &mut self.run else { return };
         for task in &manifest.finished_tasks {
@@ -254,6 +276,9 @@ impl Core {
 
     /// The store refused the manifest for certain.
     pub(super) fn on_seal_rejected(&mut self, now: Millis, epoch: Epoch, problem: StoreProblem) {
+        if self.phase == Phase::Importing {
+            return self.close_failed(now, failure_of(problem));
+        }
         if self.checkpoint.as_ref().is_some_and(|c| c.epoch == epoch) {
             let kind = match problem.kind {
                 StoreProblemKind::Transient => FailureKind::Transient,
@@ -329,11 +354,12 @@ impl Core {
     }
 
     /// Deletes what the new tip made superfluous.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         let (Some(generation), Some(tip)) = (self.generation, self.view.tip()) else { return };
         let through = tip.manifest.committed_through;
         let retained = self.config.checkpoint.retained;
-        let Some(plan) = superfluous(&self.view, retained, through, generation) else { return };
+        let pinned = self.savepoints.pinned();
+        let Some(plan) = superfluous(&self.view, retained, through, pinned, generation) else { return };
         self.view.forget(plan.first_kept, &plan.entries);
         let path = &self.config.path;
         let entries: Vec<String> = plan.entries.iter().map(|seq| crate::log::entry_path(path, *seq)).collect();

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use millstream_api::ids::{Generation, Seq, WorkerId};
 use millstream_api::log::Start;
 
-use super::message::{Command, Millis, Notice, Outcome, ProcessState};
-use super::{Core, Phase};
+use super::message::{Command, LogTail, Millis, Notice, Outcome, ProcessState};
+use super::{Core, LogView, Phase};
 
 /// What a standby knows of the one that rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,11 +115,22 @@ impl Core {
         }
         self.heard.insert(worker, (generation, now.saturating_sub(age_ms)));
         let later = self.generation.is_some_and(|own| own < generation);
-        // Rules => Ended: a generation is a `start` entry that won, so the log has gone on without this coordinator. Its
-        // commands are dropped, and while it waits for answers to them it writes nothing by which it would learn that. An
-        // entry that is being written will lose, and says what of this term stands.
+        // The log has gone on without this coordinator, if that is so. Its commands are dropped, and while it waits for
+        // answers to them it writes nothing by which it would learn that. An entry that is being written does tell.
+        if later && self.append.is_none() && !self.doubts && self.phase != Phase::Ended {
+            self.doubts = true;
+            self.out.push(Command::ReadLog);
+        }
+    }
+
+    /// The log was read because of what a worker said. It alone says who rules.
+    pub(super) fn look_for_a_successor(&mut self, tail: &LogTail) {
+        let view = LogView::of(tail);
+        let later = self.generation.is_some_and(|own| view.generation().is_some_and(|newest| own < newest));
+        // An entry that is being written will lose, and says what of this term stands.
         if later && self.append.is_none() && self.phase != Phase::Ended {
-            self.end_fenced(None, None);
+            // Rules => Ended: the next term has begun.
+            self.end_fenced(view.holder().cloned().map(Box::new), None);
         }
     }
 

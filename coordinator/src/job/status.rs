@@ -11,6 +11,7 @@ use millstream_api::log::{Address, Manifest, StopReason};
 
 use super::message::{Millis, WorkerOffer};
 use super::rescale::RescaleStatus;
+use super::savepoint::SavepointStatus;
 
 /// Failures kept for showing.
 pub const RESTARTS_SHOWN_MAX: usize = 16;
@@ -33,6 +34,8 @@ pub struct Status {
     pub parallelism_wanted: u32,
     /// Requests for another parallelism.
     pub rescale: RescaleStatus,
+    /// Requests for savepoints.
+    pub savepoints: SavepointStatus,
     /// Of all workers together.
     pub slots: u32,
     /// In order of id.

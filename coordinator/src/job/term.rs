@@ -26,6 +26,10 @@ impl Core {
     }
 
     pub(super) fn on_log_unreadable(&mut self, now: Millis, problem: StoreProblem) {
+        if std::mem::take(&mut self.doubts) {
+            // Workers say again what they have heard.
+            return;
+        }
         if let Phase::StandingBy(watch) = &mut self.phase {
             // The leader is asked again, and in doubt the log is read again.
             watch.reading = false;
@@ -40,6 +44,9 @@ impl Core {
     }
 
     pub(super) fn on_log_read(&mut self, now: Millis, tail: &LogTail, previous: ProcessState) {
+        if std::mem::take(&mut self.doubts) {
+            return self.look_for_a_successor(tail);
+        }
         let standing_by = match &self.phase {
             Phase::Reading { retry_at: None, .. } => false,
             Phase::StandingBy(watch) if watch.reading => true,
@@ -68,7 +75,7 @@ impl Core {
                 }
             }
         }
-        self.claim(now, previous);
+        self.look_for_a_savepoint(now, previous);
     }
 
     /// A standby needs to be able to ask the one that rules.
@@ -85,23 +92,30 @@ impl Core {
         }
     }
 
-    fn claim(&mut self, now: Millis, previous: ProcessState) {
-        let restores = match self.restore_target() {
-            Ok(restores) => restores,
-            Err(failure) => return self.end_failed(failure),
+    pub(super) fn claim(&mut self, now: Millis, previous: ProcessState) {
+        let restores = match self.import {
+            // What the log has stays pinned until the savepoint's manifest is in it.
+            Some(_) => self.view.tip().cloned(),
+            None => match self.restore_target() {
+                Ok(restores) => restores,
+                Err(failure) => return self.end_failed(failure),
+            },
         };
         let free = self.view.stopped().is_some() || previous == ProcessState::Gone;
-        let holder = self.view.holder().filter(|holder| !free || holder.owner != self.config.owner);
+        let holder = self.view.holder().filter(|holder| holder.address != self.config.address);
+        let holder = holder.filter(|holder| !free || holder.owner != self.config.owner);
         self.taken_from = holder.cloned().map(Box::new);
         let restores = restores.map(|s| s.seq);
-        self.wanted = self.wanted_by_the_log();
+        self.wanted = if self.import.is_some() { self.config.parallelism } else { self.wanted_by_the_log() };
         self.parallelism = self.wanted;
         self.named = self.config.restore.from.map(Seq).filter(|named| restores == Some(*named));
-        self.inherited = self.view.holder().filter(|_| self.view.stopped().is_none()).and_then(|holder| {
+        // What runs under an earlier coordinator is of another line than the savepoint.
+        let goes_on = self.view.stopped().is_none() && self.import.is_none();
+        self.inherited = self.view.holder().filter(|_| goes_on).and_then(|holder| {
             let in_a_cluster = holder.address.listen.is_some();
             Some(Inherited { generation: self.view.generation()?, in_a_cluster })
         });
-        if self.nothing_left() && restores == self.view.tip().map(|tip| tip.seq) {
+        if self.import.is_none() && self.nothing_left() && restores == self.view.tip().map(|tip| tip.seq) {
             let checkpoint = self.tip_ref();
             if let Some(tip) = self.view.tip() {
                 self.out.push(Command::Notice(Notice::NothingLeft { epoch: tip.manifest.epoch }));
@@ -171,6 +185,12 @@ impl Core {
         if let Some(from) = self.taken_from.take() {
             self.out.push(Command::Notice(Notice::TookOver { from }));
         }
+        if !self.begin_import() {
+            self.go_on_from_the_tip(now);
+        }
+    }
+
+    pub(super) fn go_on_from_the_tip(&mut self, now: Millis) {
         let restored = self.view.tip().cloned();
         match &restored {
             None => self.out.push(Command::Notice(Notice::NewJob)),

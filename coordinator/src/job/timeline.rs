@@ -39,7 +39,8 @@ impl Timeline {
 fn step_of(phase: &Phase) -> Option<&'static str> {
     match phase {
         Phase::Reading { .. } => Some("log"),
-        Phase::Claiming => Some("claim"),
+        Phase::Returning | Phase::Claiming => Some("claim"),
+        Phase::ReadingSavepoint { .. } | Phase::Importing => Some("savepoint"),
         Phase::Inspecting { .. } => Some("inspection"),
         Phase::AwaitingSlots { .. } => Some("slots"),
         Phase::Finishing { .. } => Some("commits"),

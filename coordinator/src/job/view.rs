@@ -99,14 +99,27 @@ impl LogView {
     }
 
     fn apply_manifest(&mut self, entry: &LogEntry, manifest: Arc<Manifest>) {
+        if self.begins_a_line(&manifest) {
+            // What came before is left behind, and so are its transactions.
+            self.dropped.append(&mut self.sealed);
+        }
+        // A manifest that was taken over names no ids: no task has run since those before it may have left something open.
+        if manifest.restored_savepoint.is_none() || !manifest.transactional_ids.is_empty() {
+            self.transactional_ids = vec![manifest.transactional_ids.clone()];
+        }
         self.pending.clone_from(&manifest.transactions);
-        self.transactional_ids = vec![manifest.transactional_ids.clone()];
         if !manifest.next_transactional_ids.is_empty() {
             self.transactional_ids.push(manifest.next_transactional_ids.clone());
         }
         self.epoch_max = self.epoch_max.max(Some(manifest.epoch));
         self.rewound_to = manifest.restored_from;
         self.sealed.push(Sealed { seq: entry.seq, written_at_ms: entry.written_at_ms, manifest });
+    }
+
+    /// A savepoint's manifest, taken over into this log.
+    fn begins_a_line(&self, manifest: &Manifest) -> bool {
+        let before = self.tip().and_then(|tip| tip.manifest.restored_savepoint.as_ref());
+        manifest.restored_savepoint.as_ref().is_some_and(|savepoint| before != Some(savepoint))
     }
 
     fn apply_void(&mut self, epoch: Epoch) {

@@ -136,6 +136,17 @@ impl Client {
         let answer = self.calls.rescale(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))
     }
+
+    /// Takes a savepoint, or says what became of the operation of this id. `request`: all but the job.
+    ///
+    /// # Errors
+    /// As the coordinator says, or it does not answer.
+    pub async fn savepoint(&mut self, request: v1::SavepointRequest) -> Result<v1::Operation, CallError> {
+        let mut request = Request::new(request);
+        request.set_timeout(STOP_TIMEOUT);
+        let answer = self.calls.savepoint(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| error(&self.address, &status))
+    }
 }
 
 impl Statuses {

@@ -16,12 +16,15 @@ mod rates;
 mod refusal;
 mod rescale;
 mod results;
+mod savepoint;
 pub mod server;
 mod settle;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod unread;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use millstream_api::proto::operations::v1;
@@ -31,6 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::job::{JobState, Status, Wish};
 use crate::runtime::Clock;
+use crate::savepoint::Places;
 
 pub use board::{Board, Readings};
 pub use picture::JobFacts;
@@ -52,6 +56,9 @@ pub struct OperationsConfig {
     pub facts: JobFacts,
     /// Where results are kept, below the job's path.
     pub store: Arc<dyn ObjectStore>,
+    /// Where savepoints go unless somebody says where: a URI or an absolute path.
+    pub savepoints_folder: String,
+    pub places: Places,
     /// Of the job master; its end is the end of the coordinator.
     pub status: watch::Receiver<Status>,
     pub board: Board,
@@ -69,6 +76,8 @@ pub struct Operations {
 struct Inner {
     job: String,
     results: Results,
+    savepoints_folder: String,
+    places: Places,
     clock: Clock,
     core: watch::Receiver<Status>,
     shown: watch::Receiver<Arc<v1::JobStatus>>,
@@ -82,21 +91,24 @@ struct Inner {
     /// The term of which it is certain that what operations of earlier ones came to is in the store.
     settled: watch::Receiver<Option<u64>>,
     concluded: watch::Sender<Concluded>,
+    unread: AtomicU64,
 }
 
 impl Operations {
     /// Begins to put the status together, beside the job master. To be called within a runtime.
     #[must_use]
     pub fn start(config: OperationsConfig) -> Self {
-        let OperationsConfig { facts, store, status, board, wishes, compile } = config;
+        let OperationsConfig { facts, store, savepoints_folder, places, status, board, wishes, compile } = config;
         let (clock, job) = (Clock::start(), facts.job.clone());
         let results = Results::new(store, &job);
         let (shown, ask) = publish::publish(facts, status.clone(), board, clock);
         let (settled_in, settled) = watch::channel(None);
-        tokio::spawn(settle::settle_earlier(results.clone(), status.clone(), clock, settled_in));
+        tokio::spawn(settle::settle_earlier(results.clone(), places.clone(), status.clone(), clock, settled_in));
         let inner = Inner {
             job,
             results,
+            savepoints_folder,
+            places,
             clock,
             core: status,
             shown,
@@ -108,6 +120,7 @@ impl Operations {
             running: Mutex::default(),
             settled,
             concluded: watch::Sender::default(),
+            unread: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -165,6 +178,17 @@ impl Operations {
             }
         });
         compiled.await.map_err(|_| Refusal::defect("the compiler panicked on this manifest".to_owned()))
+    }
+
+    /// Requests that could not be read, since the start.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        self.inner.unread.load(Ordering::Relaxed)
+    }
+
+    /// To be called by whoever serves them, for each.
+    pub fn count_unread(&self) {
+        self.inner.unread.fetch_add(1, Ordering::Relaxed);
     }
 
     fn check_job(&self, job: &str) -> Result<(), Refusal> {

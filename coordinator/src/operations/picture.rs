@@ -13,7 +13,7 @@ use millstream_api::readings::{LATE_RECORDS, SplitUnit, TaskReadings};
 
 use super::board::Readings;
 use super::rates::Tracks;
-use crate::job::{CheckpointEnd, CheckpointRecord, JobState, Millis, Status};
+use crate::job::{CheckpointEnd, CheckpointRecord, JobState, Millis, SavepointRequest, Status};
 
 /// Bounds on the lists, as the API states them. Together they stay well below what a message may have.
 const WORKERS_MAX: usize = 1_000;
@@ -83,6 +83,7 @@ impl Parts<'_> {
                 .collect(),
             sources_paused: status.sources_paused,
             commits_open: status.commits_open as u64,
+            savepoints: savepoints(status),
             change: status.rescale.doing.as_ref().map(|doing| v1::Change {
                 parallelism: status.rescale.pending.as_ref().map(|pending| pending.parallelism),
                 doing: doing.clone(),
@@ -234,6 +235,15 @@ fn lag(readings: &BTreeMap<TaskId, &TaskReadings>) -> Option<u64> {
     let mut lags = readings.values().filter(|r| r.role.has_source).map(|r| r.lag_records).peekable();
     lags.peek()?;
     lags.try_fold(0u64, |sum, lag| Some(sum.saturating_add(lag?)))
+}
+
+fn savepoints(status: &Status) -> Vec<v1::SavepointProgress> {
+    let progress = |(request, doing): &(SavepointRequest, String)| v1::SavepointProgress {
+        operation_id: request.id.clone(),
+        location: short(&request.target),
+        doing: doing.clone(),
+    };
+    status.savepoints.under_way.iter().map(progress).collect()
 }
 
 fn checkpoints(status: &Status) -> v1::Checkpoints {

@@ -190,6 +190,7 @@ pub(super) fn running(id: &str, accepted: &Accepted) -> Operation {
         accepted_at_ms: accepted.accepted_at_ms,
         ended_at_ms: None,
         epoch: None,
+        location: accepted.request["target"].as_str().map(str::to_owned),
     }
 }
 

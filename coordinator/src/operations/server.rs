@@ -15,6 +15,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use super::unread::CountUnread;
 use super::{Operations, Refusal, RefusalKind, TEXT_BYTES_MAX};
 
 /// The generated calls.
@@ -36,16 +37,19 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a refusal names the ruling coordinator, beside its message.
 pub(super) const COORDINATOR_KEY: &str = "millstream-coordinator";
+/// On every refusal, with its kind: other errors come from before the call.
+pub(super) const REFUSED_KEY: &str = "millstream-refused";
 
 /// How long answers that are on their way may take when the job has ended.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The calls for a server that has others, too.
 #[must_use]
-pub fn service(operations: Operations) -> OperationsServer<Calls> {
-    OperationsServer::new(Calls { operations })
+pub fn service(operations: Operations) -> CountUnread<OperationsServer<Calls>> {
+    let calls = OperationsServer::new(Calls { operations: operations.clone() })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX)
+        .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    CountUnread::new(calls, operations)
 }
 
 /// A server in the background.
@@ -124,6 +128,10 @@ impl calls::operations_server::Operations for Calls {
     async fn rescale(&self, request: Request<v1::RescaleRequest>) -> Result<Response<v1::Operation>, Status> {
         Ok(Response::new(self.operations.rescale(request.into_inner()).await?))
     }
+
+    async fn savepoint(&self, request: Request<v1::SavepointRequest>) -> Result<Response<v1::Operation>, Status> {
+        Ok(Response::new(self.operations.savepoint(request.into_inner()).await?))
+    }
 }
 
 impl From<Refusal> for Status {
@@ -138,6 +146,7 @@ impl From<Refusal> for Status {
             RefusalKind::Defect => Code::Internal,
         };
         let mut status = Status::new(code, refusal.message);
+        status.metadata_mut().insert(REFUSED_KEY, MetadataValue::from_static(refusal.kind.name()));
         if let Some(address) = refusal.coordinator.and_then(|c| MetadataValue::try_from(c).ok()) {
             status.metadata_mut().insert(COORDINATOR_KEY, address);
         }

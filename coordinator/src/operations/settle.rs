@@ -13,10 +13,12 @@ use tokio::sync::watch;
 
 use super::once::refused;
 use super::results::{Accepted, Results, ResultsError, running};
+use super::savepoint::is_savepoint;
 use super::stop::{is_drain, is_stop};
-use super::{Operations, Refusal};
+use super::{Operations, Refusal, savepoint};
 use crate::job::{Millis, Outcome, Status};
 use crate::runtime::Clock;
+use crate::savepoint::Places;
 
 /// For the store to take a result, when the job has ended.
 const CONCLUDE_LIMIT: Duration = Duration::from_secs(10);
@@ -46,7 +48,13 @@ impl Operations {
         self.inner.concluded.send_replace(Some(concluded));
         if matches!(outcome, Outcome::Finished { already: true, .. }) {
             // An earlier run did it, and may not have lived to say so. This one never rules.
-            let settled = settle_all(&self.inner.results, u64::MAX, StopReason::Finished, self.inner.clock.now());
+            let settled = settle_all(
+                &self.inner.results,
+                &self.inner.places,
+                u64::MAX,
+                StopReason::Finished,
+                self.inner.clock.now(),
+            );
             if !matches!(tokio::time::timeout(CONCLUDE_LIMIT, settled).await, Ok(Ok(()))) {
                 tracing::warn!("what earlier operations came to is not recorded: the store did not answer");
             }
@@ -64,7 +72,11 @@ impl Operations {
         let Some(record) = record else {
             return Err(Refusal::unavailable(format!("operation {id} was not accepted")));
         };
-        let operation = result(id, &record.accepted, self.inner.clock.now(), outcome);
+        let mut operation = result(id, &record.accepted, self.inner.clock.now(), outcome);
+        let of_savepoint = savepoint::ended(&self.inner.core.borrow(), id);
+        if let Some((state, message)) = of_savepoint.filter(|_| is_savepoint(&record.accepted)) {
+            operation = Operation { state: state.into(), message, ..operation };
+        }
         millstream_fault::reach("before-operation-result");
         let operation = self.inner.results.conclude(&operation).await.map_err(refused)?;
         millstream_fault::reach("after-operation-result");
@@ -113,6 +125,7 @@ fn result(id: &str, accepted: &Accepted, now: Millis, outcome: &Outcome) -> Oper
 /// asked for again. `settled`: the term for which that is done.
 pub(super) async fn settle_earlier(
     results: Results,
+    places: Places,
     mut core: watch::Receiver<Status>,
     clock: Clock,
     settled: watch::Sender<Option<u64>>,
@@ -123,7 +136,7 @@ pub(super) async fn settle_earlier(
         let won = won.map(|status| (status.generation, status.before));
         let Ok((Some(generation), before)) = won else { return };
         while let Some(before) = before
-            && let Err(error) = settle_all(&results, generation, before, clock.now()).await
+            && let Err(error) = settle_all(&results, &places, generation, before, clock.now()).await
             && core.borrow().generation == Some(generation)
         {
             tracing::warn!(%error, "earlier operations are not settled yet");
@@ -133,13 +146,25 @@ pub(super) async fn settle_earlier(
     }
 }
 
-async fn settle_all(results: &Results, generation: u64, before: StopReason, now: Millis) -> Result<(), ResultsError> {
+async fn settle_all(
+    results: &Results,
+    places: &Places,
+    generation: u64,
+    before: StopReason,
+    now: Millis,
+) -> Result<(), ResultsError> {
     for id in results.unfinished().await? {
         let Some(record) = results.find(&id).await? else { continue };
         if record.accepted.generation >= generation || record.result.is_some() {
             continue;
         }
         let (state, message) = match before {
+            _ if is_savepoint(&record.accepted) => match savepoint::is_there(places, &id, &record.accepted).await {
+                Some(true) => (OperationState::Done, "the savepoint is complete; recorded by the next run"),
+                Some(false) => (OperationState::Failed, ENDED_BEFORE),
+                // It is looked at again by whoever asks with its id, or in the next term.
+                None => continue,
+            },
             _ if !is_stop(&record.accepted) => (OperationState::Failed, ENDED_BEFORE),
             StopReason::Stopped if is_drain(&record.accepted) => (OperationState::Failed, NOT_DRAINED),
             StopReason::Stopped => (OperationState::Done, "stopped; recorded by the next run"),

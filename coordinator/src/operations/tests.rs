@@ -35,6 +35,8 @@ impl Bench {
         let operations = Operations::start(OperationsConfig {
             facts: facts(),
             store: Arc::new(LocalStore::open(folder).unwrap()),
+            savepoints_folder: folder.join("savepoints").to_string_lossy().into_owned(),
+            places: Places::default(),
             status: shown,
             board: Board::default(),
             wishes: wishes_in,
@@ -313,6 +315,7 @@ async fn a_message_that_is_too_large_is_refused_and_garbage_harms_nobody() {
     let manifest = "x".repeat(3 * TEXT_BYTES_MAX);
     let refused = calls.prepare(PrepareRequest { manifest, ..PrepareRequest::default() }).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused:?}");
+    assert_eq!(bench.operations.unread(), 1);
 
     for garbage in
         [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff", &[0; 4_096]]
@@ -324,6 +327,9 @@ async fn a_message_that_is_too_large_is_refused_and_garbage_harms_nobody() {
         let _ = tokio::time::timeout(LIMIT, socket.read_to_end(&mut answer)).await.expect("the connection is closed");
     }
     calls.get_status(v1::GetStatusRequest::default()).await.unwrap();
+    let other_job = calls.get_status(v1::GetStatusRequest { job: "default/other".to_owned() }).await.unwrap_err();
+    assert_eq!(other_job.code(), tonic::Code::NotFound);
+    assert_eq!(bench.operations.unread(), 1, "what was read and refused does not count");
 }
 
 #[tokio::test]

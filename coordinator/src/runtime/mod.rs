@@ -7,6 +7,7 @@ mod clock;
 mod config;
 mod links;
 mod process;
+mod savepoints;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::job::{
 };
 use crate::log::{Log, problem};
 use crate::operations::Board;
+use crate::savepoint::Places;
 
 pub(crate) use clock::Clock;
 pub use config::job_config;
@@ -34,7 +36,7 @@ const ANSWERS_MAX: usize = 64;
 /// Wishes that the event loop has not taken yet; a second one of a kind takes the place of the first.
 pub const WISHES_MAX: usize = 16;
 
-/// Runs the job to its end. `workers` brings those that register, as long as there can be more; `wishes` brings
+/// Runs the job to its end. `store` has its folder, `places` its savepoints; `workers` brings those that register, as long as there can be more; `wishes` brings
 /// what users ask of the job; `status` gets every change; `board` has what the workers count;
 /// `on_notice` is called for everything that people may want to read.
 ///
@@ -42,7 +44,7 @@ pub const WISHES_MAX: usize = 16;
 /// When the settings cannot work together; everything later is an [`Outcome`].
 pub async fn run(
     config: JobConfig,
-    store: Arc<dyn ObjectStore>,
+    (store, places): (Arc<dyn ObjectStore>, Places),
     workers: mpsc::Receiver<WorkerLink>,
     wishes: mpsc::Receiver<Wish>,
     status: watch::Sender<Status>,
@@ -55,6 +57,7 @@ pub async fn run(
         log: Log::new(Arc::clone(&store), config.path.clone()),
         job_path: config.path.clone(),
         store,
+        places,
         answers: answers_in,
     };
     let core = Core::new(config.clone())?;
@@ -101,6 +104,10 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                         goes_on &= mode == StopMode::Drain;
                         self.take(Event::StopRequested(mode));
                     }
+                    Wish::Savepoint(request) => {
+                        goes_on &= request.then != Some(StopMode::Suspend);
+                        self.take(Event::SavepointRequested { request });
+                    }
                     Wish::Rescale(rescale) => self.take(Event::RescaleRequested { rescale }),
                 },
                 () = sleep_until(deadline) => self.take(Event::Tick),
@@ -141,6 +148,13 @@ impl<F: FnMut(&Notice)> Runtime<F> {
                 Command::Append(entry) => self.calls.append(*entry),
                 Command::Delete(paths) => self.calls.delete(paths),
                 Command::ListState => self.calls.list_state(),
+                Command::CopySavepoint { request, manifest } => {
+                    self.calls.copy_savepoint(self.clock, request, manifest);
+                }
+                Command::ReadSavepoint { uri } => self.calls.read_savepoint(uri),
+                Command::ImportSavepoint { uri, savepoint, epoch, generation } => {
+                    self.calls.import_savepoint(uri, savepoint, epoch, generation);
+                }
                 Command::Probe { address } => self.probe(address),
                 Command::Tell { worker, command } => self.links.tell(worker, ToLink::Command(command)),
                 Command::Release { worker } => self.links.tell(worker, ToLink::Released),
@@ -169,6 +183,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 /// Store calls, each a task of its own that answers with an event.
 struct StoreCalls {
     store: Arc<dyn ObjectStore>,
+    places: Places,
     log: Log,
     job_path: String,
     answers: mpsc::Sender<Event>,

@@ -31,6 +31,9 @@ pub fn state_of(address: &Address) -> ProcessState {
 }
 
 fn host() -> String {
+    if let Some(name) = millstream_fault::host() {
+        return name;
+    }
     let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = from_kernel.or_else(|| first_line(Command::new("hostname")));
     name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).unwrap_or_else(|| "unknown host".to_owned())

@@ -93,6 +93,35 @@ impl Cluster {
         self.logs.push((seat.name.clone(), seat.process.log().to_owned()));
     }
 
+    /// Asks a worker to stop, unless it has.
+    pub fn end_worker(&mut self, number: usize) {
+        let process = &mut self.workers[number].process;
+        if process.ended().is_none() {
+            process.signal(libc::SIGTERM);
+        }
+    }
+
+    /// The job has ended, and every process with it.
+    pub fn wait_until_over(&mut self) {
+        let coordinators = self.coordinators.iter_mut().map(|seat| (&seat.name, &mut seat.process));
+        let workers = self.workers.iter_mut().map(|seat| (&seat.name, &mut seat.process));
+        for (name, process) in coordinators.chain(workers) {
+            let status = wait_until_ended(name, process);
+            assert!(status.success(), "{name} ended with {status} when the job was stopped");
+        }
+    }
+
+    /// Starts every process again, after all have ended.
+    pub fn start_again(&mut self) {
+        (0..self.coordinators.len()).for_each(|number| self.restart_coordinator(number));
+        (0..self.workers.len()).for_each(|number| self.restart_worker(number));
+    }
+
+    /// How often the coordinators that are there have said this.
+    pub fn said(&self, text: &str) -> usize {
+        self.coordinators.iter().map(|seat| seat.process.stderr().matches(text).count()).sum()
+    }
+
     /// Which coordinator rules.
     pub fn ruler(&self) -> Option<usize> {
         let rules = |seat: &CoordinatorSeat| {
@@ -144,12 +173,7 @@ impl Cluster {
         self.numbers.wait_for_all(&expected);
         let ruler = wait_for("a coordinator that rules", LIMIT, || self.ruler());
         self.coordinators[ruler].process.signal(libc::SIGTERM);
-        let coordinators = self.coordinators.iter_mut().map(|seat| (&seat.name, &mut seat.process));
-        let workers = self.workers.iter_mut().map(|seat| (&seat.name, &mut seat.process));
-        for (name, process) in coordinators.chain(workers) {
-            let status = wait_until_ended(name, process);
-            assert!(status.success(), "{name} ended with {status} when the job was stopped");
-        }
+        self.wait_until_over();
         self.numbers.check(&expected);
     }
 }

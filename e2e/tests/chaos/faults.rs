@@ -13,6 +13,9 @@ use crate::seats::wait_until_ended;
 
 /// A process that says nothing for so long counts as gone.
 const SILENCE: Duration = Duration::from_secs(3);
+/// Of workers, and of standbys, to the coordinator that rules: the newest sign of it may be so old when it dies.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the three brokers take to notice that one is gone, and to lead its partitions and transactions elsewhere.
 const BROKER_FAILOVER: Duration = Duration::from_secs(8);
 /// A fault comes at any point of a checkpoint's interval, and of what follows it.
@@ -33,6 +36,8 @@ pub enum Fault {
     StoreLosesReplies,
     KillBroker,
     StopWorker,
+    LoseCoordinator,
+    RevokeRights,
 }
 
 /// A fault that has happened.
@@ -52,11 +57,11 @@ pub fn wanted() -> Vec<Fault> {
 }
 
 /// In an order of chance.
-pub fn shuffled(random: &mut Random, mut faults: Vec<Fault>) -> Vec<Fault> {
-    for last in (1..faults.len()).rev() {
-        faults.swap(last, draw(random, last + 1));
+pub fn shuffled<T>(random: &mut Random, mut all: Vec<T>) -> Vec<T> {
+    for last in (1..all.len()).rev() {
+        all.swap(last, draw(random, last + 1));
     }
-    faults
+    all
 }
 
 fn draw(random: &mut Random, count: usize) -> usize {
@@ -68,7 +73,7 @@ fn millis(random: &mut Random, range: std::ops::Range<u64>) -> Duration {
 }
 
 impl Fault {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::KillWorker,
         Self::KillCoordinator,
         Self::KillBoth,
@@ -82,6 +87,8 @@ impl Fault {
         Self::StoreLosesReplies,
         Self::KillBroker,
         Self::StopWorker,
+        Self::LoseCoordinator,
+        Self::RevokeRights,
     ];
 
     /// Makes it happen to a cluster that is whole, and mends what a machine's keeper would.
@@ -104,6 +111,8 @@ impl Fault {
             Self::StoreLosesReplies => scene.trouble_store(Trouble::LoseReplies),
             Self::KillBroker => scene.kill_broker(brokers),
             Self::StopWorker => scene.stop_worker(),
+            Self::LoseCoordinator => scene.lose_coordinator(),
+            Self::RevokeRights => scene.revoke_rights(),
         };
         Struck { begin: scene.begin, allowed: broken + START_MAX + READER_WAIT_MAX, what }
     }
@@ -157,6 +166,18 @@ impl Scene<'_> {
         self.cluster.kill_coordinator(self.ruler);
         self.cluster.restart_coordinator(self.ruler);
         (Duration::ZERO, String::new())
+    }
+
+    /// With its machine, so nobody sees that it is gone: the other one waits until it has been silent for long enough.
+    fn lose_coordinator(&mut self) -> Happened {
+        self.begin();
+        self.cluster.kill_coordinator(self.ruler);
+        wait_for("a coordinator that takes over", LIMIT, || self.cluster.ruler());
+        let after = self.begin.elapsed();
+        let last_sign = PROBE_INTERVAL + HEARTBEAT;
+        assert!(after >= SILENCE - last_sign, "taken over after {after:?}: it was seen that the process is gone");
+        self.cluster.restart_coordinator(self.ruler);
+        (SILENCE, format!("taken over after {after:.1?}"))
     }
 
     /// Whoever takes over waits for what the workers say that are left, and for the one that is missing.
@@ -235,6 +256,22 @@ impl Scene<'_> {
         self.cluster.catch_up();
         brokers.start(leader);
         (BROKER_FAILOVER, format!("broker {leader}"))
+    }
+
+    /// Nobody may write to an output, or under the transactional ids of its sink, for a while.
+    fn revoke_rights(&mut self) -> Happened {
+        let [topic, ids] = self.cluster.numbers.rights_to_copy();
+        let resource = if self.random.below(2) == 0 { topic } else { ids };
+        let refusals = |cluster: &Cluster| cluster.said("the Kafka user has no right to ");
+        let before = refusals(self.cluster);
+        self.begin();
+        let time = millis(self.random, 1_000..5_000);
+        self.cluster.numbers.broker.deny_writes(&resource);
+        wait_until(self.begin + time);
+        self.cluster.numbers.broker.allow_writes(&resource);
+        let hits = refusals(self.cluster) - before;
+        assert!(hits > 0, "nothing was refused within {time:?}");
+        (time, format!("of {} for {time:?}, {hits} times", resource.name))
     }
 
     /// Its tasks move to a spare one before it ends.

@@ -8,6 +8,7 @@ mod cluster;
 mod faults;
 mod report;
 mod seats;
+mod walk;
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;

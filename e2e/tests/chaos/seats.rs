@@ -76,17 +76,19 @@ impl CoordinatorSeat {
     pub fn take(numbers: &Numbers, hosted: &Hosted, name: String) -> Self {
         let (address, page) = (free_address(&hosted.host), free_address(&hosted.host));
         let peers = Proxy::listen(&format!("{}:0", hosted.front), &address);
-        let process = Self::start(numbers, &address, &page, &peers);
+        let process = Self::start(numbers, &name, &address, &page, &peers);
         Self { name, process, address, page, peers }
     }
 
     /// A process after the last one.
     pub fn start_again(&mut self, numbers: &Numbers) {
-        self.process = Self::start(numbers, &self.address, &self.page, &self.peers);
+        self.process = Self::start(numbers, &self.name, &self.address, &self.page, &self.peers);
     }
 
-    fn start(numbers: &Numbers, address: &str, page: &str, peers: &Proxy) -> Process {
-        let run = numbers.job.coordinator(address).arg("--advertise").arg(&peers.address).arg("--http").arg(page);
+    /// Each on a machine of its own, as far as it can tell.
+    fn start(numbers: &Numbers, name: &str, address: &str, page: &str, peers: &Proxy) -> Process {
+        let run = numbers.job.coordinator(address).env("MILLSTREAM_FAULT_HOST", name);
+        let run = run.arg("--advertise").arg(&peers.address).arg("--http").arg(page);
         numbers.with_credentials(run).start()
     }
 

@@ -67,7 +67,7 @@ fn a_broker_that_lost_count_gets_a_new_producer_that_counts_from_zero() {
 #[test]
 fn what_no_repetition_heals_is_an_error() {
     for (code, kind) in
-        [(10, ErrorKind::UserData), (29, ErrorKind::User), (87, ErrorKind::User), (-1, ErrorKind::Retry)]
+        [(10, ErrorKind::UserData), (29, ErrorKind::Refused), (87, ErrorKind::User), (-1, ErrorKind::Retry)]
     {
         let (mut producer, _log) = scripted(vec![Reply::codes([code])]);
         producer.send(0, &[(None, Some("refused"))]).unwrap();

@@ -189,10 +189,6 @@ impl Worker {
                 if self.deployment.is_some() {
                     self.hits.push("a worker registers with tasks");
                 }
-                if self.spoken_to && generation == Some(self.attempt.generation) {
-                    // It had given this worker up, and the attempt with it.
-                    self.suspend();
-                }
                 if self.leaving {
                     self.out.leaves.push(connection);
                 }

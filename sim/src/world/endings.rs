@@ -2,7 +2,7 @@
 
 use millstream_api::control::FailureKind;
 use millstream_api::flinkjob::ExpiredTransactions;
-use millstream_coordinator::job::{Notice, Outcome};
+use millstream_coordinator::job::{Notice, Outcome, SavepointEnd};
 
 use crate::calls::ProcessId;
 use crate::names::notice_name;
@@ -13,6 +13,7 @@ use super::{Item, World};
 impl World {
     pub(super) fn on_notice(&mut self, id: ProcessId, notice: &Notice) {
         self.say(|| format!("{id:?} says: {notice}"));
+        self.note_return(id, notice);
         match notice {
             Notice::CheckpointCompleted { .. } => {
                 if self.epochs_aborted_in_row >= 2 {
@@ -30,9 +31,27 @@ impl World {
                     process.signs.answered(term, awake_ms);
                 }
             }
+            Notice::SavepointEnded { target, end: SavepointEnd::Taken { epoch, .. } } => {
+                self.savepoint_taken = Some((target.clone(), *epoch));
+            }
             _ => {}
         }
         self.coverage.hit(notice_name(notice));
+    }
+
+    /// What becomes of a coordinator that stood still.
+    fn note_return(&mut self, id: ProcessId, notice: &Notice) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        match notice {
+            Notice::StoodStill { .. } => process.returns = true,
+            Notice::Adopted { .. } if std::mem::take(&mut process.returns) => {
+                self.coverage.hit("adopted after a standstill");
+            }
+            Notice::StandingBy { .. } if std::mem::take(&mut process.returns) => {
+                self.coverage.hit("a coordinator that stood still lost the job");
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn on_end(&mut self, id: ProcessId, outcome: Outcome) -> Result<(), String> {
@@ -48,8 +67,14 @@ impl World {
                 self.coverage.hit(if already { "found finished" } else { "finished" });
                 self.finished_at.get_or_insert(self.now);
             }
-            Outcome::Stopped { incomplete: None, .. } => {
+            Outcome::Stopped { incomplete: None, checkpoint } => {
                 self.coverage.hit("stopped with a last checkpoint");
+                // Of an earlier epoch it would bring back what was read since.
+                let last = checkpoint.map(|checkpoint| checkpoint.epoch);
+                if let Some((target, _)) = self.savepoint_taken.take().filter(|(_, epoch)| Some(*epoch) == last) {
+                    self.coverage.hit("to go on from the savepoint that it ended with");
+                    self.restore_savepoint = Some(target);
+                }
                 self.at(again, Item::Start { take_over: false });
             }
             Outcome::Stopped { incomplete: Some(_), .. } => {

@@ -1,8 +1,9 @@
 //! Faults as they strike.
 
-use millstream_coordinator::job::{Event, JobState, Millis, Rescale, StopMode};
+use millstream_coordinator::job::{Event, JobState, Millis, Rescale, SavepointRequest, StopMode};
 
 use crate::calls::ProcessId;
+use crate::coordinator::savepoint_folder;
 use crate::names::crash_name;
 use crate::network::{ConnectionId, Party};
 use crate::plan::{Between, Fault, SILENCE_MS, Ways};
@@ -64,7 +65,7 @@ impl World {
                 self.fault(Fault::PauseWorker { for_ms })?;
                 self.fault(Fault::Crash)?;
             }
-            Fault::Crash | Fault::Pause { .. } | Fault::Stop | Fault::Rescale => {
+            Fault::Crash | Fault::Pause { .. } | Fault::Stop | Fault::Rescale | Fault::Savepoint => {
                 if let Some(id) = self.any(|p| p.coordinator.is_some()) {
                     return self.coordinator_fault(id, fault);
                 }
@@ -106,6 +107,12 @@ impl World {
                 let parallelism = 1 + u32::try_from(self.below(u64::from(self.plan.parallelism))).unwrap_or(0);
                 let rescale = Rescale { id: format!("rescale-{now}"), parallelism };
                 self.deliver(id, Input::Core(Event::RescaleRequested { rescale }))?;
+            }
+            Fault::Savepoint => {
+                let name = format!("savepoint-{now}");
+                let then = (self.below(3) == 0).then_some(StopMode::Suspend);
+                let request = SavepointRequest { target: savepoint_folder(&name), id: name, then };
+                self.deliver(id, Input::Core(Event::SavepointRequested { request }))?;
             }
             Fault::Stop => {
                 let mode = if self.below(4) == 0 { StopMode::Drain } else { StopMode::Suspend };

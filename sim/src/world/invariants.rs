@@ -214,7 +214,9 @@ impl World {
             let one_host = self.plan.cluster.as_ref().is_none_or(|c| c.one_host);
             one_host && self.holder().is_none_or(|holder| !self.processes.contains_key(&holder))
         };
-        let ended = matches!(last.kind, EntryKind::Stopped { .. });
+        // Its own term, which it ended.
+        let own = self.holder() == Some(id);
+        let ended = own || matches!(last.kind, EntryKind::Stopped { .. });
         // A claim of another place in the log has lost already.
         let late = seq != last.seq.next();
         if !self.watch.includes(invariant) || late || ended || process.takes_over || known_gone() {

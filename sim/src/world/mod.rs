@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_api::control::Attempt;
 use millstream_api::flinkjob::ExpiredTransactions;
-use millstream_api::ids::Generation;
+use millstream_api::ids::{Epoch, Generation};
 use millstream_coordinator::job::{Event, Millis, Random};
 
 use crate::broker::Broker;
@@ -179,6 +179,10 @@ struct World {
     /// Until then something that a process needs to end well was away or stood still.
     hindered_until: Millis,
     expired_transactions: ExpiredTransactions,
+    /// The newest savepoint, and its epoch.
+    savepoint_taken: Option<(String, Epoch)>,
+    /// What coordinators that start from here on are told to go on from.
+    restore_savepoint: Option<String>,
     /// A person chose, or a setting did: then the reader may see a number twice, or miss some.
     may_repeat: bool,
     /// A user asked that the job finish with what it has read.
@@ -198,6 +202,8 @@ impl World {
         let mut world = Self {
             broker: Broker::new(plan.transaction_timeout_ms),
             expired_transactions: plan.expired_transactions,
+            savepoint_taken: None,
+            restore_savepoint: None,
             parallelism: plan.parallelism,
             rules,
             watch,

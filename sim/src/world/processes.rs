@@ -13,7 +13,7 @@ use crate::coordinator::{Coordinator, address};
 use crate::job::graph;
 use crate::names::{brief, is_noise, kind_name};
 use crate::network::Message;
-use crate::plan::{CALM_AT_MS, PROBE_INTERVAL_MS, PROBE_TIMEOUT_MS, SILENCE_MS};
+use crate::plan::{CALM_AT_MS, PROBE_INTERVAL_MS, PROBE_TIMEOUT_MS, SILENCE_MS, STANDSTILL_MS};
 use crate::process::{Input, Output, Process};
 use crate::worker::Worker;
 
@@ -170,11 +170,14 @@ impl World {
             restore: RestoreSpec {
                 take_over: take_over.then(|| OWNER.to_owned()),
                 expired_transactions: self.expired_transactions,
+                savepoint: self.restore_savepoint.clone(),
                 ..RestoreSpec::default()
             },
             limits: Limits {
                 commit_timeout_ms: 600,
                 deploy_timeout_ms: 1_500,
+                read_again_ms: 20,
+                standstill_ms: STANDSTILL_MS,
                 stop_timeout_ms: 1_500,
                 store_patience_ms: 800,
                 first_run_patience_ms: 300,

@@ -13,11 +13,14 @@ const SOAK_SEEDS: u64 = 100_000;
 
 /// What a full run must have seen.
 const MUST_SEE: &[&str] = &[
+    "a coordinator that stood still claims again",
+    "a coordinator that stood still lost the job",
     "a fenced process aborted what it had open",
     "a worker registers with tasks",
     "aborted epoch goes on in its transaction",
     "aborted epoch's transaction listed again",
     "adopted",
+    "adopted after a standstill",
     "another parallelism asked for",
     "asked for a choice",
     "broker away",
@@ -80,6 +83,7 @@ const MUST_SEE: &[&str] = &[
     "rest of an epoch lost by choice",
     "restart at another parallelism",
     "restart of a finished job",
+    "savepoint taken",
     "sealed after aborted epochs in a row",
     "slow connection",
     "sources paused",
@@ -106,6 +110,7 @@ const MUST_SEE: &[&str] = &[
     "tasks adopted",
     "tasks gone to other places",
     "tasks move away from a worker",
+    "to go on from the savepoint that it ended with",
     "transaction expired",
     "uploads fail",
     "visible epoch given up by choice",

@@ -252,11 +252,9 @@ impl Hub {
         if self.changes(from, Told::Registered) {
             tracing::info!("registered with the coordinator at {}", self.address(from));
         }
+        // Where it had given up this worker, and the attempt with it, its first command says so. After a standstill of its own
+        // it may want what runs here to go on.
         self.note_rules(from, generation);
-        if self.rules(from) {
-            // It had given this worker up, and the attempt with it.
-            self.tell_worker(Command::Suspend);
-        }
         self.say_leave(from);
         Ok(())
     }

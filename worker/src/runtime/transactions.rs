@@ -53,6 +53,7 @@ fn failure(error: &SinkError) -> Failure {
     let kind = match error {
         SinkError::UserData { .. } => FailureKind::UserData,
         SinkError::User { .. } => FailureKind::User,
+        SinkError::Refused { .. } => FailureKind::Refused,
         SinkError::Transient { .. } => FailureKind::Transient,
     };
     Failure { kind, message: error.to_string() }

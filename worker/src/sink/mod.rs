@@ -92,9 +92,12 @@ pub enum SinkError {
     /// The same row fails again the same way: a record too large, a value that cannot be encoded. Not retried.
     #[error("{reason}")]
     UserData { reason: String },
-    /// A person must act: missing topic, wrong credentials.
+    /// A person must act: a missing topic.
     #[error("{reason}")]
     User { reason: String },
+    /// The broker does not let the job's user in, or write.
+    #[error("{reason}")]
+    Refused { reason: String },
     /// It may work after a restart: the broker is away, or it fenced or aborted the producer.
     #[error("{reason}")]
     Transient { reason: String },

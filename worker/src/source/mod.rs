@@ -107,9 +107,12 @@ pub enum SourceError {
     /// The same record fails again the same way. Not retried. `at`: topic, partition and offset, or file and line.
     #[error("failed to decode the record at {at}: {reason}")]
     Decode { at: String, reason: String },
-    /// A person must act: missing topic, wrong credentials.
+    /// A person must act: a missing topic.
     #[error("{reason}")]
     User { reason: String },
+    /// The broker does not let the job's user in, or read.
+    #[error("{reason}")]
+    Refused { reason: String },
     /// The checkpoint's positions mean nothing in what is there now: a topic made again, offsets out of range.
     #[error("{reason}")]
     State { reason: String },

@@ -72,12 +72,14 @@ impl TaskError {
             Self::Source { source, .. } => match source {
                 SourceError::Decode { .. } => FailureKind::UserData,
                 SourceError::User { .. } => FailureKind::User,
+                SourceError::Refused { .. } => FailureKind::Refused,
                 SourceError::State { .. } => FailureKind::State,
                 SourceError::Transient { .. } => FailureKind::Transient,
             },
             Self::Sink { source, .. } => match source {
                 SinkError::UserData { .. } => FailureKind::UserData,
                 SinkError::User { .. } => FailureKind::User,
+                SinkError::Refused { .. } => FailureKind::Refused,
                 SinkError::Transient { .. } => FailureKind::Transient,
             },
             Self::Restore(e) => restore_kind(e),

@@ -92,6 +92,7 @@ fn manifest(epoch: u64) -> Arc<Manifest> {
         next_transactional_ids: BTreeMap::new(),
         scale: None,
         restored_from: None,
+        restored_savepoint: None,
     })
 }
 

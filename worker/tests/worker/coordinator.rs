@@ -325,6 +325,7 @@ impl Coordinator {
             next_transactional_ids: BTreeMap::new(),
             scale: None,
             restored_from: None,
+            restored_savepoint: None,
         });
         next.finished_tasks = base.map(|m| m.finished_at(self.parallelism, hash)).unwrap_or_default();
         let rescaled = next.parallelism != self.parallelism;

@@ -1,4 +1,4 @@
-//! Apache Kafka brokers from Maven Central, in KRaft mode: one, three, or one with TLS and SASL.
+//! Apache Kafka brokers from Maven Central, in KRaft mode: one, three that know rights, or one with TLS and SASL.
 //!
 //! Owns: formatting, starting, waiting for all brokers. Does not own: the brokers' settings (`properties`), getting
 //! the jars (`install`).

@@ -140,6 +140,24 @@ fn a_worker_that_cannot_get_ready_ends_the_request_and_harms_nothing() {
 }
 
 #[test]
+fn what_may_pass_by_itself_is_tried_again_a_few_times() {
+    let mut bench = prepared();
+    let failure = || Failure { kind: FailureKind::Transient, message: "nobody there".to_owned() };
+    for attempt in 3..5 {
+        let failed = bench.report_of(0, Report::PrepareFailed { failure: failure() });
+        assert_eq!(failed, ["discard", "discard"]);
+        let at = bench.core.deadline().unwrap();
+        let prepare = format!("prepare 4 tasks for attempt {attempt}");
+        assert_eq!(bench.tick(at)[..2], [prepare.clone(), prepare]);
+    }
+    bench.report_of(0, Report::PrepareFailed { failure: failure() });
+    assert!(
+        matches!(last(&bench), Some((2, RescaleEnd::Failed { reason })) if reason.ends_with("host-0: nobody there"))
+    );
+    assert_eq!(bench.core.status().state, JobState::Running);
+}
+
+#[test]
 fn a_worker_that_was_only_prepared_is_lost_without_harm() {
     let mut bench = prepared();
     let lost = bench.event(Event::WorkerLost { worker: WorkerId(1), reason: "silent".to_owned() });

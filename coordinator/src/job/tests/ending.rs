@@ -229,6 +229,31 @@ fn a_deterministic_failure_does_not_restart() {
 }
 
 #[test]
+fn what_is_refused_to_a_job_that_ran_is_tried_again() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.task_fails(FailureKind::Refused), ["suspend"]);
+    assert_eq!(bench.core.status().state, JobState::Restarting);
+    // Nor does it matter to a coordinator that takes such a job over.
+    let (mut successor, _) = Bench::on_log(config(), bench.log.clone(), ProcessState::Gone);
+    successor.event(registered(0, 1));
+    assert_eq!(successor.won(), ["put 3: settled Some(0)"]);
+    assert_eq!(successor.won(), ["fence -0-1-out 1x4"]);
+    let failure = Failure { kind: FailureKind::Refused, message: "no right to write".to_owned() };
+    successor.report(Report::CommandFailed { failure });
+    assert_eq!(successor.core.status().state, JobState::Restarting);
+}
+
+#[test]
+fn what_is_refused_at_once_is_to_be_put_right_by_who_started_the_job() {
+    let (mut bench, _) = Bench::on_log(config(), Vec::new(), ProcessState::Gone);
+    bench.event(registered(0, 1));
+    bench.won();
+    bench.task_fails(FailureKind::Refused);
+    bench.won();
+    assert!(matches!(bench.outcome, Some(Outcome::Failed { failure, .. }) if failure.kind == FailureKind::User));
+}
+
+#[test]
 fn what_was_prepared_and_not_sealed_is_aborted_when_the_job_ends() {
     let ends: [fn(&mut Bench) -> Vec<String>; 3] = [
         |bench| bench.report(Report::TransactionsFenced),

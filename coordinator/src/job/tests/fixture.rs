@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{self, Failure, FailureKind, Mutation, Report, WorkerReport};
+use millstream_api::control::{self, Failure, FailureKind, Mutation, Report, Running, WorkerReport};
 use millstream_api::flinkjob::{Duration, RestartSpec, RestoreSpec};
 use millstream_api::graph::{
     ChangelogMode, DatagenSource, DeliveryGuarantee, Edge, EdgeKind, Format, GRAPH_VERSION, JobGraph, JsonOptions,
@@ -68,6 +68,7 @@ pub fn manifest(epoch: u64, transactions: Vec<PreparedTransaction>) -> Manifest 
         next_transactional_ids: BTreeMap::new(),
         scale: None,
         restored_from: None,
+        restored_savepoint: None,
     }
 }
 
@@ -149,6 +150,25 @@ pub fn config() -> JobConfig {
 /// The source's and the count's only task.
 pub const SOURCE_TASK: TaskId = TaskId { vertex: VertexId(0), index: 0 };
 pub const COUNT_TASK: TaskId = TaskId { vertex: VertexId(1), index: 0 };
+
+/// What the workers of a job that `before` runs say of it.
+pub fn running_tasks(before: &Bench) -> Running {
+    let (attempt, deployment) = before.deployed.clone().expect("it has deployed");
+    let tip = before.core.view().tip().map(|tip| tip.manifest.epoch);
+    Running {
+        attempt,
+        graph_hash: deployment.graph.hash(),
+        parallelism: deployment.parallelism,
+        tasks: deployment.tasks.clone(),
+        worker: deployment.worker,
+        placement: deployment.placement.clone(),
+        job_uid: deployment.job_uid.clone(),
+        decided: tip,
+        acknowledged: None,
+        epoch_max: tip,
+        sound: true,
+    }
+}
 
 /// A core with the log that its wins make.
 pub struct Bench {
@@ -236,6 +256,9 @@ impl Bench {
             }
             Command::Delete(paths) => format!("delete {}", paths.join(" ")),
             Command::ListState => return None,
+            Command::CopySavepoint { request, manifest } => format!("copy {} to {}", manifest.epoch, request.target),
+            Command::ReadSavepoint { uri } => format!("read savepoint {uri}"),
+            Command::ImportSavepoint { uri, epoch, .. } => format!("import {uri} as {epoch}"),
             Command::Probe { address } => format!("probe {address}"),
             Command::Release { worker } => format!("release {worker}"),
             Command::Tell { command, .. } => {

@@ -7,6 +7,8 @@ mod epochs;
 pub(crate) mod fixture;
 mod restoring;
 mod retaining;
+mod savepoints;
 mod standing_by;
+mod standing_still;
 mod taking_over;
 mod workers;

@@ -4,8 +4,8 @@ use millstream_api::control::{FailureKind, FinishOutcome, Report};
 use millstream_api::ids::{Epoch, TransformUid, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Start};
 
-use super::fixture::{Bench, config, entry_after, manifest, registered, transaction};
-use crate::job::{Event, Outcome, ProcessState};
+use super::fixture::{Bench, COUNT_TASK, config, entry_after, manifest, registered, transaction};
+use crate::job::{Event, JobState, Outcome, ProcessState, StopMode};
 
 /// A log: start, manifest 0, manifest `epoch` with these transactions.
 fn log(manifests: Vec<millstream_api::log::Manifest>) -> Vec<LogEntry> {
@@ -58,6 +58,67 @@ fn a_failure_within_the_term_proves_the_term_and_resets_the_tasks() {
     bench.won();
     bench.report(Report::TransactionsFenced);
     assert_eq!(bench.task_fails(FailureKind::Transient), ["cancel"]);
+}
+
+/// A job after checkpoint 1, sealed at 1,000, whose tasks failed then and run again at that time.
+fn runs_again_at(min_pause_ms: u64, at: u64) -> Bench {
+    let mut config = config();
+    config.checkpoint.min_pause_ms = min_pause_ms;
+    let mut bench = Bench::running_with(config);
+    bench.tick(1_000);
+    bench.acknowledge(1, vec![]);
+    bench.won();
+    bench.task_fails(FailureKind::Transient);
+    bench.tick(at);
+    bench.won();
+    bench.report(Report::TransactionsFenced);
+    assert_eq!(bench.report(Report::Deployed), ["start"]);
+    bench
+}
+
+#[test]
+fn the_first_checkpoint_after_a_failure_comes_when_it_would_have_come_without() {
+    assert_eq!(runs_again_at(0, 1_300).core.deadline(), Some(2_000));
+    assert_eq!(runs_again_at(0, 1_900).core.deadline(), Some(2_100), "what was lost is read again first");
+    assert_eq!(runs_again_at(0, 9_000).core.deadline(), Some(9_200));
+    assert_eq!(runs_again_at(4_000, 1_300).core.deadline(), Some(5_000));
+    let mut bench = runs_again_at(0, 9_000);
+    assert_eq!(bench.tick(9_200), ["trigger 2"]);
+}
+
+#[test]
+fn checkpoints_that_fail_are_not_hurried_after_the_restart() {
+    let mut bench = Bench::running();
+    bench.tick(1_000);
+    bench.tick(6_000);
+    bench.tick(11_000);
+    assert_eq!(bench.core.status().state, JobState::Restarting, "the second one was not complete in time either");
+    let at = bench.core.deadline().unwrap();
+    bench.tick(at);
+    bench.won();
+    bench.report(Report::TransactionsFenced);
+    assert_eq!(bench.report(Report::Deployed), ["start"]);
+    assert_eq!(bench.core.deadline(), Some(at + 1_000));
+}
+
+#[test]
+fn a_job_that_begins_waits_for_its_interval() {
+    assert_eq!(Bench::running().core.deadline(), Some(1_000));
+    // Stopped long ago, nobody has waited for it.
+    let mut before = Bench::running();
+    before.event(Event::StopRequested(StopMode::Suspend));
+    before.acknowledge(1, vec![]);
+    before.won();
+    before.report(Report::Committed { task: COUNT_TASK, epoch: Epoch(1) });
+    before.won();
+    let (mut bench, _) = Bench::on_log(config(), before.log, ProcessState::Gone);
+    bench.now = 60_000;
+    bench.event(registered(0, 1));
+    bench.won();
+    bench.won();
+    bench.report(Report::TransactionsFenced);
+    assert_eq!(bench.report(Report::Deployed), ["start"]);
+    assert_eq!(bench.core.deadline(), Some(61_000));
 }
 
 #[test]

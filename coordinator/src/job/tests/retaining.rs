@@ -50,7 +50,7 @@ fn only_what_no_kept_manifest_names_goes_and_the_term_s_start_stays() {
         with_objects(1, &["a", "b"], Some(0)),
         with_objects(2, &["b", "c"], Some(1)),
     ]);
-    let plan = superfluous(&view, 1, Some(Epoch(2)), Generation(0)).unwrap();
+    let plan = superfluous(&view, 1, Some(Epoch(2)), None, Generation(0)).unwrap();
     assert_eq!(plan.entries.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(plan.objects, ["a"]);
 }
@@ -59,9 +59,9 @@ fn only_what_no_kept_manifest_names_goes_and_the_term_s_start_stays() {
 fn an_epoch_stays_until_the_next_one_s_commit_is_recorded() {
     let view =
         view(vec![with_objects(0, &["a"], None), with_objects(1, &["b"], Some(0)), with_objects(2, &["c"], Some(0))]);
-    let plan = superfluous(&view, 1, Some(Epoch(0)), Generation(0)).unwrap();
+    let plan = superfluous(&view, 1, Some(Epoch(0)), None, Generation(0)).unwrap();
     assert!(plan.entries.is_empty() && plan.objects.is_empty(), "{plan:?}");
-    let plan = superfluous(&view, 1, Some(Epoch(1)), Generation(0)).unwrap();
+    let plan = superfluous(&view, 1, Some(Epoch(1)), None, Generation(0)).unwrap();
     assert_eq!(plan.objects, ["a"]);
 }
 

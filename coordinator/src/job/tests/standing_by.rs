@@ -1,7 +1,7 @@
 //! Coordinators that wait, and when they no longer do.
 
 use millstream_api::control::FailureKind;
-use millstream_api::ids::{Generation, WorkerId};
+use millstream_api::ids::{Generation, Seq, WorkerId};
 use millstream_api::log::{EntryKind, LogEntry, Owner, Start, StopReason};
 
 use super::fixture::{Bench, config, entry_after, registered};
@@ -164,16 +164,40 @@ fn a_store_that_is_away_keeps_it_waiting() {
     assert_eq!(silent(&mut bench), ["read log"]);
 }
 
+/// Worker 0 has heard a later coordinator.
+fn heard_a_later_one(bench: &Bench) -> Event {
+    let generation = bench.core.view().generation().unwrap().next();
+    Event::WorkerHeard { worker: WorkerId(0), generation, age_ms: 0 }
+}
+
 #[test]
-fn a_worker_that_hears_a_later_term_ends_this_one() {
+fn what_a_worker_says_of_a_later_term_is_looked_up_in_the_log() {
     let mut bench = Bench::running_with(standby());
-    let own = bench.core.view().generation().unwrap();
-    let heard = |generation| Event::WorkerHeard { worker: WorkerId(0), generation, age_ms: 0 };
-    assert!(bench.event(heard(own)).is_empty());
-    assert!(bench.event(Event::WorkerHeard { worker: WorkerId(9), generation: own.next(), age_ms: 0 }).is_empty());
-    // It waits for answers that will not come.
+    let generation = bench.core.view().generation().unwrap();
+    assert!(bench.event(Event::WorkerHeard { worker: WorkerId(0), generation, age_ms: 0 }).is_empty());
+    let later = generation.next();
+    let of_a_stranger = Event::WorkerHeard { worker: WorkerId(9), generation: later, age_ms: 0 };
+    assert!(bench.event(of_a_stranger).is_empty());
+    assert_eq!(bench.event(heard_a_later_one(&bench)), ["read log"]);
+    assert!(bench.event(heard_a_later_one(&bench)).is_empty(), "one look at a time");
+    // The log knows of none, so this one goes on; the next word makes it look again.
+    assert!(bench.read_log(ProcessState::Alive).is_empty());
+    assert_eq!(bench.tick(1_000), ["trigger 1"]);
+    assert_eq!(bench.event(heard_a_later_one(&bench)), ["read log"]);
+    let problem =
+        crate::job::StoreProblem { message: "away".to_owned(), kind: crate::job::StoreProblemKind::Transient };
+    assert!(bench.event(Event::LogUnreadable { problem }).is_empty());
+    assert_eq!(bench.event(heard_a_later_one(&bench)), ["read log"]);
+}
+
+#[test]
+fn a_later_term_in_the_log_ends_this_one_also_while_it_waits_for_answers() {
+    let mut bench = Bench::running_with(standby());
     bench.task_fails(FailureKind::Transient);
-    let commands = bench.event(heard(own.next()));
+    assert_eq!(bench.event(heard_a_later_one(&bench)), ["read log"]);
+    let seq = Seq(bench.log.len() as u64);
+    bench.log.push(LogEntry { generation: Generation(seq.0), ..entry_after(&bench.log, start(Some("third:1"))) });
+    let commands = bench.read_log(ProcessState::Unknown);
     assert_eq!(commands.last().map(String::as_str), Some("end: fenced"), "{commands:?}");
-    assert!(matches!(bench.outcome, Some(Outcome::Fenced { by: None })));
+    assert!(matches!(bench.outcome, Some(Outcome::Fenced { by: Some(_) })));
 }

@@ -5,7 +5,7 @@ use millstream_api::ids::{Epoch, WorkerId};
 use millstream_api::log::{EntryKind, PreparedTransaction, TaskSnapshot};
 
 use super::fixture::{
-    Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, manifest, registered, snapshot, transaction,
+    Bench, COUNT_TASK, SOURCE_TASK, config, entry_after, manifest, registered, running_tasks, snapshot, transaction,
 };
 use crate::job::{Event, JobConfig, JobState, ProcessState, StopMode};
 
@@ -13,25 +13,6 @@ fn cluster() -> JobConfig {
     let mut config = config();
     config.address.listen = Some("first:1".to_owned());
     config
-}
-
-/// What the workers of a job that `before` runs say.
-fn running(before: &Bench) -> Running {
-    let (attempt, deployment) = before.deployed.clone().expect("it has deployed");
-    let tip = before.core.view().tip().map(|tip| tip.manifest.epoch);
-    Running {
-        attempt,
-        graph_hash: deployment.graph.hash(),
-        parallelism: deployment.parallelism,
-        tasks: deployment.tasks.clone(),
-        worker: deployment.worker,
-        placement: deployment.placement.clone(),
-        job_uid: deployment.job_uid.clone(),
-        decided: tip,
-        acknowledged: None,
-        epoch_max: tip,
-        sound: true,
-    }
 }
 
 fn inspected(running: Running) -> Report {
@@ -62,7 +43,7 @@ fn what_runs_goes_on_and_the_next_checkpoint_is_due_at_once() {
     let first = first();
     let mut bench = successor(&first);
     bench.now = 5_000;
-    let said = Running { epoch_max: Some(Epoch(3)), ..running(&first) };
+    let said = Running { epoch_max: Some(Epoch(3)), ..running_tasks(&first) };
     let commands = bench.report(inspected(said));
     assert_eq!(commands, ["adopt 1 without 2 3", "trigger 4"]);
     assert_eq!((bench.core.status().state, bench.core.status().commits_open), (JobState::Running, 1));
@@ -83,9 +64,9 @@ fn what_runs_goes_on_and_the_next_checkpoint_is_due_at_once() {
 #[test]
 fn a_manifest_that_the_workers_have_not_heard_of_is_theirs_when_they_took_part_in_it() {
     let first = first();
-    let took_part = Running { decided: Some(Epoch(0)), acknowledged: Some(Epoch(1)), ..running(&first) };
+    let took_part = Running { decided: Some(Epoch(0)), acknowledged: Some(Epoch(1)), ..running_tasks(&first) };
     assert_eq!(successor(&first).report(inspected(took_part))[0], "adopt 1 without ");
-    let did_not = Running { decided: Some(Epoch(0)), acknowledged: Some(Epoch(0)), ..running(&first) };
+    let did_not = Running { decided: Some(Epoch(0)), acknowledged: Some(Epoch(0)), ..running_tasks(&first) };
     assert_eq!(successor(&first).report(inspected(did_not))[0], "suspend");
 }
 
@@ -96,7 +77,7 @@ fn tasks_that_had_finished_at_another_parallelism_are_others() {
     tip.parallelism = 2;
     tip.finished_tasks.insert(SOURCE_TASK);
     let mut bench = successor(&first);
-    assert_eq!(bench.report(inspected(running(&first)))[0], "adopt 1 without ");
+    assert_eq!(bench.report(inspected(running_tasks(&first)))[0], "adopt 1 without ");
     let of_count = Report::Acknowledged(Box::new(snapshot(COUNT_TASK, 2)));
     assert!(bench.report(of_count).is_empty(), "the source runs as well");
     let of_source = TaskSnapshot { splits: manifest(2, vec![]).splits, ..snapshot(SOURCE_TASK, 2) };
@@ -110,7 +91,7 @@ fn tasks_that_had_finished_at_another_parallelism_are_others() {
 #[test]
 fn what_does_not_come_from_the_tip_is_restored() {
     let first = first();
-    let good = running(&first);
+    let good = running_tasks(&first);
     let other_attempt = { good.attempt.number + 1 };
     let mut of_an_earlier_term = good.clone();
     of_an_earlier_term.attempt.generation = first.core.view().generation().unwrap().next();
@@ -134,7 +115,7 @@ fn an_epoch_that_was_given_up_after_it_was_sealed_is_nothing_to_go_on_from() {
     let void = entry_after(&first.log, EntryKind::Void { epoch: Epoch(1) });
     first.log.push(void);
     let mut bench = successor(&first);
-    let said = Running { decided: Some(Epoch(0)), ..running(&first) };
+    let said = Running { decided: Some(Epoch(0)), ..running_tasks(&first) };
     assert_eq!(bench.report(inspected(said))[0], "suspend");
 }
 
@@ -142,7 +123,7 @@ fn an_epoch_that_was_given_up_after_it_was_sealed_is_nothing_to_go_on_from() {
 fn all_of_it_must_be_there_and_who_is_missing_is_waited_for_a_short_time() {
     let first = first();
     let placement = Placement { by_index: vec![WorkerId(4), WorkerId(7)], ..Placement::default() };
-    let half = Running { parallelism: 1, worker: WorkerId(7), placement, ..running(&first) };
+    let half = Running { parallelism: 1, worker: WorkerId(7), placement, ..running_tasks(&first) };
     let mut bench = successor(&first);
     assert!(bench.report(inspected(half.clone())).is_empty());
     // The other one lost its connection a moment later.
@@ -173,7 +154,7 @@ fn what_fails_while_it_is_looked_at_is_in_the_answer() {
     let mut bench = successor(&first);
     let failure = Failure { kind: FailureKind::Transient, message: "broken".to_owned() };
     assert!(bench.report(Report::TaskFailed { task: SOURCE_TASK, failure }).is_empty());
-    assert_eq!(bench.report(inspected(Running { sound: false, ..running(&first) }))[0], "suspend");
+    assert_eq!(bench.report(inspected(Running { sound: false, ..running_tasks(&first) }))[0], "suspend");
 }
 
 #[test]

@@ -312,6 +312,7 @@ impl From<KafkaError> for SinkError {
         match error.kind() {
             ErrorKind::UserData => SinkError::UserData { reason },
             ErrorKind::User => SinkError::User { reason },
+            ErrorKind::Refused => SinkError::Refused { reason },
             ErrorKind::Retry => SinkError::Transient { reason },
             ErrorKind::Fenced => {
                 SinkError::Transient { reason: format!("{reason}; the job goes back to its last checkpoint") }

@@ -210,6 +210,7 @@ impl From<KafkaError> for SourceError {
         };
         match error.kind() {
             ErrorKind::Retry | ErrorKind::Fenced => SourceError::Transient { reason },
+            ErrorKind::Refused => SourceError::Refused { reason },
             ErrorKind::User | ErrorKind::UserData => SourceError::User { reason },
         }
     }

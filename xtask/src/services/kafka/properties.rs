@@ -91,6 +91,9 @@ pub(super) fn render(broker: &Broker, brokers: &[Broker], extra: &[(String, Stri
     let mut settings = identity(broker, brokers);
     settings.extend(replication(brokers.len()));
     settings.extend(pace());
+    if brokers.len() > 1 {
+        settings.extend(rights());
+    }
     if let Some(secure) = &broker.secure {
         settings.extend(security(secure));
     }
@@ -156,6 +159,22 @@ fn pace() -> Vec<(String, String)> {
         ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
         ("broker.heartbeat.interval.ms", "500"),
         ("broker.session.timeout.ms", "3000"),
+    ])
+}
+
+/// Everybody may do everything until a test says otherwise: it takes rights away and gives them back. The brokers themselves
+/// need a name for that: before they know who may do what, they let nobody in but those that may do everything.
+fn rights() -> Vec<(String, String)> {
+    let login = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"broker\" \
+                 password=\"broker\" user_broker=\"broker\";";
+    pairs([
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("allow.everyone.if.no.acl.found", "true"),
+        ("super.users", "User:broker"),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT"),
+        ("sasl.mechanism.controller.protocol", "PLAIN"),
+        ("listener.name.controller.sasl.enabled.mechanisms", "PLAIN"),
+        ("listener.name.controller.plain.sasl.jaas.config", login),
     ])
 }
 

@@ -1,0 +1,196 @@
+//! `millstream savepoint`: taking one by the job's coordinator; listing and deleting them in their store.
+//!
+//! Owns: which store is meant, what people read. Does not own: what a savepoint is (`api::log`), taking it (the coordinator).
+
+pub mod args;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::BinaryBytes;
+use millstream_api::log::{SAVEPOINT_OBJECT, STATE_FOLDER, Savepoint};
+use millstream_api::proto::operations::v1::SavepointRequest;
+use millstream_coordinator::job::savepoint_bytes;
+use millstream_store::{ObjectStore, StoreErrorKind, StoreOptions};
+
+use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments};
+use crate::args::{AskedArguments, StatusFormat};
+use crate::ask::{self, Words};
+use crate::exit::Exit;
+use crate::run::words::refuse;
+use crate::run::{SAVEPOINTS_FOLDER, on_event_loop, settings};
+use crate::{job_file, owner};
+
+/// Objects that are deleted with one call.
+const DELETED_AT_ONCE: usize = 1_000;
+
+/// Runs the command.
+pub fn run(arguments: &SavepointArguments) -> Exit {
+    match &arguments.command {
+        Some(SavepointCommand::List(arguments)) => ended(list(arguments)),
+        Some(SavepointCommand::Delete(arguments)) => ended(delete(arguments)),
+        None => take(&arguments.take),
+    }
+}
+
+fn ended(work: impl Future<Output = Result<(), (Exit, String)>>) -> Exit {
+    on_event_loop(async {
+        match work.await {
+            Ok(()) => Exit::Success,
+            Err((exit, message)) => refuse(exit, &message),
+        }
+    })
+}
+
+fn take(arguments: &TakeArguments) -> Exit {
+    let TakeArguments { coordinator, tls, path, stop, drain, operation_id } = arguments;
+    let Some(coordinator) = coordinator.clone() else {
+        return refuse(Exit::Usage, "say which coordinator is to take it: --coordinator HOST:PORT");
+    };
+    let asked = AskedArguments { coordinator, tls: tls.clone() };
+    // A path means here what it means to whoever types it.
+    let folder = match path.as_deref().map(settings::absolute).transpose() {
+        Ok(folder) => folder.unwrap_or_default(),
+        Err(error) => return refuse(Exit::Environment, &format!("failed to resolve the path: {error}")),
+    };
+    let mut flags = if folder.is_empty() { String::new() } else { format!("--path {folder} ") };
+    flags += if *stop { "--stop " } else { "" };
+    flags += if *drain { "--drain " } else { "" };
+    let words = Words { kind: "savepoint", may_be: "taking a savepoint", flags };
+    ask::operate(&asked, operation_id.as_ref(), &words, async |client, id| {
+        let (operation_id, folder) = (id.to_owned(), folder.clone());
+        let request = SavepointRequest { operation_id, folder, stop: *stop, drain: *drain, ..Default::default() };
+        client.savepoint(request).await
+    })
+}
+
+/// A savepoint in a list.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    location: String,
+    id: String,
+    job: String,
+    taken_at_ms: i64,
+    epoch: u64,
+    parallelism: u32,
+    max_parallelism: u32,
+    bytes: u64,
+}
+
+async fn list(arguments: &ListArguments) -> Result<(), (Exit, String)> {
+    let (uri, options) = savepoints_of(&arguments.place, &arguments.reached)?;
+    let store = open(&uri, &options).await?;
+    let objects = store.list("", None).await.map_err(|error| (Exit::Environment, error.to_string()))?;
+    let marker = |path: &str| path == SAVEPOINT_OBJECT || path.ends_with(&format!("/{SAVEPOINT_OBJECT}"));
+    let mut found = Vec::new();
+    for object in objects.iter().filter(|object| marker(&object.path)) {
+        let folder = object.path.trim_end_matches(SAVEPOINT_OBJECT).trim_end_matches('/');
+        let location = if folder.is_empty() { uri.clone() } else { format!("{uri}/{folder}") };
+        match read(&*store, &object.path).await {
+            Ok(savepoint) => found.push(listed(location, &savepoint)),
+            Err(reason) => eprintln!("{location}: {reason}"),
+        }
+    }
+    found.sort_by_key(|savepoint| savepoint.taken_at_ms);
+    for savepoint in &found {
+        match arguments.output {
+            StatusFormat::Json => println!("{}", serde_json::to_string(savepoint).expect("numbers and texts")),
+            StatusFormat::Table => println!(
+                "{}  {}  checkpoint {} of {}, parallelism {}, {}",
+                time(savepoint.taken_at_ms),
+                savepoint.location,
+                savepoint.epoch,
+                savepoint.job,
+                savepoint.parallelism,
+                BinaryBytes(savepoint.bytes)
+            ),
+        }
+    }
+    if found.is_empty() {
+        eprintln!("there is no savepoint in {uri}");
+    }
+    Ok(())
+}
+
+fn listed(location: String, savepoint: &Savepoint) -> Listed {
+    let manifest = &savepoint.manifest;
+    Listed {
+        location,
+        id: savepoint.id.clone(),
+        job: savepoint.job.clone(),
+        taken_at_ms: savepoint.taken_at_ms,
+        epoch: manifest.epoch.0,
+        parallelism: manifest.parallelism,
+        max_parallelism: manifest.max_parallelism,
+        bytes: savepoint_bytes(manifest),
+    }
+}
+
+async fn read(store: &dyn ObjectStore, path: &str) -> Result<Savepoint, String> {
+    let bytes = store.get(path).await.map_err(|error| error.to_string())?;
+    Savepoint::parse(&bytes).map_err(|error| error.to_string())
+}
+
+/// The marker goes first: what is half deleted is no savepoint any more.
+async fn delete(arguments: &DeleteArguments) -> Result<(), (Exit, String)> {
+    let (uri, options) = (resolved(&arguments.place)?, options_of(&arguments.reached));
+    let store = open(&uri, &options).await?;
+    let failed = |error: millstream_store::StoreError| (Exit::Environment, error.to_string());
+    match store.get(SAVEPOINT_OBJECT).await {
+        Ok(_) => store.delete(&[SAVEPOINT_OBJECT.to_owned()]).await.map_err(failed)?,
+        Err(error) if error.kind == StoreErrorKind::NotFound && arguments.incomplete => {}
+        Err(error) if error.kind == StoreErrorKind::NotFound => {
+            let message = format!(
+                "{uri} is no savepoint: it has no {SAVEPOINT_OBJECT}. Nothing was deleted; --incomplete deletes what one that \
+                 was not completed left there"
+            );
+            return Err((Exit::Usage, message));
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let objects = store.list(STATE_FOLDER, None).await.map_err(failed)?;
+    let paths: Vec<String> = objects.into_iter().map(|object| object.path).collect();
+    for some in paths.chunks(DELETED_AT_ONCE) {
+        store.delete(some).await.map_err(failed)?;
+    }
+    println!("{uri} and {} objects of it are deleted", paths.len());
+    Ok(())
+}
+
+/// Where the savepoints of a job, or in a folder, are.
+fn savepoints_of(place: &str, reached: &PlaceArguments) -> Result<(String, StoreOptions), (Exit, String)> {
+    if place.contains("://") || !Path::new(place).is_file() {
+        return Ok((resolved(place)?, options_of(reached)));
+    }
+    let texts = job_file::load(Path::new(place)).map_err(|errors| (Exit::InvalidJob, errors.join("\n")))?;
+    let state = owner::state_directory()
+        .map_err(|error| (Exit::Environment, format!("failed to open the state directory: {error}")))?;
+    let (uri, options) = settings::storage(&texts.job.spec.checkpoint, &state);
+    let metadata = &texts.job.metadata;
+    let folder = format!("{}/{}/{}/{SAVEPOINTS_FOLDER}", resolved(&uri)?, metadata.namespace, metadata.name);
+    Ok((folder, options))
+}
+
+fn options_of(reached: &PlaceArguments) -> StoreOptions {
+    let (endpoint, region) = (reached.s3_endpoint.clone(), reached.s3_region.clone());
+    StoreOptions { endpoint, region, ..StoreOptions::default() }
+}
+
+fn resolved(place: &str) -> Result<String, (Exit, String)> {
+    let absolute = settings::absolute(place.trim_end_matches('/'));
+    absolute.map_err(|error| (Exit::Environment, format!("failed to resolve the path {place}: {error}")))
+}
+
+async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, (Exit, String)> {
+    if !uri.contains("://") && !Path::new(uri).is_dir() {
+        return Err((Exit::Environment, format!("there is no directory {uri}")));
+    }
+    millstream_store::open(uri, options).await.map_err(|error| (Exit::Environment, error.to_string()))
+}
+
+/// UTC.
+fn time(at_ms: i64) -> String {
+    let at = chrono::DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
+    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
