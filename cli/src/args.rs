@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_api::flinkjob::Duration;
 
+use crate::checkpoints::args::CheckpointsArguments;
 use crate::exit::Exit;
 use crate::savepoint::args::SavepointArguments;
-use crate::{ask, coordinator, explain, run, savepoint, worker};
+use crate::state::args::StateArguments;
+use crate::{ask, checkpoints, coordinator, explain, run, savepoint, state, worker};
 
 /// Flink-style stream processing.
 #[derive(Debug, Parser)]
@@ -38,6 +40,10 @@ enum Command {
     Stop(StopArguments),
     /// Change the parallelism of a running job, while it runs.
     Rescale(RescaleArguments),
+    /// Look into stored state: the tables of a checkpoint or a savepoint, SQL over them, skewed keys.
+    State(StateArguments),
+    /// The checkpoints that a job retains: list, show, verify and release them.
+    Checkpoints(CheckpointsArguments),
     /// Take a savepoint of a running job: a copy of a checkpoint that needs nothing else to go on from.
     Savepoint(SavepointArguments),
 }
@@ -253,6 +259,8 @@ impl Arguments {
             Command::Prepare(arguments) => ask::prepare::prepare(&arguments),
             Command::Stop(arguments) => ask::stop(&arguments),
             Command::Rescale(arguments) => ask::rescale(&arguments),
+            Command::State(arguments) => state::run(arguments),
+            Command::Checkpoints(arguments) => checkpoints::run(&arguments),
             Command::Savepoint(arguments) => savepoint::run(&arguments),
         }
     }

@@ -35,6 +35,15 @@ pub fn load_texts(manifest: &str, sql: Option<&str>) -> Result<JobFile, Vec<Stri
     compile(&manifest, &SqlFile::Given(sql))
 }
 
+/// Reads the manifest alone, for whoever only wants to find the job's checkpoints: its SQL need not compile.
+///
+/// # Errors
+/// Lines for people.
+pub fn load_resource(path: &Path) -> Result<FlinkJob, Vec<String>> {
+    let manifest = Manifest { path, text: read(path)? };
+    flinkjob::parse(&manifest.text).map_err(|errors| errors.iter().map(|e| manifest.line(e)).collect())
+}
+
 /// The texts of a job for whoever compiles them elsewhere.
 pub struct Texts {
     pub manifest: String,

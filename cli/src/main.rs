@@ -9,6 +9,7 @@ use clap::Parser;
 mod against;
 mod args;
 mod ask;
+mod checkpoints;
 mod coordinator;
 mod exit;
 mod explain;
@@ -18,6 +19,7 @@ mod logging;
 mod owner;
 mod run;
 mod savepoint;
+mod state;
 mod tls;
 mod worker;
 

@@ -195,6 +195,12 @@ impl ObjectStore for SimStore {
         }
     }
 
+    async fn get_part(&self, path: &str, offset: u64, bytes_max: usize) -> Result<Bytes, StoreError> {
+        let whole = self.get(path).await?;
+        let first = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
+        Ok(whole.slice(first..whole.len().min(first.saturating_add(bytes_max))))
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {
         let request = StoreRequest::List { prefix: prefix.to_owned(), after: after.map(str::to_owned) };
         match self.call("list", prefix, request).await? {

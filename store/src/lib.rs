@@ -59,6 +59,12 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
     /// `StoreErrorKind::NotFound` when there is none.
     async fn get(&self, path: &str) -> Result<Bytes, StoreError>;
 
+    /// Up to `bytes_max` bytes of the object from `offset` on: fewer where it ends before, none past its end.
+    ///
+    /// # Errors
+    /// `StoreErrorKind::NotFound` when there is none.
+    async fn get_part(&self, path: &str, offset: u64, bytes_max: usize) -> Result<Bytes, StoreError>;
+
     /// Objects whose path starts with `prefix` and sorts after `after`, in order of path; all of them.
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError>;
 
@@ -76,6 +82,17 @@ pub trait ObjectStore: Send + Sync + std::fmt::Debug {
 pub async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
     match Location::parse(uri)? {
         Location::Directory(root) => Ok(Arc::new(LocalStore::open(&root)?)),
+        Location::S3 { bucket, prefix } => Ok(Arc::new(S3Store::open(bucket, prefix, options).await?)),
+    }
+}
+
+/// As [`open`], for whoever only reads: nothing is made, swept or written, and a directory that is not there is an error.
+///
+/// # Errors
+/// `NotFound` when there is no such directory; otherwise as [`open`].
+pub async fn open_existing(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    match Location::parse(uri)? {
+        Location::Directory(root) => Ok(Arc::new(LocalStore::open_existing(&root)?)),
         Location::S3 { bucket, prefix } => Ok(Arc::new(S3Store::open(bucket, prefix, options).await?)),
     }
 }

@@ -32,6 +32,24 @@ impl LocalStore {
         Ok(Self { directory })
     }
 
+    /// A directory that is there, for reading: nothing is made, nothing swept.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such directory.
+    pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
+        let failed = |error: &std::io::Error| classify("open", &format!("store {}", uri_of(root)), root, error);
+        let root = std::path::absolute(root).map_err(|error| failed(&error))?;
+        if !root.is_dir() {
+            return Err(StoreError {
+                kind: StoreErrorKind::NotFound,
+                verb: "open",
+                object: format!("store {}", uri_of(&root)),
+                reason: "there is no such directory".to_owned(),
+            });
+        }
+        Ok(Self { directory: Directory::existing(root) })
+    }
+
     /// Runs `work` where blocking is allowed, and names the object in its error.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -82,6 +100,11 @@ impl ObjectStore for LocalStore {
     async fn get(&self, path: &str) -> Result<Bytes, StoreError> {
         self.check("read", path)?;
         self.blocking("read", path, |directory, path| Ok(std::fs::read(directory.file(path)).map(Bytes::from)?)).await
+    }
+
+    async fn get_part(&self, path: &str, offset: u64, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.check("read", path)?;
+        self.blocking("read", path, move |directory, path| Ok(directory.read_part(path, offset, bytes_max)?)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {

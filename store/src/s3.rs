@@ -152,7 +152,15 @@ impl ObjectStore for S3Store {
 
     async fn get(&self, path: &str) -> Result<Bytes, StoreError> {
         self.check("read", path)?;
-        self.read(path).await
+        self.read(path, 0, None).await
+    }
+
+    async fn get_part(&self, path: &str, offset: u64, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.check("read", path)?;
+        if bytes_max == 0 {
+            return Ok(Bytes::new());
+        }
+        self.read(path, offset, Some(bytes_max)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {

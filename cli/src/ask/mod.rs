@@ -3,7 +3,7 @@
 //! Owns: which coordinator is asked, what people are told when it does not answer. Does not own: the tables (`table`).
 
 pub mod prepare;
-mod table;
+pub mod table;
 
 use std::io::{self, IsTerminal, Write};
 

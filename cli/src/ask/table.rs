@@ -180,7 +180,7 @@ fn left_out(count: u64, what: &str) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces between, none at the end of a line.
-fn aligned(columns: &[&str], rows: &[Vec<String>]) -> String {
+pub fn aligned(columns: &[&str], rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         let cells = rows.iter().map(|row| row[at].chars().count());
         cells.chain([columns[at].len()]).max().unwrap_or(0)
@@ -235,7 +235,7 @@ fn behind(watermark_ms: Option<i64>, now_ms: u64) -> String {
     u64::try_from(now.saturating_sub(watermark)).map_or("ahead".to_owned(), age)
 }
 
-fn age(ms: u64) -> String {
+pub fn age(ms: u64) -> String {
     HumanDuration(Duration::from_secs(ms / 1_000)).to_string()
 }
 

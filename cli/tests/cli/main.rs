@@ -15,5 +15,6 @@ mod operation;
 mod savepoint;
 mod shuffle;
 mod status;
+mod stored;
 mod strangers;
 mod tls;

@@ -26,7 +26,7 @@ mod random;
 mod rescale;
 mod restart;
 mod restore;
-mod retention;
+pub(crate) mod retention;
 mod running;
 mod savepoint;
 mod slots;
@@ -54,6 +54,7 @@ pub use assemble::AssemblyError;
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
 pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
+pub(crate) use message::place;
 pub use message::{
     AppendOutcome, CheckpointRef, Command, Event, LogTail, Millis, Notice, Outcome, ProcessState, StopMode,
     StoreProblem, StoreProblemKind, StoredObject, Wish, WorkerOffer,

@@ -40,7 +40,14 @@ pub fn superfluous(
     let by_commit = committed_through
         .map_or(0, |through| sealed.partition_point(|s| s.manifest.epoch <= through).saturating_sub(1));
     let by_pin = pinned.map_or(usize::MAX, |seq| sealed.partition_point(|s| s.seq < seq));
-    let first = by_count.min(by_commit).min(by_pin);
+    below(view, by_count.min(by_commit).min(by_pin), generation)
+}
+
+/// What goes when the manifest at position `first` of those in effect is to be the oldest that stays. The `start` entry of
+/// `generation` stays in any case. `None`: there is no such manifest.
+#[must_use]
+pub fn below(view: &LogView, first: usize, generation: Generation) -> Option<Superfluous> {
+    let sealed = view.sealed();
     let first_kept = sealed.get(first)?.seq;
     let kept: BTreeSet<&str> =
         sealed[first..].iter().flat_map(|s| s.manifest.objects()).map(|o| o.path.as_str()).collect();

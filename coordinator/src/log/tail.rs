@@ -19,8 +19,7 @@ impl Log {
     /// When the store does not answer, or an object of the run is missing or not what was written.
     pub async fn read_tail(&self) -> Tail {
         for _ in 0..RELIST_MAX {
-            let listed = self.store.list(&folder(&self.job_path), None).await.map_err(|e| problem(&e))?;
-            let stored: Vec<Seq> = listed.iter().filter_map(|o| seq_of(&o.path)).collect();
+            let stored = self.stored().await?;
             let Some(last) = stored.iter().max().copied() else { return Ok(LogTail::default()) };
             let Some(entries) = self.read_run(last, &stored).await? else { continue };
             let Some(start) = self.read_start(&entries).await? else { continue };
@@ -31,6 +30,14 @@ impl Log {
             self.name(&folder(&self.job_path))
         );
         Err(StoreProblem { message, kind: StoreProblemKind::Transient })
+    }
+
+    /// The numbers of all stored entries, ascending.
+    pub(crate) async fn stored(&self) -> Result<Vec<Seq>, StoreProblem> {
+        let listed = self.store.list(&folder(&self.job_path), None).await.map_err(|e| problem(&e))?;
+        let mut stored: Vec<Seq> = listed.iter().filter_map(|object| seq_of(&object.path)).collect();
+        stored.sort_unstable();
+        Ok(stored)
     }
 
     /// From the last entry down, as long as each names the one before it. `None`: an entry was pruned meanwhile.
@@ -73,8 +80,7 @@ impl Log {
         match self.read(seq).await {
             Ok(entry) => Ok(Some(entry)),
             Err(unread) => {
-                let listed = self.store.list(&folder(&self.job_path), None).await.map_err(|e| problem(&e))?;
-                let seqs: Vec<Seq> = listed.iter().filter_map(|o| seq_of(&o.path)).collect();
+                let seqs = self.stored().await?;
                 // A term's start entry is pruned only when a later term has written.
                 let later = seqs.iter().max() > Some(&seq);
                 if !seqs.contains(&seq) && later { Ok(None) } else { Err(unread) }

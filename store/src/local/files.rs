@@ -4,8 +4,9 @@
 
 use crate::object_path::RESERVED_COMPONENT;
 use crate::{ObjectMeta, PutOutcome};
+use bytes::Bytes;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -52,6 +53,11 @@ impl Directory {
         directory.make_folders(&directory.unfinished_folder())?;
         directory.sweep()?;
         Ok(directory)
+    }
+
+    /// For reading what is there.
+    pub(super) fn existing(root: PathBuf) -> Self {
+        Self { root }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -163,6 +169,15 @@ impl Directory {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Up to `bytes_max` bytes of an object from `offset` on.
+    pub(super) fn read_part(&self, path: &str, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
+        let mut file = File::open(self.file(path))?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut part = Vec::new();
+        file.take(bytes_max as u64).read_to_end(&mut part)?;
+        Ok(part.into())
     }
 
     /// Objects below `prefix` after `after`, sorted by path.

@@ -1,4 +1,4 @@
-//! Reading a whole object.
+//! Reading an object, or a part of it.
 //!
 //! Owns: going on where a broken connection stopped. Does not own: what the content means and its checksum there.
 
@@ -6,6 +6,9 @@ use super::S3Store;
 use super::failure::classify;
 use crate::{StoreError, StoreErrorKind};
 use bytes::{Bytes, BytesMut};
+
+/// The object ends before the first byte that was asked for.
+const RANGE_NOT_SATISFIABLE: u16 = 416;
 
 /// What was read of one object so far.
 #[derive(Default)]
@@ -16,10 +19,11 @@ struct Received {
 }
 
 impl S3Store {
-    pub(super) async fn read(&self, path: &str) -> Result<Bytes, StoreError> {
+    /// From `offset` on; `bytes_max`: at most so many bytes, more than none.
+    pub(super) async fn read(&self, path: &str, offset: u64, bytes_max: Option<usize>) -> Result<Bytes, StoreError> {
         let mut received = Received::default();
         for attempt in 1.. {
-            let broken = match self.read_on(path, &mut received).await? {
+            let broken = match self.read_on(path, offset, bytes_max, &mut received).await? {
                 None => return Ok(received.data.freeze()),
                 Some(broken) => broken,
             };
@@ -45,12 +49,30 @@ impl S3Store {
     }
 
     /// Reads from where `received` ends. Returns why the answer broke off, if it did.
-    async fn read_on(&self, path: &str, received: &mut Received) -> Result<Option<String>, StoreError> {
+    async fn read_on(
+        &self,
+        path: &str,
+        offset: u64,
+        bytes_max: Option<usize>,
+        received: &mut Received,
+    ) -> Result<Option<String>, StoreError> {
         let begin = received.data.len();
-        let range = (begin > 0).then(|| format!("bytes={begin}-"));
+        let first = offset + begin as u64;
+        let range = match bytes_max {
+            // The last byte is part of an HTTP range.
+            Some(bytes_max) => Some(format!("bytes={first}-{}", offset + bytes_max as u64 - 1)),
+            None => (first > 0).then(|| format!("bytes={first}-")),
+        };
         let call = self.client.get_object().bucket(&self.place.bucket).key(self.place.key(path));
         let sent = call.set_range(range).set_if_match(received.e_tag.clone()).send().await;
-        let mut answer = sent.map_err(|error| classify("read", &self.place.name(path), &self.place, &error).error)?;
+        let mut answer = match sent {
+            Ok(answer) => answer,
+            Err(error) => {
+                let failure = classify("read", &self.place.name(path), &self.place, &error);
+                let past_the_end = failure.status == Some(RANGE_NOT_SATISFIABLE) && bytes_max.is_some();
+                return if past_the_end { Ok(None) } else { Err(failure.error) };
+            }
+        };
         let expected = answer.content_length().and_then(|length| usize::try_from(length).ok());
         received.e_tag = answer.e_tag.take();
         received.data.reserve(expected.unwrap_or(0));

@@ -61,6 +61,27 @@ async fn objects_of_any_size_come_back_as_they_were() {
     }
 }
 
+#[tokio::test]
+async fn a_part_of_an_object_ends_where_the_object_does() {
+    for Place { store, .. } in &places::all("store::parts").await {
+        let describe = store.describe();
+        let data: Bytes = (0..100_000_u32).map(|i| (i.wrapping_mul(31) >> 3) as u8).collect::<Vec<_>>().into();
+        store.put("part/full", data.clone()).await.unwrap();
+        store.put("part/empty", Bytes::new()).await.unwrap();
+        for (offset, bytes_max) in [(0, 1), (0, 100_000), (0, 200_000), (7, 0), (99_000, 5_000), (99_999, 1)] {
+            let part = store.get_part("part/full", offset as u64, bytes_max).await.unwrap();
+            let expected = data.slice(offset..(offset + bytes_max).min(data.len()));
+            assert!(part == expected, "{describe} {bytes_max} from {offset}: {} bytes", part.len());
+        }
+        for (path, offset) in [("part/full", 100_000), ("part/full", 300_000), ("part/empty", 0)] {
+            assert!(store.get_part(path, offset, 10).await.unwrap().is_empty(), "{describe} {path} from {offset}");
+        }
+        let missing = store.get_part("part/none", 0, 10).await.unwrap_err();
+        assert_eq!(missing.kind, StoreErrorKind::NotFound, "{describe}");
+        store.delete(&["part/full", "part/empty"].map(str::to_owned)).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listings_are_complete_and_in_order_also_beyond_one_page() {
     const COUNT: usize = 1_203;

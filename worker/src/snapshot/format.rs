@@ -47,14 +47,19 @@ pub(super) fn encode(
 
 /// By key group and namespace; a drop of the namespace before its rows, else in the order given.
 fn sort(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let order = Order::of(batch);
-    let rows = batch.num_rows() as u32;
-    if (1..rows).all(|row| order.key(row - 1) <= order.key(row)) {
+    if is_sorted(batch) {
         return Ok(batch.clone());
     }
+    let (order, rows) = (Order::of(batch), batch.num_rows() as u32);
     let mut indices: Vec<u32> = (0..rows).collect();
     indices.sort_by_key(|row| order.key(*row));
     take_record_batch(batch, &UInt32Array::from(indices))
+}
+
+/// Whether the rows are in the order of a segment.
+pub(super) fn is_sorted(batch: &RecordBatch) -> bool {
+    let order = Order::of(batch);
+    (1..batch.num_rows() as u32).all(|row| order.key(row - 1) <= order.key(row))
 }
 
 /// The columns that decide the order of a segment.

@@ -141,7 +141,9 @@ impl Segments {
     }
 }
 
-enum MergeError {
+/// Why segments could not be laid on each other.
+#[derive(Debug)]
+pub(super) enum MergeError {
     Corrupt(SnapshotError),
     Encode(String),
 }
@@ -153,14 +155,14 @@ impl From<ArrowError> for MergeError {
 }
 
 /// A merge, without I/O.
-struct MergeJob {
-    spec: TableSpec,
-    schema: SchemaRef,
-    groups: Range<u16>,
+pub(super) struct MergeJob {
+    pub spec: TableSpec,
+    pub schema: SchemaRef,
+    pub groups: Range<u16>,
     /// Nothing lies below the inputs: tombstones hide nothing.
-    bottom: bool,
-    now_ms: i64,
-    inline_bytes_max: usize,
+    pub bottom: bool,
+    pub now_ms: i64,
+    pub inline_bytes_max: usize,
 }
 
 /// A row that stays: where it sorts, and where it is.
@@ -169,18 +171,29 @@ type Kept = ((u16, i64, bool), (usize, usize));
 impl MergeJob {
     /// `inputs`: oldest first. A few key groups at a time, so that memory is bounded.
     fn run(&self, inputs: &[Fetched]) -> Result<Option<Encoded>, MergeError> {
+        let mut out = Output::default();
+        self.for_each_chunk(inputs, CHUNK_BYTES, |batch| Ok::<_, MergeError>(out.push(&self.schema, batch)?))?;
+        out.finish(self.inline_bytes_max, &self.schema)
+    }
+
+    /// Shows what is left of the inputs (oldest first), sorted, a few key groups at a time.
+    pub(super) fn for_each_chunk<E: From<MergeError>>(
+        &self,
+        inputs: &[Fetched],
+        chunk_bytes: usize,
+        mut on_batch: impl FnMut(RecordBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
         let encoder = KeyEncoder::new(&self.spec.key.fields).map_err(|e| MergeError::Encode(e.to_string()))?;
         let stored: usize = inputs.iter().map(Fetched::bytes).sum();
-        let chunks = stored.div_ceil(CHUNK_BYTES).clamp(1, self.groups.len().max(1));
+        let chunks = stored.div_ceil(chunk_bytes).clamp(1, self.groups.len().max(1));
         let step = self.groups.len().div_ceil(chunks).max(1);
-        let mut out = Output::default();
         for start in self.groups.clone().step_by(step) {
             let chunk = start..self.groups.end.min(start.saturating_add(step as u16));
             if let Some(batch) = self.merge_chunk(inputs, &chunk, &encoder)? {
-                out.push(&self.schema, batch)?;
+                on_batch(batch)?;
             }
         }
-        out.finish(self.inline_bytes_max, &self.schema)
+        Ok(())
     }
 
     fn merge_chunk(

@@ -7,11 +7,13 @@
 //! a later row of an entry wins, a drop of a namespace hides what older segments have of it.
 
 mod columns;
+mod entries;
 mod format;
 mod inline;
 mod merge;
 mod parquet;
 mod read;
+mod verify;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use millstream_store::ObjectStore;
 use thiserror::Error;
 
 use crate::state::{TableSpec, change_schema};
+pub use entries::table_spec;
 pub use inline::inline_bytes;
 pub use merge::{MergePlan, Merged, SEGMENTS_PER_RANGE_MAX, merge_plan};
 
@@ -40,6 +43,11 @@ pub enum SnapshotError {
     /// A stored table does not fit the job's.
     #[error("failed to restore table {table} of {uid}: {reason}")]
     Mismatch { uid: TransformUid, table: String, reason: String },
+    /// This machine's folder for temporary files.
+    #[error(
+        "failed to keep a segment in a temporary file: {reason}; free space there, or set TMPDIR to another folder"
+    )]
+    Spool { reason: String },
     #[error("failed to encode a segment of table {table} of {uid}: {reason}")]
     Encode { uid: TransformUid, table: String, reason: String },
 }

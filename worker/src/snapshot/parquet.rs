@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
-use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
 /// Bytes in memory per row group. Segments compress to a fifth or a third, so that a MiB is left at least.
@@ -52,8 +52,11 @@ impl ParquetSegment {
 }
 
 /// Reads the row groups that may hold these key groups. The rows still have to be clipped.
-pub(super) fn read(bytes: Bytes, groups: &Range<u16>) -> Result<ParquetRecordBatchReader, ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+pub(super) fn read(
+    content: impl ChunkReader + 'static,
+    groups: &Range<u16>,
+) -> Result<ParquetRecordBatchReader, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(content)?;
     let row_groups = builder.metadata().row_groups();
     let wanted = (0..row_groups.len()).filter(|i| may_hold(&row_groups[*i], groups)).collect();
     builder.with_row_groups(wanted).with_batch_size(READ_BATCH_ROWS).build()

@@ -1,13 +1,15 @@
 //! Segments from the store, for some key groups.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
 use std::ops::Range;
 
 use arrow_array::RecordBatch;
 use arrow_schema::DataType;
 use bytes::Bytes;
 use millstream_api::log::{ObjectRef, Segment, SegmentContent, TableManifest};
-use millstream_store::StoreErrorKind;
+use millstream_store::{StoreError, StoreErrorKind};
 use tokio::task::JoinHandle;
 
 use super::format::clip;
@@ -16,6 +18,10 @@ use crate::state::TableSpec;
 
 /// Objects that are fetched ahead of the one that is being decoded.
 const FETCH_AHEAD: usize = 3;
+/// A larger object does not stay in memory while stored state is looked at. A range has at most 16 segments.
+const IN_MEMORY_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a large object that are in memory on its way to a file.
+const SPOOL_PART_BYTES: usize = 8 << 20;
 
 /// A segment's bytes, checked.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ pub(super) struct Fetched {
 enum FetchedContent {
     Inline(String),
     Object(Bytes),
+    /// Too large for memory: a file of this process, without a name.
+    File(File, u64),
 }
 
 impl Segments {
@@ -71,24 +79,65 @@ impl Segments {
         }))
     }
 
+    /// A segment for whoever looks at stored state from a process without a worker's budgets: a large object goes to a
+    /// temporary file, checked on the way.
+    pub(super) async fn fetch_aside(&self, table: &TableManifest, segment: &Segment) -> Result<Fetched, SnapshotError> {
+        let groups = segment.first_group..segment.end_group;
+        let content = match &segment.content {
+            SegmentContent::Inline { data } => FetchedContent::Inline(data.clone()),
+            SegmentContent::Object(object) if object.bytes <= IN_MEMORY_BYTES_MAX => {
+                FetchedContent::Object(self.get(object).await?)
+            }
+            SegmentContent::Object(object) => FetchedContent::File(self.spool(object).await?, object.bytes),
+        };
+        Ok(Fetched { name: self.name_of(table, segment), groups, content })
+    }
+
+    /// An object, exactly as it was written, in a file that is gone when it is closed or the process ends.
+    async fn spool(&self, object: &ObjectRef) -> Result<File, SnapshotError> {
+        let failed = |e: std::io::Error| SnapshotError::Spool { reason: e.to_string() };
+        let mut file = tempfile::tempfile().map_err(failed)?;
+        let (mut bytes, mut checksum) = (0, 0);
+        loop {
+            let part = self.store.get_part(&self.full_path(&object.path), bytes, SPOOL_PART_BYTES).await;
+            let part = part.map_err(|e| self.unread(object, e))?;
+            bytes += part.len() as u64;
+            checksum = crc32c::crc32c_append(checksum, &part);
+            file.write_all(&part).map_err(failed)?;
+            // Past what was written nothing is wanted, but that there is something is damage.
+            if part.len() < SPOOL_PART_BYTES || bytes > object.bytes {
+                break;
+            }
+        }
+        self.check(object, bytes, checksum)?;
+        Ok(file)
+    }
+
     /// An object, exactly as it was written.
     async fn get(&self, object: &ObjectRef) -> Result<Bytes, SnapshotError> {
-        let corrupt = |reason: String| SnapshotError::Corrupt { object: self.describe(&object.path), reason };
-        let bytes = match self.store.get(&self.full_path(&object.path)).await {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind == StoreErrorKind::NotFound => {
-                return Err(corrupt("it is missing from the store".into()));
-            }
-            Err(e) => return Err(e.into()),
-        };
-        if bytes.len() as u64 != object.bytes {
-            return Err(corrupt(format!("it has {} bytes, {} were written", bytes.len(), object.bytes)));
-        }
-        let found = crc32c::crc32c(&bytes);
-        if found != object.crc32c {
-            return Err(corrupt(format!("its crc32c is {found:08x}, {:08x} was written", object.crc32c)));
-        }
+        let got = self.store.get(&self.full_path(&object.path)).await;
+        let bytes = got.map_err(|e| self.unread(object, e))?;
+        self.check(object, bytes.len() as u64, crc32c::crc32c(&bytes))?;
         Ok(bytes)
+    }
+
+    /// What was read of an object against what was written.
+    fn check(&self, object: &ObjectRef, bytes: u64, checksum: u32) -> Result<(), SnapshotError> {
+        let reason = if bytes != object.bytes {
+            format!("it has {bytes} bytes, {} were written", object.bytes)
+        } else if checksum != object.crc32c {
+            format!("its crc32c is {checksum:08x}, {:08x} was written", object.crc32c)
+        } else {
+            return Ok(());
+        };
+        Err(SnapshotError::Corrupt { object: self.describe(&object.path), reason })
+    }
+
+    fn unread(&self, object: &ObjectRef, error: StoreError) -> SnapshotError {
+        if error.kind != StoreErrorKind::NotFound {
+            return error.into();
+        }
+        SnapshotError::Corrupt { object: self.describe(&object.path), reason: "it is missing from the store".into() }
     }
 
     /// How messages name a segment.
@@ -110,31 +159,45 @@ impl Fetched {
         on_batch: &mut impl FnMut(RecordBatch) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let groups = self.groups.start.max(groups.start)..self.groups.end.min(groups.end);
+        self.batches(&groups, |batch| {
+            let mine = clip(&batch, &groups);
+            if mine.num_rows() == 0 { Ok(()) } else { on_batch(mine) }
+        })
+    }
+
+    /// Shows the stored batches that may have rows of these key groups, as they are.
+    pub fn batches(
+        &self,
+        groups: &Range<u16>,
+        mut on_batch: impl FnMut(RecordBatch) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
         let mut show = |batch: RecordBatch| {
             if batch.num_columns() < 3 || *batch.column(0).data_type() != DataType::UInt16 {
                 return Err(self.corrupt("it has no column of key groups".into()));
             }
-            let mine = clip(&batch, &groups);
-            if mine.num_rows() == 0 { Ok(()) } else { on_batch(mine) }
+            on_batch(batch)
         };
-        match &self.content {
+        let reader = match &self.content {
             FetchedContent::Inline(data) => {
-                inline::decode(data).map_err(|e| self.corrupt(e))?.into_iter().try_for_each(&mut show)
+                return inline::decode(data).map_err(|e| self.corrupt(e))?.into_iter().try_for_each(&mut show);
             }
-            FetchedContent::Object(bytes) => {
-                let reader = parquet::read(bytes.clone(), &groups).map_err(|e| self.corrupt(e.to_string()))?;
-                for batch in reader {
-                    show(batch.map_err(|e| self.corrupt(e.to_string()))?)?;
-                }
-                Ok(())
+            FetchedContent::Object(bytes) => parquet::read(bytes.clone(), groups),
+            FetchedContent::File(file, _) => {
+                let file = file.try_clone().map_err(|e| SnapshotError::Spool { reason: e.to_string() })?;
+                parquet::read(file, groups)
             }
+        };
+        for batch in reader.map_err(|e| self.corrupt(e.to_string()))? {
+            show(batch.map_err(|e| self.corrupt(e.to_string()))?)?;
         }
+        Ok(())
     }
 
     pub fn bytes(&self) -> usize {
         match &self.content {
             FetchedContent::Inline(data) => data.len(),
             FetchedContent::Object(bytes) => bytes.len(),
+            FetchedContent::File(_, bytes) => usize::try_from(*bytes).unwrap_or(usize::MAX),
         }
     }
 

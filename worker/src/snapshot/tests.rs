@@ -221,6 +221,58 @@ async fn a_task_reads_only_the_row_groups_of_its_key_groups() {
 }
 
 #[tokio::test]
+async fn a_large_object_is_read_by_way_of_a_file_and_checked_there() {
+    let store = Store::new();
+    let (spec, table) = written(&store, 0..600_000).await;
+    let file = store.objects().remove(0);
+    let intact = std::fs::read(&file).unwrap();
+    assert!(intact.len() > 1 << 20, "{} bytes stay in memory", intact.len());
+    let look = async || {
+        let mut rows = 0;
+        let count = |batch: RecordBatch| {
+            rows += batch.num_rows();
+            Ok::<_, SnapshotError>(())
+        };
+        store.segments.entries(&table, &spec, 0, count).await.map(|()| rows)
+    };
+    assert_eq!(look().await.unwrap(), 600_000);
+    let verify = async || store.segments.verify(&table, &table.segments[0], &spec, MAX_PARALLELISM).await;
+    assert_eq!(verify().await.unwrap(), 600_000);
+    let mut flipped = intact.clone();
+    flipped[intact.len() / 2] ^= 1;
+    let longer = [&intact[..], b"x"].concat();
+    for (content, reason) in
+        [(&flipped[..], "its crc32c is"), (&intact[..intact.len() - 1], "bytes, "), (&longer, "bytes, ")]
+    {
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, content).unwrap();
+        for error in [look().await.unwrap_err(), verify().await.unwrap_err()] {
+            assert!(matches!(error, SnapshotError::Corrupt { .. }) && error.to_string().contains(reason), "{error}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    let message = verify().await.unwrap_err().to_string();
+    assert!(message.ends_with("is corrupt: it is missing from the store"), "{message}");
+}
+
+#[tokio::test]
+async fn a_row_in_the_wrong_key_group_and_a_wrong_count_are_damage() {
+    let store = Store::new();
+    let (spec, mut table) = written(&store, 0..100).await;
+    let verify = async |table: &TableManifest, max_parallelism| {
+        let verified = store.segments.verify(table, &table.segments[0], &spec, max_parallelism).await;
+        verified.map_err(|error| error.to_string())
+    };
+    assert_eq!(verify(&table, MAX_PARALLELISM).await, Ok(100));
+    // By another maximum the same keys belong elsewhere.
+    let message = verify(&table, MAX_PARALLELISM - 1).await.unwrap_err();
+    assert!(message.contains("a row of key group ") && message.contains("stands in key group "), "{message}");
+    table.segments[0].rows = 99;
+    let message = verify(&table, MAX_PARALLELISM).await.unwrap_err();
+    assert!(message.ends_with("it has 100 rows, 99 were written"), "{message}");
+}
+
+#[tokio::test]
 async fn nothing_changed_writes_nothing() {
     let store = Store::new();
     let snapshot = store.segments.write(&writer(1), &uid(), &counts("t"), Vec::new(), &mut 0).await.unwrap();

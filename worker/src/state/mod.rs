@@ -31,7 +31,8 @@ use millstream_api::ids::Epoch;
 use crate::keys::KeyBatch;
 use backend::{Backend, SnapshotCursor};
 use budget::{Budget, Reached};
-use changes::{ChangeBuilder, Changes};
+use changes::ChangeBuilder;
+pub(crate) use changes::Changes;
 pub use changes::{ChangeOp, GROUP_COLUMN, NAMESPACE_COLUMN, OP_COLUMN, WRITTEN_COLUMN, change_schema};
 pub use config::{BackendConfig, StateConfig};
 pub use error::{Fullness, StateError};
@@ -39,7 +40,8 @@ use memory::SnapshotSpan;
 pub use millstream_api::readings::TableSize;
 pub use parts::StatePart;
 pub use row::{RowArrays, RowMut, RowRef};
-use table::{Moment, TableDef};
+use table::Moment;
+pub(crate) use table::TableDef;
 use versions::Versions;
 
 /// Rows per piece when a snapshot has to be taken at once.

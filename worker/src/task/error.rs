@@ -120,6 +120,7 @@ fn restore_kind(error: &SnapshotError) -> FailureKind {
     match error {
         SnapshotError::Corrupt { .. } => FailureKind::Corrupt,
         SnapshotError::Mismatch { .. } => FailureKind::State,
+        SnapshotError::Spool { .. } => FailureKind::User,
         SnapshotError::Encode { .. } => FailureKind::Bug,
         SnapshotError::Store(e) => match e.kind {
             // An object that a manifest names and that is not there is a broken checkpoint, not a passing trouble.

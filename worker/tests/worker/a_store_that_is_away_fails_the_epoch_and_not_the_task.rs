@@ -48,6 +48,10 @@ impl ObjectStore for Pluggable {
         self.store.get(path).await
     }
 
+    async fn get_part(&self, path: &str, offset: u64, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.store.get_part(path, offset, bytes_max).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectMeta>, StoreError> {
         self.store.list(prefix, after).await
     }

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int8Type, Int64Type};
+use arrow_array::{Array, RecordBatch};
 use millstream_api::ids::{Generation, TaskId, TransformUid, VertexId, key_group_range};
 use millstream_api::log::{Segment, SegmentContent, TableManifest, TableSnapshot};
 use millstream_store::LocalStore;
 use tokio::runtime::Runtime;
 
-use super::harness::specs;
+use super::harness::{Contents, key_number, specs};
 use super::*;
-use crate::snapshot::{MergePlan, Merged, SegmentWriter, Segments};
+use crate::snapshot::{MergePlan, Merged, SegmentWriter, Segments, SnapshotError};
 
 pub(super) enum Checkpoints {
     Kept(Vec<ChangeBatch>),
@@ -65,6 +68,14 @@ impl Checkpoints {
         }
     }
 
+    /// The segments as they are read by whoever does not restore them, which are whole. `None`: nothing is stored.
+    pub fn seen_from_outside(&self, now_ms: i64) -> Option<Contents> {
+        match self {
+            Self::Kept(_) => None,
+            Self::Stored(stored) => Some(stored.seen_from_outside(now_ms)),
+        }
+    }
+
     pub fn merge(&mut self, first: usize, parallelism: u32, now_ms: i64) {
         if let Self::Stored(stored) = self {
             stored.merge(first, parallelism, now_ms);
@@ -107,6 +118,23 @@ impl Stored {
         }
     }
 
+    fn seen_from_outside(&self, now_ms: i64) -> Contents {
+        let mut out = Contents::new();
+        for (table, spec) in specs().iter().enumerate() {
+            let manifest = &self.tables[table];
+            let show = |batch: RecordBatch| {
+                show(table, &batch, &mut out);
+                Ok::<_, SnapshotError>(())
+            };
+            self.runtime.block_on(self.segments.entries(manifest, spec, now_ms, show)).unwrap();
+            for segment in &manifest.segments {
+                let verify = self.segments.verify(manifest, segment, spec, MAX_PARALLELISM);
+                assert_eq!(self.runtime.block_on(verify).unwrap(), segment.rows);
+            }
+        }
+        out
+    }
+
     fn merge(&mut self, first: usize, parallelism: u32, now_ms: i64) {
         for task in 0..parallelism {
             let groups = key_group_range(task, parallelism, MAX_PARALLELISM);
@@ -124,6 +152,22 @@ impl Stored {
                 self.merged.insert((task, table), merged);
             }
         }
+    }
+}
+
+/// Adds the entries of a batch.
+fn show(table: usize, batch: &RecordBatch, out: &mut Contents) {
+    let numbers = |at: usize| batch.column(at).as_primitive::<Int64Type>().values().clone();
+    let (namespaces, ops) = (numbers(1), batch.column(2).as_primitive::<Int8Type>().values());
+    assert!(ops.iter().all(|op| *op == ChangeOp::Put as i8));
+    for row in 0..batch.num_rows() {
+        let cells = batch.slice(row, 1);
+        let (written, keys) = if table == 1 { (numbers(3)[row], 4..6) } else { (0, 3..4) };
+        let text = (table == 1 && batch.column(7).is_valid(row)).then(|| batch.column(7).as_string::<i32>().value(row));
+        let key = key_number(table, &cells.columns()[keys.clone()]);
+        let shown = (numbers(keys.end)[row], text.map(str::to_owned), written);
+        let old = out.insert((table, namespaces[row], key), shown);
+        assert!(old.is_none(), "a row is shown once");
     }
 }
 

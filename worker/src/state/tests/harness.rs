@@ -61,8 +61,8 @@ enum Op {
 }
 
 /// A row of the reference: count, text, last write.
-type Row = (i64, Option<String>, i64);
-type Contents = BTreeMap<(usize, i64, i64), Row>;
+pub(super) type Row = (i64, Option<String>, i64);
+pub(super) type Contents = BTreeMap<(usize, i64, i64), Row>;
 
 /// The system under test: the tasks of one transform.
 struct Tasks {
@@ -120,7 +120,7 @@ fn key_columns(table: usize, keys: &[i64]) -> Vec<ArrayRef> {
 }
 
 /// The key number of decoded key columns.
-fn key_number(table: usize, columns: &[ArrayRef]) -> i64 {
+pub(super) fn key_number(table: usize, columns: &[ArrayRef]) -> i64 {
     use arrow_array::cast::AsArray;
     use arrow_array::types::{Decimal128Type, Int64Type};
     match table {
@@ -348,15 +348,19 @@ impl World {
         }
         self.now.clone_from(&self.sealed);
         self.check();
+        if let Some(seen) = self.checkpoints.seen_from_outside(self.now_ms) {
+            assert_eq!(seen, self.alive());
+        }
+    }
+
+    /// What has not expired.
+    fn alive(&self) -> Contents {
+        let alive = self.now.iter().filter(|((table, ..), row)| !expired(*table, row, self.now_ms));
+        alive.map(|(place, row)| (*place, row.clone())).collect()
     }
 
     fn check(&self) {
-        let expected: Contents = self
-            .now
-            .iter()
-            .filter(|((table, ..), row)| !expired(*table, row, self.now_ms))
-            .map(|(place, row)| (*place, row.clone()))
-            .collect();
+        let expected = self.alive();
         assert_eq!(self.tasks.contents(), expected);
         let rows: u64 = self.tasks.states.iter().map(|state| state.rows(TableId(0))).sum();
         assert_eq!(rows, expected.keys().filter(|(table, ..)| *table == 0).count() as u64);

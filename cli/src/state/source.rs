@@ -1,0 +1,137 @@
+//! From what a command was given to the checkpoint or savepoint that it means.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use millstream_api::ids::Seq;
+use millstream_coordinator::job::LogView;
+use millstream_inspect::{InspectError, InspectErrorKind, Stored, checkpoints_of};
+use millstream_store::{ObjectStore, StoreOptions};
+
+use super::args::SourceArguments;
+use crate::exit::Exit;
+use crate::run::settings;
+use crate::run::words::refuse;
+use crate::{job_file, owner};
+
+/// Why a command ends, and with what.
+pub struct Stop {
+    pub exit: Exit,
+    pub message: String,
+}
+
+impl Stop {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// Says it, a line for each thing.
+    pub fn tell(&self) -> Exit {
+        let mut lines = self.message.lines();
+        let last = lines.next_back().unwrap_or_default();
+        for line in lines {
+            eprintln!("error: {line}");
+        }
+        refuse(self.exit, last)
+    }
+}
+
+impl From<InspectError> for Stop {
+    fn from(error: InspectError) -> Self {
+        let exit = match error.kind() {
+            InspectErrorKind::Asked => Exit::Usage,
+            InspectErrorKind::Environment => Exit::Environment,
+            InspectErrorKind::Damaged => Exit::State,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+/// A job as its manifest names it.
+pub struct JobStore {
+    pub store: Arc<dyn ObjectStore>,
+    /// `namespace/name`, and where its objects are in the store.
+    pub path: String,
+    /// `spec.restore.from`.
+    pub named: Option<Seq>,
+}
+
+impl JobStore {
+    /// Reads the manifest and opens the store that it names.
+    pub async fn open(manifest: &Path) -> Result<Self, Stop> {
+        let job = job_file::load_resource(manifest).map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))?;
+        let state = owner::state_directory()
+            .map_err(|e| Stop::new(Exit::Environment, format!("failed to open the state directory: {e}")))?;
+        let (uri, options) = settings::storage(&job.spec.checkpoint, &state);
+        let store = millstream_store::open_existing(&uri, &options).await.map_err(InspectError::Store)?;
+        let path = format!("{}/{}", job.metadata.namespace, job.metadata.name);
+        Ok(Self { store, path, named: job.spec.restore.from.map(Seq) })
+    }
+
+    /// What the job's log says.
+    pub async fn view(&self) -> Result<LogView, Stop> {
+        let view = checkpoints_of(&self.store, &self.path).await?;
+        if view.sealed().is_empty() {
+            let message = format!("job {} has no checkpoint in {}", self.path, self.store.describe());
+            return Err(Stop::new(Exit::Environment, message));
+        }
+        Ok(view)
+    }
+
+    /// The checkpoint of this number; the newest one if none is named.
+    pub fn checkpoint(&self, view: &LogView, seq: Option<u64>) -> Result<Stored, Stop> {
+        let sealed = view.sealed();
+        let found = match seq {
+            Some(seq) => sealed.iter().find(|sealed| sealed.seq == Seq(seq)),
+            None => sealed.last(),
+        };
+        let Some(found) = found else {
+            let known: Vec<String> = sealed.iter().map(|sealed| sealed.seq.to_string()).collect();
+            let message = format!(
+                "{} is no retained checkpoint of job {}; there are: {}",
+                seq.unwrap_or_default(),
+                self.path,
+                known.join(", ")
+            );
+            return Err(Stop::new(Exit::Usage, message));
+        };
+        Ok(Stored::checkpoint(&self.store, &self.path, found))
+    }
+}
+
+/// What a place is.
+pub enum Opened {
+    Job(JobStore),
+    Savepoint(Box<Stored>),
+}
+
+/// Opens the job or the savepoint: a file is a manifest, anything else a savepoint.
+pub async fn open(arguments: &SourceArguments) -> Result<Opened, Stop> {
+    let place = arguments.place.as_str();
+    let of_s3 = arguments.s3_endpoint.is_some() || arguments.s3_region.is_some();
+    if !place.contains("://") && Path::new(place).is_file() {
+        if of_s3 {
+            return Err(Stop::new(Exit::Usage, "a job's manifest says how its store is reached: leave out --s3-*"));
+        }
+        return Ok(Opened::Job(JobStore::open(Path::new(place)).await?));
+    }
+    if let Some(seq) = arguments.checkpoint {
+        let message = format!("--checkpoint {seq}: {place} is no job's manifest file; a savepoint is one checkpoint");
+        return Err(Stop::new(Exit::Usage, message));
+    }
+    let options = StoreOptions {
+        endpoint: arguments.s3_endpoint.clone(),
+        region: arguments.s3_region.clone(),
+        ..StoreOptions::default()
+    };
+    let store = millstream_store::open_existing(place, &options).await.map_err(InspectError::Store)?;
+    Ok(Opened::Savepoint(Box::new(Stored::savepoint(&store).await?)))
+}
+
+/// The one checkpoint or savepoint that is meant.
+pub async fn open_one(arguments: &SourceArguments) -> Result<Stored, Stop> {
+    match open(arguments).await? {
+        Opened::Savepoint(stored) => Ok(*stored),
+        Opened::Job(job) => job.checkpoint(&job.view().await?, arguments.checkpoint),
+    }
+}
