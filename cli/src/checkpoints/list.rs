@@ -3,7 +3,7 @@
 use indicatif::BinaryBytes;
 use millstream_api::ids::Seq;
 use millstream_coordinator::job::LogView;
-use millstream_coordinator::retained::{Retained, restored_by_a_start, retained, stored_bytes};
+use millstream_coordinator::retained::{Retained, retained, stored_bytes};
 use serde_json::{Value, json};
 
 use super::args::{CheckpointFormat, ListArguments};
@@ -15,21 +15,36 @@ use crate::state::source::{JobStore, Stop};
 pub async fn list(arguments: &ListArguments) -> Result<Exit, Stop> {
     let job = JobStore::open(&arguments.manifest).await?;
     let view = job.view().await?;
-    let restored = restored_by_a_start(&view, job.named);
+    let restored = match job.savepoint.as_ref().filter(|savepoint| !view.descends_from(savepoint)) {
+        Some(savepoint) => Start::Savepoint(savepoint),
+        None => match view.restored_by_a_start(job.named) {
+            Ok(sealed) => Start::Checkpoint(sealed.map(|sealed| sealed.seq)),
+            Err(seq) => Start::Refused(seq),
+        },
+    };
     let found = retained(&view);
     let text = match arguments.output {
-        CheckpointFormat::Json => as_json(&job, &view, &found, restored.as_ref().ok()).to_string() + "\n",
-        CheckpointFormat::Table => as_table(&job, &view, &found, restored),
+        CheckpointFormat::Json => as_json(&job, &view, &found, &restored).to_string() + "\n",
+        CheckpointFormat::Table => as_table(&job, &view, &found, &restored),
     };
     out(&text);
     Ok(Exit::Success)
 }
 
-fn as_table(job: &JobStore, view: &LogView, found: &[Retained], restored: Result<Option<Seq>, Seq>) -> String {
+/// What a start goes on from.
+#[derive(PartialEq)]
+enum Start<'a> {
+    Checkpoint(Option<Seq>),
+    Savepoint(&'a str),
+    /// The manifest names a checkpoint that is not there.
+    Refused(Seq),
+}
+
+fn as_table(job: &JobStore, view: &LogView, found: &[Retained], restored: &Start<'_>) -> String {
     let mut text = format!("{} in {}: {}\n\n", job.path, job.store.describe(), state_of(view));
     let columns = ["CHECKPOINT", "EPOCH", "SEALED", "PARALLELISM", "OWN", "SHARED", "COMMITS", "A START"];
     let row = |checkpoint: &Retained| {
-        let goes_on = restored == Ok(Some(checkpoint.seq));
+        let goes_on = *restored == Start::Checkpoint(Some(checkpoint.seq));
         let open = checkpoint.manifest.transactions.len();
         let commits = match (checkpoint.committed, open) {
             (true, _) => "recorded".to_owned(),
@@ -48,8 +63,12 @@ fn as_table(job: &JobStore, view: &LogView, found: &[Retained], restored: Result
     };
     text += &aligned(&columns, &found.iter().map(row).collect::<Vec<_>>());
     text += &format!("\n\nall of them, each object once: {}\n", BinaryBytes(stored_bytes(view)));
-    if let Err(named) = restored {
-        text += &format!("a start is refused: spec.restore.from is {named}, which is not retained\n");
+    match restored {
+        Start::Checkpoint(_) => {}
+        Start::Savepoint(savepoint) => text += &format!("a start goes on from savepoint {savepoint}, once\n"),
+        Start::Refused(named) => {
+            text += &format!("a start is refused: spec.restore.from is {named}, which is not retained\n");
+        }
     }
     text
 }
@@ -65,7 +84,7 @@ fn state_of(view: &LogView) -> String {
     }
 }
 
-fn as_json(job: &JobStore, view: &LogView, found: &[Retained], restored: Option<&Option<Seq>>) -> Value {
+fn as_json(job: &JobStore, view: &LogView, found: &[Retained], restored: &Start<'_>) -> Value {
     let one = |checkpoint: &Retained| {
         let manifest = &checkpoint.manifest;
         json!({
@@ -77,7 +96,7 @@ fn as_json(job: &JobStore, view: &LogView, found: &[Retained], restored: Option<
             "sharedBytes": checkpoint.shared_bytes,
             "committed": checkpoint.committed,
             "openTransactions": if checkpoint.committed { 0 } else { manifest.transactions.len() },
-            "restoredByAStart": restored == Some(&Some(checkpoint.seq)),
+            "restoredByAStart": *restored == Start::Checkpoint(Some(checkpoint.seq)),
         })
     };
     json!({

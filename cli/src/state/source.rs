@@ -54,6 +54,8 @@ pub struct JobStore {
     pub path: String,
     /// `spec.restore.from`.
     pub named: Option<Seq>,
+    /// `spec.restore.savepoint`, as the log would name it.
+    pub savepoint: Option<String>,
 }
 
 impl JobStore {
@@ -65,7 +67,7 @@ impl JobStore {
         let (uri, options) = settings::storage(&job.spec.checkpoint, &state);
         let store = millstream_store::open_existing(&uri, &options).await.map_err(InspectError::Store)?;
         let path = format!("{}/{}", job.metadata.namespace, job.metadata.name);
-        Ok(Self { store, path, named: job.spec.restore.from.map(Seq) })
+        Ok(Self { store, path, named: job.spec.restore.from.map(Seq), savepoint: job.spec.restore.savepoint_name() })
     }
 
     /// What the job's log says.

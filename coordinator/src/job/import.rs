@@ -29,8 +29,7 @@ impl Core {
     pub(super) fn look_for_a_savepoint(&mut self, now: Millis, previous: ProcessState) {
         self.import = None;
         let Some(name) = self.config.restore.savepoint_name() else { return self.claim(now, previous) };
-        let descends = |manifest: &Manifest| manifest.restored_savepoint.as_ref() == Some(&name);
-        if self.view.tip().is_some_and(|tip| descends(&tip.manifest)) {
+        if self.view.descends_from(&name) {
             return self.claim(now, previous);
         }
         let Some(uri) = self.config.restore.savepoint.clone() else { return };

@@ -146,16 +146,8 @@ impl Core {
     /// The manifest that this term goes on from, checked against the job; with it, the graph that runs.
     fn restore_target(&mut self) -> Result<Option<Sealed>, Failure> {
         let user = |message| Failure { kind: FailureKind::State, message };
-        let named = self.config.restore.from.map(Seq);
-        // A checkpoint that a user named counts once: what descends from it is newer than it.
-        let already = self.view.tip().map(|t| t.manifest.restored_from).unwrap_or_default();
-        let target = match named {
-            Some(seq) if already != Some(seq) && self.view.rewound_to() != Some(seq) => {
-                let found = self.view.sealed().iter().find(|s| s.seq == seq);
-                Some(found.ok_or_else(|| user(self.no_such_checkpoint(seq)))?)
-            }
-            _ => self.view.tip(),
-        };
+        let target = self.view.restored_by_a_start(self.config.restore.from.map(Seq));
+        let target = target.map_err(|seq| user(self.no_such_checkpoint(seq)))?;
         if target.is_none() && self.view.holder().is_some_and(|h| h.restores.is_some()) {
             let message = format!(
                 "the log in {} names a checkpoint that is not there: an object was deleted by other hands. Restore the \

@@ -118,8 +118,7 @@ impl LogView {
 
     /// A savepoint's manifest, taken over into this log.
     fn begins_a_line(&self, manifest: &Manifest) -> bool {
-        let before = self.tip().and_then(|tip| tip.manifest.restored_savepoint.as_ref());
-        manifest.restored_savepoint.as_ref().is_some_and(|savepoint| before != Some(savepoint))
+        manifest.restored_savepoint.as_ref().is_some_and(|savepoint| !self.descends_from(savepoint))
     }
 
     fn apply_void(&mut self, epoch: Epoch) {
@@ -131,6 +130,27 @@ impl LogView {
         // What the one before left uncommitted is still so, unless the given up manifest no longer named it.
         let before = self.tip().map(|tip| Arc::clone(&tip.manifest));
         self.pending.retain(|p| before.as_ref().is_some_and(|m| m.transactions.contains(p)));
+    }
+
+    /// The manifest that a start goes on from. `named`: the checkpoint that a user names, `spec.restore.from`; it counts once,
+    /// as what descends from it is newer than it.
+    ///
+    /// # Errors
+    /// The number that is not there.
+    pub fn restored_by_a_start(&self, named: Option<Seq>) -> Result<Option<&Sealed>, Seq> {
+        let already = self.tip().and_then(|tip| tip.manifest.restored_from);
+        match named {
+            Some(seq) if already != Some(seq) && self.rewound_to != Some(seq) => {
+                self.sealed.iter().find(|sealed| sealed.seq == seq).map(Some).ok_or(seq)
+            }
+            _ => Ok(self.tip()),
+        }
+    }
+
+    /// Whether the epochs in effect began with this savepoint, as a user names it: it counts once, too.
+    #[must_use]
+    pub fn descends_from(&self, savepoint: &str) -> bool {
+        self.tip().is_some_and(|tip| tip.manifest.restored_savepoint.as_deref() == Some(savepoint))
     }
 
     /// The manifest that a restart goes on from.

@@ -87,21 +87,5 @@ fn committed_through(view: &LogView) -> Option<Epoch> {
     if view.pending().is_empty() { Some(tip.epoch) } else { tip.committed_through }
 }
 
-/// The checkpoint that a start goes on from. `named`: `spec.restore.from`, which counts once. `Err`: there is none of that
-/// number.
-///
-/// # Errors
-/// The number that is not there.
-pub fn restored_by_a_start(view: &LogView, named: Option<Seq>) -> Result<Option<Seq>, Seq> {
-    let descends_from = view.tip().and_then(|tip| tip.manifest.restored_from);
-    match named {
-        Some(seq) if descends_from != Some(seq) && view.rewound_to() != Some(seq) => {
-            let found = view.sealed().iter().find(|sealed| sealed.seq == seq);
-            found.map(|sealed| Some(sealed.seq)).ok_or(seq)
-        }
-        _ => Ok(view.tip().map(|tip| tip.seq)),
-    }
-}
-
 #[cfg(test)]
 mod tests;

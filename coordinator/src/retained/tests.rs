@@ -84,16 +84,20 @@ fn an_object_of_several_checkpoints_counts_once_and_as_shared() {
     assert!(all_committed.iter().all(|c| c.committed));
 }
 
+fn restored(view: &LogView, named: Option<Seq>) -> Result<Option<Seq>, Seq> {
+    view.restored_by_a_start(named).map(|sealed| sealed.map(|sealed| sealed.seq))
+}
+
 #[test]
 fn a_named_checkpoint_is_restored_once_and_an_unknown_one_is_said() {
     let log = view(three_checkpoints(Some(stopped())));
-    assert_eq!(restored_by_a_start(&log, None), Ok(Some(Seq(3))));
-    assert_eq!(restored_by_a_start(&log, Some(Seq(2))), Ok(Some(Seq(2))));
-    assert_eq!(restored_by_a_start(&log, Some(Seq(9))), Err(Seq(9)));
+    assert_eq!(restored(&log, None), Ok(Some(Seq(3))));
+    assert_eq!(restored(&log, Some(Seq(2))), Ok(Some(Seq(2))));
+    assert_eq!(restored(&log, Some(Seq(9))), Err(Seq(9)));
     let mut went_back = three_checkpoints(None);
     let descendant = Manifest { restored_from: Some(Seq(2)), ..with_objects(3, &["d"], vec![]) };
     went_back.push(entry_after(&went_back, EntryKind::Manifest(Box::new(descendant))));
-    assert_eq!(restored_by_a_start(&view(went_back), Some(Seq(2))), Ok(Some(Seq(4))));
+    assert_eq!(restored(&view(went_back), Some(Seq(2))), Ok(Some(Seq(4))));
 }
 
 #[test]
@@ -147,7 +151,7 @@ async fn a_release_takes_what_nobody_else_names_and_leaves_the_job_stopped() {
     assert!(matches!(kinds[..], [EntryKind::Manifest(_), EntryKind::Stopped { .. }, EntryKind::Start(_), _]));
     assert_eq!(*kinds[3], stopped());
     let view = LogView::of(&tail);
-    assert_eq!(restored_by_a_start(&view, None), Ok(Some(Seq(3))));
+    assert_eq!(restored(&view, None), Ok(Some(Seq(3))));
     assert_eq!(view.stopped(), Some(StopReason::Stopped));
     let holder = view.holder().unwrap();
     assert_eq!((holder.owner.0.as_str(), holder.job_uid.as_str()), ("me", "uid"));
