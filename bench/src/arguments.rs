@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{fill, footprint, jobs, latency, recovery, rescale, shuffle, throttled, topics};
+use crate::{fill, footprint, jobs, latency, recovery, rescale, savepoint, shuffle, throttled, topics};
 
 #[derive(Debug, Parser)]
 #[command(name = "millstream-bench", about = "Load generator and measuring client")]
@@ -34,6 +34,8 @@ enum Command {
     Recovery(recovery::RecoveryArguments),
     /// Change the parallelism of a cluster while it runs; print how long output stays away.
     Rescale(rescale::RescaleArguments),
+    /// Take savepoints of a cluster while it runs; print how long they take.
+    Savepoint(savepoint::SavepointArguments),
     /// Count a topic's committed records and digest them without regard to their order.
     Digest { topic: String },
 }
@@ -82,6 +84,7 @@ impl Arguments {
             Command::Shuffle(arguments) => shuffle::run(&arguments),
             Command::Recovery(arguments) => recovery::run(&self.bootstrap, &arguments),
             Command::Rescale(arguments) => rescale::run(&self.bootstrap, &arguments),
+            Command::Savepoint(arguments) => savepoint::run(&self.bootstrap, &arguments),
             Command::Digest { topic } => {
                 let digest = topics::digest(&self.bootstrap, &topic)?;
                 println!("{}", serde_json::to_string(&digest)?);

@@ -86,6 +86,14 @@ impl Cluster {
         Ok(answer["message"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Takes a savepoint while the job runs, and waits for it. What is said of it.
+    pub fn savepoint(&self, folder: &str, id: &str) -> anyhow::Result<String> {
+        let asked = serde_json::json!({ "operationId": id, "folder": folder });
+        let answer = rest::post(&self.page, "/v1/savepoint", &asked)?;
+        anyhow::ensure!(answer["state"] == "DONE", "no savepoint was taken: {answer}");
+        Ok(answer["message"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// What it says of the job; `None` while it does not answer.
     pub fn status(&self) -> Option<serde_json::Value> {
         rest::get(&self.page, "/v1/status").ok()

@@ -40,7 +40,7 @@ impl Storage {
         })
     }
 
-    /// The default below the processes' state folder.
+    /// A folder of this machine.
     pub fn local(folder: &std::path::Path) -> Self {
         Self { uri: format!("file://{}", folder.display()), endpoint: None, environment: Vec::new() }
     }

@@ -19,6 +19,8 @@ mod process;
 mod recovery;
 mod rescale;
 mod rest;
+mod savepoint;
+mod scene;
 mod shuffle;
 mod throttled;
 mod topics;

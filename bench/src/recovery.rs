@@ -3,14 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use clap::Args;
 use serde_json::json;
 
-use crate::cluster::Cluster;
-use crate::gaps::Watch;
-use crate::keyed::{self, Feeder, Storage};
-use crate::machine;
+use crate::scene::{Scene, Setting};
 
 #[derive(Debug, Args)]
 pub struct RecoveryArguments {
@@ -38,77 +34,44 @@ pub struct RecoveryArguments {
     pub s3: bool,
 }
 
-/// For whatever is waited for.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// Between a recovery and the next kill.
 const SETTLE: Duration = Duration::from_secs(4);
 /// Output is looked at for so long after a kill.
 const LOOK: Duration = Duration::from_secs(10);
 
 pub fn run(bootstrap: &str, arguments: &RecoveryArguments) -> anyhow::Result<()> {
-    keyed::fill(bootstrap, arguments.keys)?;
-    let folder = tempfile::tempdir()?;
-    let storage = if arguments.s3 { Storage::of_services("recovery")? } else { Storage::local(folder.path()) };
-    let manifest = keyed::manifest(bootstrap, arguments.workers, &arguments.interval, &storage);
-    let watches = [("uncommitted", "read_uncommitted"), ("committed", "read_committed")]
-        .map(|(name, isolation)| (name, Watch::start(bootstrap, keyed::OUTPUT, isolation)));
-    let [(_, uncommitted), (_, committed)] = watches;
-    let (uncommitted, committed) = (uncommitted?, committed?);
-    let mut cluster = Cluster::start(&arguments.binary, &manifest, &storage.environment)?;
-    for _ in 0..arguments.workers {
-        cluster.add_worker(1)?;
-    }
-    wait(&mut cluster, "all keys", |_| committed.records() >= arguments.keys)?;
-    let feeder = Feeder::start(bootstrap, arguments.keys, arguments.rate);
-    for run in 0..arguments.runs {
-        cluster.add_worker(1)?;
-        wait(&mut cluster, "a spare worker", |cluster| whole(cluster, arguments.workers + 1))?;
-        pause(&mut cluster, SETTLE)?;
-        let state_bytes = newest_state_bytes(&cluster);
+    let RecoveryArguments { binary, keys, rate, workers, interval, runs, politely, s3 } = arguments;
+    let setting = Setting {
+        measure: "recovery",
+        binary,
+        keys: *keys,
+        rate: *rate,
+        interval,
+        s3: *s3,
+        parallelism: *workers,
+        workers: *workers,
+        slots: 1,
+    };
+    let mut scene = Scene::start(bootstrap, setting)?;
+    for run in 0..*runs {
+        scene.cluster.add_worker(1)?;
+        scene.wait_until_whole(workers + 1)?;
+        scene.pause(SETTLE)?;
+        let state_bytes = scene.state_bytes();
         let begin = Instant::now();
-        cluster.end_worker(0, arguments.politely)?;
-        pause(&mut cluster, LOOK)?;
-        let line = json!({
-            "engine": "millstream", "measure": "recovery", "politely": arguments.politely, "run": run, "keys": arguments.keys,
-            "state_mb_in_store": state_bytes.map(|b| b as f64 / 1e6), "checkpoint_interval": arguments.interval,
-            "s3": arguments.s3, "workers": arguments.workers, "rate": arguments.rate,
-            "coordinator": newest_restart(&cluster.log()?),
-            "gap_at_least_once_ms": uncommitted.longest_gap(begin).as_millis() as u64,
-            "gap_committed_ms": committed.longest_gap(begin).as_millis() as u64,
-            "machine": machine::facts(),
+        scene.cluster.end_worker(0, *politely)?;
+        scene.pause(LOOK)?;
+        let more = json!({
+            "politely": politely, "run": run, "state_mb_in_store": state_bytes.map(|b| b as f64 / 1e6),
+            "coordinator": newest_restart(&scene.cluster.log()?),
         });
-        println!("{line}");
+        println!("{}", scene.line(begin, more));
     }
-    feeder.end()
-}
-
-pub fn pause(cluster: &mut Cluster, time: Duration) -> anyhow::Result<()> {
-    let end = Instant::now() + time;
-    wait(cluster, "the end of a pause", |_| Instant::now() > end)
-}
-
-pub fn wait(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> bool) -> anyhow::Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !done(cluster) {
-        cluster.check()?;
-        ensure!(Instant::now() < end, "{what} did not come within {PATIENCE:?}: {}", cluster.log()?);
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
-pub fn whole(cluster: &Cluster, slots: u32) -> bool {
-    cluster.status().is_some_and(|status| status["state"] == "RUNNING" && status["slots"] == slots)
+    scene.end()
 }
 
 /// What took the time, as the coordinator's log says.
 fn newest_restart(log: &str) -> Option<&str> {
     let (_, rest) = log.rsplit_once("tasks run after ")?;
     rest.lines().next()?.split_once(')').map(|(text, _)| text)
-}
-
-/// What a restore reads.
-pub fn newest_state_bytes(cluster: &Cluster) -> Option<u64> {
-    let status = cluster.status()?;
-    status["checkpoints"]["history"].as_array()?.iter().find_map(|checkpoint| checkpoint["stateBytes"].as_u64())
 }

@@ -6,11 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use crate::cluster::Cluster;
-use crate::gaps::Watch;
-use crate::keyed::{self, Feeder, Storage};
-use crate::machine;
-use crate::recovery::{newest_state_bytes, pause, wait, whole};
+use crate::scene::{Scene, Setting};
 
 #[derive(Debug, Args)]
 pub struct RescaleArguments {
@@ -41,36 +37,33 @@ const WORKERS: u32 = 2;
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub fn run(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> {
-    keyed::fill(bootstrap, arguments.keys)?;
-    let folder = tempfile::tempdir()?;
-    let storage = if arguments.s3 { Storage::of_services("rescale")? } else { Storage::local(folder.path()) };
-    let manifest = keyed::manifest(bootstrap, WORKERS, &arguments.interval, &storage);
-    let uncommitted = Watch::start(bootstrap, keyed::OUTPUT, "read_uncommitted")?;
-    let committed = Watch::start(bootstrap, keyed::OUTPUT, "read_committed")?;
-    let mut cluster = Cluster::start(&arguments.binary, &manifest, &storage.environment)?;
-    for _ in 0..WORKERS {
-        cluster.add_worker(arguments.slots)?;
-    }
-    wait(&mut cluster, "a whole cluster", |cluster| whole(cluster, WORKERS * arguments.slots))?;
-    wait(&mut cluster, "all keys", |_| committed.records() >= arguments.keys)?;
-    let feeder = Feeder::start(bootstrap, arguments.keys, arguments.rate);
-    for run in 0..arguments.runs * 2 {
+    let RescaleArguments { binary, keys, rate, interval, runs, slots, s3 } = arguments;
+    let setting = Setting {
+        measure: "rescale",
+        binary,
+        keys: *keys,
+        rate: *rate,
+        interval,
+        s3: *s3,
+        parallelism: WORKERS,
+        workers: WORKERS,
+        slots: *slots,
+    };
+    let mut scene = Scene::start(bootstrap, setting)?;
+    scene.wait_until_whole(WORKERS * slots)?;
+    for run in 0..runs * 2 {
         let parallelism = if run % 2 == 0 { 2 * WORKERS } else { WORKERS };
-        pause(&mut cluster, SETTLE)?;
-        let state_bytes = newest_state_bytes(&cluster);
+        scene.pause(SETTLE)?;
+        let state_bytes = scene.state_bytes();
         let begin = Instant::now();
-        let said = cluster.rescale(parallelism, &format!("run-{run}"))?;
+        let said = scene.cluster.rescale(parallelism, &format!("run-{run}"))?;
         let took = begin.elapsed();
-        pause(&mut cluster, SETTLE)?;
-        let line = json!({
-            "engine": "millstream", "measure": "rescale", "run": run, "to": parallelism, "keys": arguments.keys,
-            "state_mb_in_store": state_bytes.map(|b| b as f64 / 1e6), "checkpoint_interval": arguments.interval,
-            "s3": arguments.s3, "rate": arguments.rate, "coordinator": said, "took_ms": took.as_millis() as u64,
-            "gap_at_least_once_ms": uncommitted.longest_gap(begin).as_millis() as u64,
-            "gap_committed_ms": committed.longest_gap(begin).as_millis() as u64,
-            "machine": machine::facts(),
+        scene.pause(SETTLE)?;
+        let more = json!({
+            "run": run, "to": parallelism, "state_mb_in_store": state_bytes.map(|b| b as f64 / 1e6), "coordinator": said,
+            "took_ms": took.as_millis() as u64,
         });
-        println!("{line}");
+        println!("{}", scene.line(begin, more));
     }
-    feeder.end()
+    scene.end()
 }

@@ -3,7 +3,8 @@
 //! A file is a Flink SQL script. `WITH (@input)` and `WITH (@output)` stand for the connection of a table to a topic of
 //! its own (`@upsert` for upsert-kafka). Comment lines carry the data: `-- input <table> {json}`, `-- expect <table> {json}`.
 //! Every file runs plain, and again with its input in pieces that are cut at random: checkpoints, `kill -9` and a restore
-//! at another parallelism between the pieces, on each state backend.
+//! at another parallelism between the pieces, on each state backend; and once more with a savepoint between the pieces, from
+//! which another job goes on that has its checkpoints elsewhere and a statement more.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use millstream_e2e::kafka::{Broker, CommittedReader, rand_id};
-use millstream_e2e::process::{Job, Process};
+use millstream_e2e::process::{Job, Process, binary};
 use millstream_e2e::{CHECKPOINT_DONE, Random, rounds, services, wait_for};
 
 const PARTITIONS: i32 = 3;
@@ -31,11 +32,32 @@ struct Variant {
     backend: &'static str,
     /// Parallelism of each run; one kill between two of them.
     parallelism: &'static [u32],
+    between: Between,
 }
 
-const PLAIN: Variant = Variant { backend: "memory", parallelism: &[2] };
-const BROKEN: [Variant; 2] =
-    [Variant { backend: "memory", parallelism: &[2, 3, 1] }, Variant { backend: "disk", parallelism: &[1, 3, 2] }];
+/// What happens between two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Kill,
+    /// The job ends with a savepoint, and the next one starts from it.
+    Savepoint,
+}
+
+const PLAIN: Variant = Variant { backend: "memory", parallelism: &[2], between: Between::Kill };
+const BROKEN: [Variant; 2] = [
+    Variant { backend: "memory", parallelism: &[2, 3, 1], between: Between::Kill },
+    Variant { backend: "disk", parallelism: &[1, 3, 2], between: Between::Kill },
+];
+const MOVED: [Variant; 2] = [
+    Variant { backend: "memory", parallelism: &[2, 3], between: Between::Savepoint },
+    Variant { backend: "disk", parallelism: &[3, 1], between: Between::Savepoint },
+];
+/// Has nothing to do with any other statement, and ends.
+const UNRELATED: (&str, &str) = (
+    "CREATE TABLE unrelated_rows (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '9');
+CREATE TABLE unrelated_counts (n BIGINT, times BIGINT, PRIMARY KEY (n) NOT ENFORCED) WITH ('connector' = 'blackhole');",
+    "INSERT INTO unrelated_counts SELECT n, COUNT(*) FROM unrelated_rows GROUP BY n;",
+);
 
 #[test]
 fn every_golden_file_gives_its_expected_output_plain() {
@@ -48,6 +70,14 @@ fn every_golden_file_survives_kills_and_restores_at_other_parallelisms() {
     let mut random = Random::from_environment("golden with kills");
     for _ in 0..rounds(1, 3) {
         run_all("golden with kills", &BROKEN, &mut random);
+    }
+}
+
+#[test]
+fn every_golden_file_goes_on_from_a_savepoint_with_a_statement_more() {
+    let mut random = Random::from_environment("golden from savepoints");
+    for _ in 0..rounds(1, 3) {
+        run_all("golden from savepoints", &MOVED, &mut random);
     }
 }
 
@@ -104,21 +134,56 @@ fn run(broker: &Broker, golden: &Golden, variant: Variant, random: &mut Random) 
     println!("golden {} {variant:?}, cut at {cuts:?}", golden.name);
     let topics = Topics::create(broker, golden);
     let sql = topics.substitute(golden);
-    let job = Job::new(&manifest(&sql, variant.backend, variant.parallelism[0]));
+    let mut job = Job::new("");
+    let savepoints = tempfile::tempdir().unwrap();
+    let mut from = None;
     let pieces = variant.parallelism.len();
     for (piece, parallelism) in variant.parallelism.iter().enumerate() {
+        let sql = if from.is_some() { with_an_unrelated_statement(&sql) } else { sql.clone() };
         job.rewrite(&manifest(&sql, variant.backend, *parallelism));
         topics.feed(broker, golden, piece, &cuts);
-        let process = job.run().start();
+        let run = job.run().arg("--listen").arg("127.0.0.1:0");
+        let process = match &from {
+            Some(savepoint) => run.arg("--from-savepoint").arg(savepoint).start(),
+            None => run.start(),
+        };
         if piece + 1 == pieces {
             let ended = process.wait(LIMIT);
             assert_eq!(ended.code(), 0, "{}: {}", golden.name, ended.stderr);
-        } else {
-            wait_for_checkpoints(&process, 2);
-            process.kill();
+            continue;
+        }
+        wait_for_checkpoints(&process, 2);
+        match variant.between {
+            Between::Kill => process.kill(),
+            Between::Savepoint => {
+                from = Some(end_with_a_savepoint(&golden.name, process, savepoints.path()));
+                job = Job::new("");
+            }
         }
     }
     topics.compare(broker, golden);
+}
+
+/// Where the savepoint is.
+fn end_with_a_savepoint(name: &str, process: Process, folder: &Path) -> String {
+    let log = process.stderr();
+    let address = log.split("--coordinator ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let mut asked = binary();
+    asked.args(["savepoint", "--stop", "--operation-id", "golden", "--coordinator", address, "--path"]).arg(folder);
+    let answer = asked.output().unwrap();
+    assert!(answer.status.success(), "{name}: {}", String::from_utf8_lossy(&answer.stderr));
+    assert_eq!(process.wait(LIMIT).code(), 0, "{name}");
+    folder.join("savepoint-golden").to_string_lossy().into_owned()
+}
+
+/// It stands before the others where they are a set, and after them otherwise.
+fn with_an_unrelated_statement(sql: &str) -> String {
+    let (tables, insert) = UNRELATED;
+    const SET: &str = "EXECUTE STATEMENT SET BEGIN";
+    match sql.split_once(SET) {
+        Some((before, statements)) => format!("{before}\n{tables}\n{SET}\n{insert}\n{statements}"),
+        None => format!("{sql}\n{tables}\n{insert}\n"),
+    }
 }
 
 /// Waits until `count` checkpoints that began after this call are complete: they hold all that was fed.

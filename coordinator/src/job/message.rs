@@ -329,23 +329,12 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NewJob => write!(f, "new job: no checkpoint found"),
-            Self::StoredGraph { epoch } => f.write_str(&super::graphs::told(*epoch)),
-            Self::State { fate } => write!(f, "{fate}"),
-            Self::Restored { checkpoint, parallelism, was } if parallelism == was => {
-                write!(f, "going on from checkpoint {} ({})", checkpoint.epoch, checkpoint.path)
-            }
-            Self::Restored { checkpoint, parallelism, was } => write!(
-                f,
-                "going on from checkpoint {} ({}), parallelism {was} -> {parallelism}",
-                checkpoint.epoch, checkpoint.path
-            ),
-            Self::CommitsFinished { epoch, transactions } => {
-                write!(f, "finished {transactions} commits that checkpoint {epoch} left open")
-            }
-            Self::NothingLeft { epoch } => {
-                write!(f, "the input had ended by checkpoint {epoch}: only its commits are finished")
-            }
+            Self::NewJob
+            | Self::StoredGraph { .. }
+            | Self::State { .. }
+            | Self::Restored { .. }
+            | Self::CommitsFinished { .. }
+            | Self::NothingLeft { .. } => write_begin(f, self),
             Self::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
                 write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
             }
@@ -410,6 +399,30 @@ impl fmt::Display for Notice {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }
         }
+    }
+}
+
+/// What a term goes on from.
+fn write_begin(f: &mut fmt::Formatter<'_>, notice: &Notice) -> fmt::Result {
+    match notice {
+        Notice::NewJob => write!(f, "new job: no checkpoint found"),
+        Notice::StoredGraph { epoch } => f.write_str(&super::graphs::told(*epoch)),
+        Notice::State { fate } => write!(f, "{fate}"),
+        Notice::Restored { checkpoint, parallelism, was } if parallelism == was => {
+            write!(f, "going on from checkpoint {} ({})", checkpoint.epoch, checkpoint.path)
+        }
+        Notice::Restored { checkpoint, parallelism, was } => write!(
+            f,
+            "going on from checkpoint {} ({}), parallelism {was} -> {parallelism}",
+            checkpoint.epoch, checkpoint.path
+        ),
+        Notice::CommitsFinished { epoch, transactions } => {
+            write!(f, "finished {transactions} commits that checkpoint {epoch} left open")
+        }
+        Notice::NothingLeft { epoch } => {
+            write!(f, "the input had ended by checkpoint {epoch}: only its commits are finished")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millstream_api::ids::WorkerId;
 use millstream_api::log::StopReason;
 use millstream_api::proto::operations::v1::{
     JobState as Shown, OperationState, PrepareRequest, RescaleRequest, StopRequest,
@@ -12,10 +13,10 @@ use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 
 use super::client::{CallError, Client};
-use super::fixture::{address, facts};
+use super::fixture::{address, facts, manifest};
 use super::server::Serving;
 use super::*;
-use crate::job::{CheckpointRef, Outcome, Rescale, RescaleEnd, StopMode};
+use crate::job::{CheckpointRef, Newest, Outcome, Rescale, RescaleEnd, StopMode, WorkerOffer};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -357,11 +358,16 @@ async fn another_parallelism_is_asked_for_once_and_what_became_of_it_is_kept() {
     let ended = |rescale: Rescale, end| Arc::new(vec![(rescale, end)]);
     bench.status.send_modify(|status| {
         status.parallelism = 4;
+        let offer = |name: &str| WorkerOffer { slots: 4, shuffle_address: None, name: name.to_owned() };
+        status.workers = Arc::new(vec![(WorkerId(0), offer("one")), (WorkerId(1), offer("two"))]);
+        status.placement = Arc::new(vec![Some(WorkerId(0)); 4]);
+        status.newest = Some(Newest(Arc::new(manifest(3))));
         status.rescale.ended = ended(rescale, RescaleEnd::Done { switch_ms: Some(7) });
     });
     let done = asked.await.unwrap().unwrap();
     assert_eq!((done.state(), done.kind()), (OperationState::Done, v1::OperationKind::Rescale));
     assert!(done.message.contains("the parallelism is 4") && done.message.contains("7 ms"), "{}", done.message);
+    assert!(done.message.contains("; nothing runs on two; warning: ") && done.message.contains("has 1 splits"));
     assert_eq!(bench.operations.rescale(rescale_request("more", 4)).await.unwrap(), done);
     let other = bench.operations.rescale(rescale_request("more", 2)).await.unwrap_err();
     assert!(other.message.contains("was used for another operation"), "{}", other.message);

@@ -1,0 +1,117 @@
+//! The keyed job in processes of its own, with a reader of each isolation: what recoveries, changes and savepoints are measured on.
+//!
+//! Owns: how it is set up, waiting for it. Does not own: what is done to it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cluster::Cluster;
+use crate::gaps::Watch;
+use crate::keyed::{self, Feeder, Storage};
+use crate::machine;
+
+/// For whatever is waited for.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What differs between measurements.
+pub struct Setting<'a> {
+    pub measure: &'static str,
+    pub binary: &'a Path,
+    /// Of state.
+    pub keys: u64,
+    /// Events per second.
+    pub rate: u64,
+    /// Between checkpoints.
+    pub interval: &'a str,
+    pub s3: bool,
+    pub parallelism: u32,
+    pub workers: u32,
+    /// Of each worker.
+    pub slots: u32,
+}
+
+/// A running job. It ends when it is dropped.
+pub struct Scene<'a> {
+    setting: Setting<'a>,
+    pub cluster: Cluster,
+    uncommitted: Watch,
+    committed: Watch,
+    feeder: Feeder,
+    /// Of checkpoints that lie on this machine.
+    folder: TempDir,
+}
+
+impl<'a> Scene<'a> {
+    /// The job with all of its keys in the state, and events coming.
+    pub fn start(bootstrap: &str, setting: Setting<'a>) -> anyhow::Result<Self> {
+        keyed::fill(bootstrap, setting.keys)?;
+        let folder = tempfile::tempdir()?;
+        let storage = if setting.s3 { Storage::of_services(setting.measure)? } else { Storage::local(folder.path()) };
+        let manifest = keyed::manifest(bootstrap, setting.parallelism, setting.interval, &storage);
+        let uncommitted = Watch::start(bootstrap, keyed::OUTPUT, "read_uncommitted")?;
+        let committed = Watch::start(bootstrap, keyed::OUTPUT, "read_committed")?;
+        let mut cluster = Cluster::start(setting.binary, &manifest, &storage.environment)?;
+        for _ in 0..setting.workers {
+            cluster.add_worker(setting.slots)?;
+        }
+        wait(&mut cluster, "all keys", |_| committed.records() >= setting.keys)?;
+        let feeder = Feeder::start(bootstrap, setting.keys, setting.rate);
+        Ok(Self { setting, cluster, uncommitted, committed, feeder, folder })
+    }
+
+    /// Where something may be put on this machine.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn wait_until_whole(&mut self, slots: u32) -> anyhow::Result<()> {
+        let whole = |status: Value| status["state"] == "RUNNING" && status["slots"] == slots;
+        wait(&mut self.cluster, "a whole cluster", |cluster| cluster.status().is_some_and(whole))
+    }
+
+    pub fn pause(&mut self, time: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + time;
+        wait(&mut self.cluster, "the end of a pause", |_| Instant::now() > end)
+    }
+
+    /// What a restore reads.
+    pub fn state_bytes(&self) -> Option<u64> {
+        let status = self.cluster.status()?;
+        status["checkpoints"]["history"].as_array()?.iter().find_map(|checkpoint| checkpoint["stateBytes"].as_u64())
+    }
+
+    /// The gaps since `begin` with all that stays the same, and `more`.
+    pub fn line(&self, begin: Instant, more: Value) -> Value {
+        let Setting { measure, keys, rate, interval, s3, workers, .. } = &self.setting;
+        let mut line = json!({
+            "engine": "millstream", "measure": measure, "keys": keys, "checkpoint_interval": interval, "s3": s3,
+            "workers": workers, "rate": rate,
+            "gap_at_least_once_ms": self.uncommitted.longest_gap(begin).as_millis() as u64,
+            "gap_committed_ms": self.committed.longest_gap(begin).as_millis() as u64,
+            "machine": machine::facts(),
+        });
+        if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
+            line.extend(more);
+        }
+        line
+    }
+
+    /// Fails if the events could not be sent.
+    pub fn end(self) -> anyhow::Result<()> {
+        self.feeder.end()
+    }
+}
+
+fn wait(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> bool) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !done(cluster) {
+        cluster.check()?;
+        ensure!(Instant::now() < end, "{what} did not come within {PATIENCE:?}: {}", cluster.log()?);
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    Ok(())
+}
