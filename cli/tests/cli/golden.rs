@@ -136,7 +136,7 @@ fn run(broker: &Broker, golden: &Golden, variant: Variant, random: &mut Random) 
     let sql = topics.substitute(golden);
     let mut job = Job::new("");
     let savepoints = tempfile::tempdir().unwrap();
-    let mut from = None;
+    let mut from: Option<String> = None;
     let pieces = variant.parallelism.len();
     for (piece, parallelism) in variant.parallelism.iter().enumerate() {
         let sql = if from.is_some() { with_an_unrelated_statement(&sql) } else { sql.clone() };

@@ -335,12 +335,8 @@ impl fmt::Display for Notice {
             | Self::Restored { .. }
             | Self::CommitsFinished { .. }
             | Self::NothingLeft { .. } => write_begin(f, self),
-            Self::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
-                write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
-            }
-            Self::CheckpointAborted { epoch, reason } => write!(f, "checkpoint {epoch} aborted: {reason}"),
-            Self::SealUnknown { epoch, reason } => {
-                write!(f, "checkpoint {epoch}: not known yet whether its manifest was written, trying again: {reason}")
+            Self::CheckpointCompleted { .. } | Self::CheckpointAborted { .. } | Self::SealUnknown { .. } => {
+                write_checkpoint(f, self)
             }
             Self::GivenUp { epoch, topics } => write!(
                 f,
@@ -399,6 +395,20 @@ impl fmt::Display for Notice {
                 write!(f, "{objects} superfluous objects could not be deleted, trying again later: {reason}")
             }
         }
+    }
+}
+
+/// How a checkpoint went.
+fn write_checkpoint(f: &mut fmt::Formatter<'_>, notice: &Notice) -> fmt::Result {
+    match notice {
+        Notice::CheckpointCompleted { checkpoint, duration_ms, bytes } => {
+            write!(f, "checkpoint {} completed in {duration_ms} ms, {bytes} bytes", checkpoint.epoch)
+        }
+        Notice::CheckpointAborted { epoch, reason } => write!(f, "checkpoint {epoch} aborted: {reason}"),
+        Notice::SealUnknown { epoch, reason } => {
+            write!(f, "checkpoint {epoch}: not known yet whether its manifest was written, trying again: {reason}")
+        }
+        _ => Ok(()),
     }
 }
 
