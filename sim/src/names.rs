@@ -49,6 +49,7 @@ pub fn notice_name(notice: &Notice) -> &'static str {
     match notice {
         Notice::NewJob => "new job",
         Notice::Restored { .. } => "restored",
+        Notice::SavepointPassedOver { .. } => "a savepoint that came too late",
         Notice::StoredGraph { .. } => "stored graph runs",
         Notice::State { .. } => "state restored otherwise",
         Notice::CommitsFinished { .. } => "commits finished on restore",

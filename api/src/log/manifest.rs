@@ -38,6 +38,10 @@ pub struct Manifest {
     /// Those of the tasks that follow the ones that wrote this, where it ends their run (protocol section 8).
     #[serde(default)]
     pub next_transactional_ids: BTreeMap<TransformUid, TransactionalIds>,
+    /// Ids of earlier tasks under which a transaction may be open: those that the log knew when a savepoint's manifest was
+    /// taken over into it. Whoever writes a later manifest has fenced them before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_transactional_ids: Vec<BTreeMap<TransformUid, TransactionalIds>>,
     /// How many tasks the job is to have.
     #[serde(default)]
     pub scale: Option<Scale>,

@@ -53,6 +53,7 @@ impl Savepoint {
         manifest.transactions.clear();
         manifest.transactional_ids.clear();
         manifest.next_transactional_ids.clear();
+        manifest.earlier_transactional_ids.clear();
         manifest.scale = None;
         manifest.restored_from = None;
         manifest.restored_savepoint = None;

@@ -81,6 +81,7 @@ pub fn assemble(basis: &Basis<'_>, snapshots: &BTreeMap<TaskId, TaskSnapshot>) -
         committed_through: basis.committed_through,
         transactional_ids,
         next_transactional_ids: basis.next_transactional_ids.clone(),
+        earlier_transactional_ids: Vec::new(),
         scale: basis.scale,
         restored_from: basis.restored_from,
         restored_savepoint: basis.restored_savepoint.clone(),

@@ -318,7 +318,8 @@ impl Core {
         }
     }
 
-    /// `stopped` cannot be written. The job ends all the same; its owner stays recorded.
+    /// `stopped` cannot be written. The job ends all the same; its owner stays recorded. A failure that no restart mends is
+    /// told as one that may pass: another coordinator may have taken the job on, and what this one found be long untrue.
     pub(super) fn give_up_closing(&mut self, reason: &str) {
         let Phase::Closing { outcome, .. } = &self.phase else { return };
         let note = format!("the end is not recorded in the log: {reason}");
@@ -328,7 +329,11 @@ impl Core {
                 incomplete: Some(incomplete.map_or(note.clone(), |i| format!("{i}; {note}"))),
             },
             Outcome::Finished { checkpoint, .. } => Outcome::Stopped { checkpoint, incomplete: Some(note) },
-            other => other,
+            Outcome::Failed { failure, earlier, checkpoint } => {
+                let message = format!("{note}. Another coordinator may run the job; this one found: {}", failure.message);
+                Outcome::Failed { failure: transient(message), earlier, checkpoint }
+            }
+            other @ (Outcome::Fenced { .. } | Outcome::StoodBy { .. }) => other,
         };
         self.end(outcome);
     }

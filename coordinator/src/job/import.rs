@@ -13,7 +13,7 @@ use millstream_api::control::{Failure, FailureKind};
 use millstream_api::ids::Epoch;
 use millstream_api::log::{EntryKind, Manifest, Savepoint};
 
-use super::message::{Command, Millis, ProcessState, StoreProblem};
+use super::message::{Command, Millis, Notice, ProcessState, StoreProblem};
 use super::{Core, Phase, failure_of};
 
 /// A savepoint that this term is to begin with.
@@ -32,10 +32,21 @@ impl Core {
         if self.view.descends_from(&name) {
             return self.claim(now, previous);
         }
+        if let Some(epoch) = self.sealed_since_it_began() {
+            self.out.push(Command::Notice(Notice::SavepointPassedOver { savepoint: name, epoch }));
+            return self.claim(now, previous);
+        }
         let Some(uri) = self.config.restore.savepoint.clone() else { return };
         // Reading => ReadingSavepoint: nobody else is known to rule.
         self.phase = Phase::ReadingSavepoint { previous };
         self.out.push(Command::ReadSavepoint { uri });
+    }
+
+    /// A savepoint is named for the job as it is when a coordinator begins. What another one has sealed since then, a successor
+    /// goes on from: nobody asked for that to be taken back.
+    fn sealed_since_it_began(&self) -> Option<Epoch> {
+        let found = self.found_tip?;
+        self.view.tip().filter(|tip| Some(tip.seq) > found).map(|tip| tip.manifest.epoch)
     }
 
     pub(super) fn on_savepoint_read(&mut self, now: Millis, read: Result<Box<Savepoint>, StoreProblem>) {
@@ -92,6 +103,7 @@ impl Core {
                 manifest.epoch = self.epoch_of_import(&import.savepoint);
                 manifest.committed_through = Some(manifest.epoch);
                 manifest.restored_savepoint = Some(import.name.clone());
+                manifest.earlier_transactional_ids = self.view.transactional_ids().to_vec();
                 self.view.raise_epoch(manifest.epoch);
                 self.append(now, EntryKind::Manifest(manifest));
             }

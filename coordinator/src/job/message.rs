@@ -220,6 +220,11 @@ pub enum Notice {
     State {
         fate: Box<StateFate>,
     },
+    /// The savepoint that a user named does not count: another coordinator has gone on, up to this checkpoint.
+    SavepointPassedOver {
+        savepoint: String,
+        epoch: Epoch,
+    },
     CommitsFinished {
         epoch: Epoch,
         transactions: usize,
@@ -333,6 +338,7 @@ impl fmt::Display for Notice {
             | Self::StoredGraph { .. }
             | Self::State { .. }
             | Self::Restored { .. }
+            | Self::SavepointPassedOver { .. }
             | Self::CommitsFinished { .. }
             | Self::NothingLeft { .. } => write_begin(f, self),
             Self::CheckpointCompleted { .. } | Self::CheckpointAborted { .. } | Self::SealUnknown { .. } => {
@@ -425,6 +431,11 @@ fn write_begin(f: &mut fmt::Formatter<'_>, notice: &Notice) -> fmt::Result {
             f,
             "going on from checkpoint {} ({}), parallelism {was} -> {parallelism}",
             checkpoint.epoch, checkpoint.path
+        ),
+        Notice::SavepointPassedOver { savepoint, epoch } => write!(
+            f,
+            "spec.restore.savepoint: {savepoint} is not gone on from: another coordinator has brought the job to checkpoint \
+             {epoch} since this one started. To go back to the savepoint, stop the job and start it again"
         ),
         Notice::CommitsFinished { epoch, transactions } => {
             write!(f, "finished {transactions} commits that checkpoint {epoch} left open")

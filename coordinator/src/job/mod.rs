@@ -133,6 +133,8 @@ pub struct Core {
     changes: Changes,
     requests: Requests,
     savepoints: Savepoints,
+    /// The newest manifest in effect when this coordinator first read the log.
+    found_tip: Option<Option<Seq>>,
     /// The savepoint that this term begins with.
     import: Option<Import>,
     /// What earlier tasks prepared, while others run.
@@ -310,6 +312,7 @@ impl Core {
             changes: Changes::default(),
             requests: Requests::default(),
             savepoints: Savepoints::default(),
+            found_tip: None,
             import: None,
             left: None,
             serving: None,

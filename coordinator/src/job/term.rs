@@ -56,6 +56,7 @@ impl Core {
             return self.end_stopped_before_start();
         }
         self.view = LogView::of(tail);
+        self.found_tip.get_or_insert(self.view.tip().map(|tip| tip.seq));
         self.status.holder = self.view.holder().map(|holder| Arc::new(holder.address.clone()));
         self.status.before = self.view.stopped();
         let sight = if standing_by { self.look_at_the_log(now, previous) } else { None };

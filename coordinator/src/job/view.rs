@@ -107,6 +107,12 @@ impl LogView {
         if manifest.restored_savepoint.is_none() || !manifest.transactional_ids.is_empty() {
             self.transactional_ids = vec![manifest.transactional_ids.clone()];
         }
+        for earlier in &manifest.earlier_transactional_ids {
+            // The entries that said so before it may be gone.
+            if !self.transactional_ids.contains(earlier) {
+                self.transactional_ids.push(earlier.clone());
+            }
+        }
         self.pending.clone_from(&manifest.transactions);
         if !manifest.next_transactional_ids.is_empty() {
             self.transactional_ids.push(manifest.next_transactional_ids.clone());

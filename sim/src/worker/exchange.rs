@@ -13,8 +13,11 @@ use crate::task::Element;
 
 use super::{Job, Worker, transient};
 
-/// Elements of a channel on their way or queued before its source waits.
-const CHANNEL_MAX: usize = 20;
+/// Elements on their way or queued for a count task, over all of its channels, before its sources wait. As credit by drain
+/// time would have it: the sink takes up to 25 ms for one, so a barrier behind all of them is in time for its checkpoint.
+const QUEUED_MAX: usize = 12;
+/// Of one channel, however many there are.
+const CHANNEL_MIN: usize = 2;
 
 /// The connections of what is deployed.
 #[derive(Debug, Default)]
@@ -94,7 +97,9 @@ impl Worker {
     pub(super) fn has_room(&self, from: u32) -> bool {
         let queued = self.counts.values().map(|count| count.channels[from as usize].queue.len());
         let sent = self.exchange.on_the_way.iter().filter(|((source, _), _)| *source == from).map(|(_, n)| *n);
-        queued.chain(sent).all(|n| n < CHANNEL_MAX)
+        let sources = self.deployment.as_ref().map_or(1, |deployment| deployment.parallelism as usize);
+        let most = (QUEUED_MAX / sources).max(CHANNEL_MIN);
+        queued.chain(sent).all(|n| n < most)
     }
 
     /// A count task took an element that its channel had credit for.

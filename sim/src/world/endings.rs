@@ -90,7 +90,7 @@ impl World {
                 self.at(again, Item::Start { take_over: false });
             }
             Outcome::Failed { failure, .. } => {
-                let asks = failure.message.contains("needs a choice");
+                let asks = failure.kind == FailureKind::User && failure.message.contains("needs a choice");
                 let refused = failure.message.contains("already running");
                 if asks {
                     if self.broker.expired == 0 {

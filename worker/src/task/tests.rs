@@ -95,6 +95,7 @@ fn manifest(epoch: u64) -> Arc<Manifest> {
         committed_through: None,
         transactional_ids: BTreeMap::new(),
         next_transactional_ids: BTreeMap::new(),
+        earlier_transactional_ids: Vec::new(),
         scale: None,
         restored_from: None,
         restored_savepoint: None,

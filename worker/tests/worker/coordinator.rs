@@ -323,6 +323,7 @@ impl Coordinator {
             committed_through: None,
             transactional_ids: BTreeMap::new(),
             next_transactional_ids: BTreeMap::new(),
+            earlier_transactional_ids: Vec::new(),
             scale: None,
             restored_from: None,
             restored_savepoint: None,

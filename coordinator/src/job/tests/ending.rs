@@ -1,6 +1,6 @@
 //! The ways a job ends.
 
-use millstream_api::control::{Failure, FailureKind, Report};
+use millstream_api::control::{Failure, FailureKind, FinishOutcome, Report};
 use millstream_api::ids::{Epoch, TaskId, WorkerId};
 use millstream_api::log::TaskSnapshot;
 
@@ -315,4 +315,24 @@ fn a_job_that_ends_without_its_store_says_so() {
     bench.tick(31_000);
     let Some(Outcome::Stopped { incomplete: Some(why), .. }) = bench.outcome else { panic!("must stop") };
     assert!(why.contains("not recorded"), "{why}");
+}
+
+#[test]
+fn a_failure_that_cannot_be_recorded_is_not_final() {
+    let mut before = Bench::running();
+    before.tick(1_000);
+    let transactions = vec![transaction(1, 0), transaction(1, 1)];
+    before.acknowledge(1, transactions.clone());
+    before.won();
+    let (mut bench, _) = Bench::on_log(config(), before.log.clone(), ProcessState::Gone);
+    bench.won();
+    assert_eq!(bench.event(registered(0, 1)), ["suspend", "finish 1"]);
+    let given_up = FinishOutcome::Expired { detail: "timed out".to_owned() };
+    let outcome = transactions.into_iter().zip([FinishOutcome::Committed, given_up]).collect();
+    assert_eq!(bench.report(Report::TransactionsFinished { outcome })[0], "put 4: stopped Failed, committed Some(0)");
+    bench.put_ends(AppendOutcome::Unknown { reason: "away".to_owned() });
+    bench.tick(31_000);
+    let Some(Outcome::Failed { failure, .. }) = bench.outcome else { panic!("must fail") };
+    assert_eq!(failure.kind, FailureKind::Transient, "another coordinator may know better");
+    assert!(failure.message.contains("not recorded") && failure.message.contains("choice"), "{}", failure.message);
 }

@@ -8,8 +8,8 @@ use millstream_api::log::{EntryKind, Manifest, Savepoint};
 
 use super::fixture::{Bench, COUNT_TASK, config, manifest, registered, transaction};
 use crate::job::{
-    Event, JobConfig, JobState, Outcome, ProcessState, SavepointEnd, SavepointRequest, StopMode, StoreProblem,
-    StoreProblemKind,
+    AppendOutcome, Event, JobConfig, JobState, LogTail, LogView, Outcome, ProcessState, SavepointEnd, SavepointRequest,
+    StopMode, StoreProblem, StoreProblemKind,
 };
 
 fn asked(id: &str, then: Option<StopMode>) -> Event {
@@ -191,6 +191,39 @@ fn until_its_manifest_is_in_the_log_the_job_is_as_it_was() {
     assert_eq!(bench.core.view().tip().map(|tip| tip.manifest.epoch), Some(Epoch(41)));
     assert!(bench.core.view().pending().is_empty(), "what came before is left behind");
     assert_eq!(bench.core.view().transactional_ids().len(), 1, "and may have something open still");
+}
+
+#[test]
+fn its_manifest_says_what_may_be_open_when_the_entries_before_it_are_gone() {
+    let mut before = Bench::running();
+    before.tick(1_000);
+    let (mut bench, _) = Bench::on_log(from_savepoint(), before.log.clone(), ProcessState::Gone);
+    read(&mut bench);
+    bench.won();
+    imported(&mut bench);
+    bench.won();
+    let known = bench.core.view().transactional_ids().to_vec();
+    assert!(known.iter().any(|ids| !ids.is_empty()));
+    let manifest = bench.log.last().cloned().into_iter().collect();
+    let start = bench.core.view().holder().cloned();
+    let view = LogView::of(&LogTail { entries: manifest, start, stored: Vec::new() });
+    assert_eq!(view.transactional_ids(), known);
+}
+
+#[test]
+fn one_that_was_named_before_another_coordinator_went_on_is_passed_over() {
+    let mut other = Bench::running();
+    let (mut bench, commands) = Bench::on_log(from_savepoint(), other.log.clone(), ProcessState::Gone);
+    assert_eq!(commands, ["read savepoint /savepoints/a/"]);
+    read(&mut bench);
+    // The other one was not gone, only slow.
+    other.tick(1_000);
+    other.acknowledge(1, vec![]);
+    other.won();
+    bench.log.clone_from(&other.log);
+    bench.put_ends(AppendOutcome::Lost { by: None, stands: false });
+    bench.tick(bench.core.deadline().unwrap());
+    assert_eq!(bench.read_log(ProcessState::Gone), ["put 3: start, restores Some(2)"]);
 }
 
 #[test]
