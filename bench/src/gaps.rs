@@ -7,14 +7,47 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::BaseConsumer;
+use serde_json::{Value, json};
 
 use crate::topics;
 
 /// A gap that is worth keeping.
 const KEPT_MIN: Duration = Duration::from_millis(20);
 
+/// Readers of each isolation.
+pub struct Readers {
+    uncommitted: Watch,
+    committed: Watch,
+}
+
+impl Readers {
+    /// They read `topic` from now on.
+    pub fn start(bootstrap: &str, topic: &str) -> anyhow::Result<Self> {
+        let uncommitted = Watch::start(bootstrap, topic, "read_uncommitted")?;
+        Ok(Self { uncommitted, committed: Watch::start(bootstrap, topic, "read_committed")? })
+    }
+
+    /// Records that were committed.
+    pub fn committed(&self) -> u64 {
+        self.committed.seen().records
+    }
+
+    /// Records so far, committed or not.
+    pub fn written(&self) -> u64 {
+        self.uncommitted.seen().records
+    }
+
+    /// The longest time without a record for each, of which some lies after `begin`.
+    pub fn longest_gaps(&self, begin: Instant) -> Value {
+        json!({
+            "gap_at_least_once_ms": self.uncommitted.longest_gap(begin).as_millis() as u64,
+            "gap_committed_ms": self.committed.longest_gap(begin).as_millis() as u64,
+        })
+    }
+}
+
 /// A reader that never stops.
-pub struct Watch {
+struct Watch {
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -28,7 +61,7 @@ struct Seen {
 
 impl Watch {
     /// Reads `topic` from now on, with `read_committed` or `read_uncommitted`.
-    pub fn start(bootstrap: &str, topic: &str, isolation: &str) -> anyhow::Result<Self> {
+    fn start(bootstrap: &str, topic: &str, isolation: &str) -> anyhow::Result<Self> {
         let (consumer, _) = topics::reader(bootstrap, topic, isolation, Offset::End)?;
         let seen = Arc::new(Mutex::new(Seen { records: 0, last: Instant::now(), gaps: Vec::new() }));
         let stop = Arc::new(AtomicBool::new(false));
@@ -45,12 +78,8 @@ impl Watch {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn records(&self) -> u64 {
-        self.seen().records
-    }
-
     /// The longest time without a record of which some lies after `begin`, up to now.
-    pub fn longest_gap(&self, begin: Instant) -> Duration {
+    fn longest_gap(&self, begin: Instant) -> Duration {
         let seen = self.seen();
         let open = (seen.last, Instant::now());
         let gaps = seen.gaps.iter().chain([&open]).filter(|(_, end)| *end > begin);

@@ -25,6 +25,9 @@ enum Sink {
     Blackhole,
 }
 
+/// Of Flink.
+const SLOTS: u32 = 2;
+
 const ALL: &str = "SELECT auction, bidder, price, channel, url, dateTime, sentMs, extra FROM bids";
 
 const JOBS: [Job; 4] = [
@@ -154,7 +157,7 @@ impl Bench<'_> {
     /// A first, small job is not counted: the JVM compiles while it runs.
     fn warm_flink(&self) -> anyhow::Result<(Installation, Cluster)> {
         let installation = Installation::obtain()?;
-        let cluster = Cluster::start(&installation)?;
+        let cluster = Cluster::start(&installation, SLOTS, "")?;
         for job in &JOBS {
             let output = self.prepare("flink", job)?;
             cluster.run_sql(&installation, &flink_script(self.bootstrap, self.arguments, job, &output))?;

@@ -63,6 +63,7 @@ impl Storage {
 
 pub fn manifest(bootstrap: &str, parallelism: u32, interval: &str, storage: &Storage) -> String {
     let storage = storage.manifest_lines();
+    let sql: String = statements(bootstrap).lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "apiVersion: millstream.dev/v1alpha1
 kind: FlinkJob
@@ -76,13 +77,20 @@ spec:
   checkpoint:
     interval: {interval}
 {storage}  sql: |
-    CREATE TABLE source (id BIGINT, t STRING) WITH ('connector' = 'kafka', 'topic' = '{INPUT}', 'format' = 'json',
-      'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset');
-    CREATE TABLE target (id BIGINT, n BIGINT, t STRING, PRIMARY KEY (id) NOT ENFORCED) WITH (
-      'connector' = 'upsert-kafka', 'topic' = '{OUTPUT}', 'properties.bootstrap.servers' = '{bootstrap}',
-      'key.format' = 'json', 'value.format' = 'json', 'sink.delivery-guarantee' = 'exactly-once',
-      'sink.transactional-id-prefix' = 'keyed', 'properties.transaction.timeout.ms' = '900000');
-    INSERT INTO target SELECT id, COUNT(*), MAX(t) FROM source GROUP BY id;
+{sql}"
+    )
+}
+
+/// For either engine.
+pub fn statements(bootstrap: &str) -> String {
+    format!(
+        "CREATE TABLE source (id BIGINT, t STRING) WITH ('connector' = 'kafka', 'topic' = '{INPUT}', 'format' = 'json',
+  'properties.bootstrap.servers' = '{bootstrap}', 'scan.startup.mode' = 'earliest-offset');
+CREATE TABLE target (id BIGINT, n BIGINT, t STRING, PRIMARY KEY (id) NOT ENFORCED) WITH (
+  'connector' = 'upsert-kafka', 'topic' = '{OUTPUT}', 'properties.bootstrap.servers' = '{bootstrap}',
+  'key.format' = 'json', 'value.format' = 'json', 'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'keyed', 'properties.transaction.timeout.ms' = '900000');
+INSERT INTO target SELECT id, COUNT(*), MAX(t) FROM source GROUP BY id;
 "
     )
 }

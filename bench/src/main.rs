@@ -12,6 +12,7 @@ mod gaps;
 mod jobs;
 mod keyed;
 mod latency;
+mod loopback;
 mod machine;
 mod manifest;
 mod measure;

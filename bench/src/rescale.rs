@@ -8,6 +8,8 @@ use serde_json::json;
 
 use crate::scene::{Scene, Setting};
 
+mod flink;
+
 #[derive(Debug, Args)]
 pub struct RescaleArguments {
     /// The `millstream` binary.
@@ -30,6 +32,9 @@ pub struct RescaleArguments {
     /// Checkpoints on the S3 server of `MILLSTREAM_TEST_S3` instead of a folder.
     #[arg(long)]
     pub s3: bool,
+    /// The same with Flink's adaptive scheduler afterwards.
+    #[arg(long)]
+    pub flink: bool,
 }
 
 const WORKERS: u32 = 2;
@@ -37,7 +42,17 @@ const WORKERS: u32 = 2;
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub fn run(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> {
-    let RescaleArguments { binary, keys, rate, interval, runs, slots, s3 } = arguments;
+    run_millstream(bootstrap, arguments)?;
+    if arguments.flink { flink::run(bootstrap, arguments) } else { Ok(()) }
+}
+
+/// The parallelism of the run of this number.
+fn parallelism(run: u32) -> u32 {
+    if run.is_multiple_of(2) { 2 * WORKERS } else { WORKERS }
+}
+
+fn run_millstream(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> {
+    let RescaleArguments { binary, keys, rate, interval, runs, slots, s3, flink: _ } = arguments;
     let setting = Setting {
         measure: "rescale",
         binary,
@@ -52,7 +67,7 @@ pub fn run(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> 
     let mut scene = Scene::start(bootstrap, setting)?;
     scene.wait_until_whole(WORKERS * slots)?;
     for run in 0..runs * 2 {
-        let parallelism = if run % 2 == 0 { 2 * WORKERS } else { WORKERS };
+        let parallelism = parallelism(run);
         scene.pause(SETTLE)?;
         let state_bytes = scene.state_bytes();
         let begin = Instant::now();

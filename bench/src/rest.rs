@@ -13,8 +13,17 @@ pub fn get(address: &str, path: &str) -> anyhow::Result<Value> {
 
 /// The JSON answer to `POST path` with this body.
 pub fn post(address: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    send("POST", address, path, body)
+}
+
+/// The JSON answer to `PUT path` with this body.
+pub fn put(address: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    send("PUT", address, path, body)
+}
+
+fn send(method: &str, address: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
     let (body, head) = (body.to_string(), "Host: localhost\r\nContent-Type: application/json");
-    ask(address, &format!("POST {path} HTTP/1.0\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    ask(address, &format!("{method} {path} HTTP/1.0\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
 }
 
 fn ask(address: &str, request: &str) -> anyhow::Result<Value> {

@@ -1,4 +1,5 @@
-//! How long a savepoint takes, and how long output stays away meanwhile.
+//! How long a savepoint takes, how long output stays away and how much less is written meanwhile; and for how long barriers
+//! hold tasks up with that much state.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -48,20 +49,34 @@ pub fn run(bootstrap: &str, arguments: &SavepointArguments) -> anyhow::Result<()
     };
     let mut scene = Scene::start(bootstrap, setting)?;
     for run in 0..*runs {
+        let (before, settling) = (scene.written(), Instant::now());
         scene.pause(SETTLE)?;
+        let rate_before = per_second(scene.written() - before, settling);
         let bytes = scene.state_bytes();
         // Beside the job's checkpoints, in S3; on this machine in a folder of its own.
         let folder = if *s3 { String::new() } else { scene.folder().join("savepoints").to_string_lossy().into_owned() };
-        let begin = Instant::now();
+        let (before, begin) = (scene.written(), Instant::now());
         let said = scene.cluster.savepoint(&folder, &format!("run-{run}"))?;
         let took = begin.elapsed();
+        let rate_meanwhile = per_second(scene.written() - before, begin);
         scene.pause(SETTLE)?;
         let megabytes = bytes.map(|bytes| bytes as f64 / 1e6);
         let more = json!({
             "run": run, "state_mb_in_store": megabytes, "took_ms": took.as_millis() as u64, "coordinator": said,
             "mb_per_s": megabytes.map(|megabytes| megabytes / took.as_secs_f64()),
+            "records_per_s_before": rate_before, "records_per_s_meanwhile": rate_meanwhile,
+            "stall_p99_us": p99(scene.stalls()).map(|stall| stall.as_micros() as u64),
         });
         println!("{}", scene.line(begin, more));
     }
     scene.end()
+}
+
+fn per_second(records: u64, since: Instant) -> u64 {
+    (records as f64 / since.elapsed().as_secs_f64()) as u64
+}
+
+fn p99(mut all: Vec<Duration>) -> Option<Duration> {
+    all.sort_unstable();
+    all.get((all.len() * 99 / 100).min(all.len().saturating_sub(1))).copied()
 }

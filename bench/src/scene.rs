@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
-use crate::gaps::Watch;
+use crate::gaps::Readers;
 use crate::keyed::{self, Feeder, Storage};
 use crate::machine;
 
@@ -38,8 +38,7 @@ pub struct Setting<'a> {
 pub struct Scene<'a> {
     setting: Setting<'a>,
     pub cluster: Cluster,
-    uncommitted: Watch,
-    committed: Watch,
+    readers: Readers,
     feeder: Feeder,
     /// Of checkpoints that lie on this machine.
     folder: TempDir,
@@ -52,15 +51,14 @@ impl<'a> Scene<'a> {
         let folder = tempfile::tempdir()?;
         let storage = if setting.s3 { Storage::of_services(setting.measure)? } else { Storage::local(folder.path()) };
         let manifest = keyed::manifest(bootstrap, setting.parallelism, setting.interval, &storage);
-        let uncommitted = Watch::start(bootstrap, keyed::OUTPUT, "read_uncommitted")?;
-        let committed = Watch::start(bootstrap, keyed::OUTPUT, "read_committed")?;
+        let readers = Readers::start(bootstrap, keyed::OUTPUT)?;
         let mut cluster = Cluster::start(setting.binary, &manifest, &storage.environment)?;
         for _ in 0..setting.workers {
             cluster.add_worker(setting.slots)?;
         }
-        wait(&mut cluster, "all keys", |_| committed.records() >= setting.keys)?;
+        wait(&mut cluster, "all keys", |_| readers.committed() >= setting.keys)?;
         let feeder = Feeder::start(bootstrap, setting.keys, setting.rate);
-        Ok(Self { setting, cluster, uncommitted, committed, feeder, folder })
+        Ok(Self { setting, cluster, readers, feeder, folder })
     }
 
     /// Where something may be put on this machine.
@@ -84,18 +82,30 @@ impl<'a> Scene<'a> {
         status["checkpoints"]["history"].as_array()?.iter().find_map(|checkpoint| checkpoint["stateBytes"].as_u64())
     }
 
+    /// Records that the job has written.
+    pub fn written(&self) -> u64 {
+        self.readers.written()
+    }
+
+    /// For how long a task's processing stood still at a barrier, for all tasks of the checkpoints that the status still shows.
+    pub fn stalls(&self) -> Vec<Duration> {
+        let status = self.cluster.status().unwrap_or_default();
+        let history = status["checkpoints"]["history"].as_array().cloned().unwrap_or_default();
+        let tasks = history.iter().filter_map(|checkpoint| checkpoint["tasks"].as_array()).flatten();
+        tasks.filter_map(|task| task["stallUs"].as_u64()).map(Duration::from_micros).collect()
+    }
+
     /// The gaps since `begin` with all that stays the same, and `more`.
     pub fn line(&self, begin: Instant, more: Value) -> Value {
         let Setting { measure, keys, rate, interval, s3, workers, .. } = &self.setting;
         let mut line = json!({
             "engine": "millstream", "measure": measure, "keys": keys, "checkpoint_interval": interval, "s3": s3,
-            "workers": workers, "rate": rate,
-            "gap_at_least_once_ms": self.uncommitted.longest_gap(begin).as_millis() as u64,
-            "gap_committed_ms": self.committed.longest_gap(begin).as_millis() as u64,
-            "machine": machine::facts(),
+            "workers": workers, "rate": rate, "machine": machine::facts(),
         });
-        if let (Value::Object(line), Value::Object(more)) = (&mut line, more) {
-            line.extend(more);
+        for part in [self.readers.longest_gaps(begin), more] {
+            if let (Value::Object(line), Value::Object(part)) = (&mut line, part) {
+                line.extend(part);
+            }
         }
         line
     }

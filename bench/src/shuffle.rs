@@ -1,5 +1,5 @@
-//! Rows from one worker to another on this machine, through the code that the workers run: how many bytes per second, and
-//! how long one small batch takes when nothing else is under way.
+//! Rows from one worker to another on this machine, through the code that the workers run: how many bytes per second, beside
+//! what the machine's loopback carries without any of it, and how long one small batch takes when nothing else is under way.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -23,6 +23,8 @@ use millstream_worker::exchange::{Receiver, Sender};
 use millstream_worker::slot::Wake;
 use serde_json::json;
 use tokio::runtime::Runtime;
+
+use crate::loopback;
 
 #[derive(Debug, Args)]
 pub struct ShuffleArguments {
@@ -60,6 +62,7 @@ struct Pair {
 
 pub fn run(arguments: &ShuffleArguments) -> anyhow::Result<()> {
     let bytes_per_second = throughput(arguments)?;
+    let loopback = loopback::throughput(arguments.batch_bytes, Duration::from_secs(arguments.seconds))?;
     let mut latencies = latencies(arguments)?;
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() as f64 * share) as usize).min(latencies.len() - 1)];
@@ -72,6 +75,7 @@ pub fn run(arguments: &ShuffleArguments) -> anyhow::Result<()> {
             "channels": arguments.channels,
             "lz4": arguments.lz4,
             "gigabytesPerSecond": bytes_per_second / 1e9,
+            "loopbackGigabytesPerSecond": loopback / 1e9,
             "pings": latencies.len(),
             "pingP50Us": micros(at(0.5)),
             "pingP99Us": micros(at(0.99)),

@@ -1,4 +1,4 @@
-//! One JobManager and one TaskManager with two slots, as plain Java processes.
+//! One JobManager and one TaskManager, as plain Java processes.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -21,9 +21,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn start(installation: &Installation) -> anyhow::Result<Self> {
+    /// `further`: lines of its configuration.
+    pub fn start(installation: &Installation, slots: u32, further: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        write_configuration(folder.path())?;
+        write_configuration(folder.path(), slots, further)?;
         let mut cluster = Self { folder, processes: Vec::new() };
         cluster.start_process(
             installation,
@@ -108,7 +109,7 @@ impl Drop for Cluster {
     }
 }
 
-fn write_configuration(folder: &Path) -> anyhow::Result<()> {
+fn write_configuration(folder: &Path, slots: u32, further: &str) -> anyhow::Result<()> {
     let (place, port) = (folder.display(), PORT);
     let configuration = format!(
         "jobmanager.rpc.address: 127.0.0.1
@@ -119,14 +120,14 @@ taskmanager.host: 127.0.0.1
 taskmanager.bind-host: 127.0.0.1
 taskmanager.memory.process.size: 3072m
 taskmanager.memory.managed.size: 256m
-taskmanager.numberOfTaskSlots: 2
+taskmanager.numberOfTaskSlots: {slots}
 rest.address: 127.0.0.1
 rest.bind-address: 127.0.0.1
 rest.port: {port}
 io.tmp.dirs: {place}
 execution.checkpointing.dir: file://{place}/checkpoints
 pipeline.object-reuse: true
-"
+{further}"
     );
     fs::write(folder.join("config.yaml"), configuration)?;
     fs::write(

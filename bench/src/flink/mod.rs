@@ -7,9 +7,10 @@ mod install;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
 
 pub use cluster::Cluster;
 pub use install::Installation;
@@ -18,10 +19,15 @@ use crate::rest;
 
 /// Flink's REST port in a measuring run.
 const PORT: u16 = 18_081;
+const RESCALE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The JSON answer of Flink's REST interface.
-fn get(path: &str) -> anyhow::Result<serde_json::Value> {
-    rest::get(&format!("127.0.0.1:{PORT}"), path)
+fn get(path: &str) -> anyhow::Result<Value> {
+    rest::get(&address(), path)
+}
+
+fn address() -> String {
+    format!("127.0.0.1:{PORT}")
 }
 
 /// What Flink used for one job.
@@ -37,12 +43,34 @@ pub struct FlinkRun {
 impl Cluster {
     /// Runs a bounded SQL script to its end.
     pub fn run_sql(&self, installation: &Installation, script: &str) -> anyhow::Result<FlinkRun> {
-        let file = self.folder().join("job.sql");
-        std::fs::write(&file, script)?;
         let before = self.processor_time();
-        let id = submit(installation, &file, self.folder())?;
+        let id = self.start_sql(installation, script)?;
         let wall = self.wait_until_finished(&id)?;
         Ok(FlinkRun { wall, processor: self.processor_time() - before, resident_bytes: self.resident_bytes() })
+    }
+
+    /// Starts an SQL script, and tells the id of its job.
+    pub fn start_sql(&self, installation: &Installation, script: &str) -> anyhow::Result<String> {
+        let file = self.folder().join("job.sql");
+        std::fs::write(&file, script)?;
+        submit(installation, &file, self.folder())
+    }
+
+    /// Asks the adaptive scheduler for so many tasks of each vertex (Flink's REST API, `resource-requirements`), and waits until
+    /// they run.
+    pub fn rescale(&self, id: &str, parallelism: u32) -> anyhow::Result<()> {
+        let job = get(&format!("/jobs/{id}"))?;
+        let vertices = job["vertices"].as_array().context("the job has no vertices")?;
+        let bounds = json!({ "parallelism": { "lowerBound": 1, "upperBound": parallelism } });
+        let wanted = vertices.iter().filter_map(|v| Some((v["id"].as_str()?.to_owned(), bounds.clone()))).collect();
+        rest::put(&address(), &format!("/jobs/{id}/resource-requirements"), &Value::Object(wanted))?;
+        let end = Instant::now() + RESCALE_TIMEOUT;
+        let runs = |v: &Value| v["status"] == "RUNNING" && v["parallelism"] == parallelism;
+        while !get(&format!("/jobs/{id}"))?["vertices"].as_array().is_some_and(|all| all.iter().all(runs)) {
+            ensure!(Instant::now() < end, "Flink did not rescale to {parallelism} within {RESCALE_TIMEOUT:?}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     fn wait_until_finished(&self, id: &str) -> anyhow::Result<Duration> {

@@ -86,15 +86,10 @@ spec:
 
     /// Starts the process with its operations, and tells where they are.
     pub fn start(&self, run: Run, fault: Option<&str>) -> (Process, String) {
-        let run = run.arg("--listen").arg("127.0.0.1:0");
-        let process = match fault {
-            Some(fault) => run.env("MILLSTREAM_FAULT", fault).start(),
-            None => run.start(),
-        };
-        process.wait_for_log("--coordinator ", LIMIT);
-        let log = process.stderr();
-        let address = log.split("--coordinator ").nth(1).and_then(|rest| rest.split_whitespace().next());
-        (process, address.expect("the address is in the log").to_owned())
+        match fault {
+            Some(fault) => listening(run.env("MILLSTREAM_FAULT", fault)),
+            None => listening(run),
+        }
     }
 
     /// The same input into another topic, by a job of another name and with checkpoints of its own.
@@ -138,6 +133,15 @@ pub fn assert_windows(reader: &mut CommittedReader, sent: u64) {
     let rows = reader.values();
     let seen = rows.iter().map(|row| ((number(&row["k"]), hour(row)), (number(&row["times"]), number(&row["total"]))));
     assert_eq!(seen.collect::<BTreeMap<_, _>>(), expected);
+}
+
+/// Starts the process with its operations, and tells where they are.
+pub fn listening(run: Run) -> (Process, String) {
+    let process = run.arg("--listen").arg("127.0.0.1:0").start();
+    process.wait_for_log("--coordinator ", LIMIT);
+    let log = process.stderr();
+    let address = log.split("--coordinator ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    (process, address.expect("the address is in the log").to_owned())
 }
 
 pub fn ask(command: &str, address: &str, arguments: &[&str]) -> Output {

@@ -330,7 +330,8 @@ impl Core {
             },
             Outcome::Finished { checkpoint, .. } => Outcome::Stopped { checkpoint, incomplete: Some(note) },
             Outcome::Failed { failure, earlier, checkpoint } => {
-                let message = format!("{note}. Another coordinator may run the job; this one found: {}", failure.message);
+                let message =
+                    format!("{note}. Another coordinator may run the job; this one found: {}", failure.message);
                 Outcome::Failed { failure: transient(message), earlier, checkpoint }
             }
             other @ (Outcome::Fenced { .. } | Outcome::StoodBy { .. }) => other,
