@@ -20,6 +20,7 @@ pub const COUNT: VertexId = VertexId(1);
 pub const SOURCE_UID: &str = "numbers";
 pub const COUNT_UID: &str = "count";
 pub const SINK_UID: &str = "out";
+const OTHER_SINK_UID: &str = "other";
 pub const TABLE: &str = "counts";
 /// Numbers of a split begin at its multiple.
 const SPLIT_STRIDE: u64 = 1_000_000;
@@ -45,9 +46,18 @@ pub fn group_of(key: u32, max_parallelism: u32) -> u16 {
     (key.wrapping_mul(0x85eb_ca6b) >> 8) as u16 % max_parallelism as u16
 }
 
-/// Source -> hash edge -> count and sink.
+/// What a user runs: the text of the job, and the version that compiles it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edition {
+    /// The text has another statement: a sink of its own, to which nothing is written.
+    pub other_statement: bool,
+    /// A version that compiles the same text to another graph.
+    pub newer_version: bool,
+}
+
+/// Source -> hash edge -> count and sink, or sinks.
 #[must_use]
-pub fn graph(plan: &Plan) -> Arc<JobGraph> {
+pub fn graph(plan: &Plan, edition: Edition) -> Arc<JobGraph> {
     let format = Format::Json(JsonOptions::default());
     let source = TransformKind::Source(SourceTransform {
         table: "numbers".to_owned(),
@@ -72,40 +82,41 @@ pub fn graph(plan: &Plan) -> Arc<JobGraph> {
         state_ttl_ms: None,
     };
     let properties = [("transaction.timeout.ms".to_owned(), plan.transaction_timeout_ms.to_string())];
-    let sink = TransformKind::Sink(SinkTransform {
-        table: "out".to_owned(),
-        connector: SinkConnector::Kafka(KafkaSink {
-            topic: "out".to_owned(),
-            properties: properties.into(),
-            value_format: format,
-            key: None,
-            value_includes_key: true,
-            partitioner: KafkaPartitioner::Default,
-            guarantee: DeliveryGuarantee::ExactlyOnce,
-            transactional_id_prefix: Some("sim".to_owned()),
-        }),
-        primary_key: Vec::new(),
-        not_null_enforcer: NotNullEnforcer::Error,
-    });
+    let sink = |topic: &str| {
+        TransformKind::Sink(SinkTransform {
+            table: topic.to_owned(),
+            connector: SinkConnector::Kafka(KafkaSink {
+                topic: topic.to_owned(),
+                properties: properties.clone().into(),
+                value_format: format.clone(),
+                key: None,
+                value_includes_key: true,
+                partitioner: KafkaPartitioner::Default,
+                guarantee: DeliveryGuarantee::ExactlyOnce,
+                transactional_id_prefix: Some("sim".to_owned()),
+            }),
+            primary_key: Vec::new(),
+            not_null_enforcer: NotNullEnforcer::Error,
+        })
+    };
+    let version = if edition.newer_version { " of a newer version" } else { "" };
     let transform = |id, name: &str, kind| Transform {
         id: TransformId(id),
         uid: uid(name),
-        name: name.to_owned(),
+        name: format!("{name}{version}"),
         kind,
         output: Schema::default(),
         changelog: ChangelogMode::Append,
     };
-    Arc::new(JobGraph {
-        version: GRAPH_VERSION,
-        transforms: vec![
-            transform(0, SOURCE_UID, source),
-            transform(1, COUNT_UID, count),
-            transform(2, SINK_UID, sink),
-        ],
-        edges: vec![
-            Edge { from: TransformId(0), to: TransformId(1), input: 0, kind: EdgeKind::Hash { keys: vec![0] } },
-            Edge { from: TransformId(1), to: TransformId(2), input: 0, kind: EdgeKind::Forward },
-        ],
-        compiled_from: None,
-    })
+    let forward = |to| Edge { from: TransformId(1), to: TransformId(to), input: 0, kind: EdgeKind::Forward };
+    let hash = Edge { from: TransformId(0), to: TransformId(1), input: 0, kind: EdgeKind::Hash { keys: vec![0] } };
+    let mut transforms =
+        vec![transform(0, SOURCE_UID, source), transform(1, COUNT_UID, count), transform(2, SINK_UID, sink("out"))];
+    let mut edges = vec![hash, forward(2)];
+    if edition.other_statement {
+        transforms.push(transform(3, OTHER_SINK_UID, sink("other")));
+        edges.push(forward(3));
+    }
+    let compiled_from = Some(u64::from(edition.other_statement));
+    Arc::new(JobGraph { version: GRAPH_VERSION, transforms, edges, compiled_from })
 }

@@ -21,6 +21,7 @@ use millstream_coordinator::job::{Event, Millis, Random};
 use crate::broker::Broker;
 use crate::calls::{ProcessId, Request};
 use crate::coverage::Coverage;
+use crate::job::Edition;
 use crate::network::{ConnectionId, Message, Network};
 use crate::plan::{CALM_AT_MS, Fault, Plan, STUCK_AT_MS};
 use crate::process::{Input, Process};
@@ -190,6 +191,8 @@ struct World {
     may_miss: bool,
     finished_at: Option<Millis>,
     parallelism: u32,
+    /// Of coordinators that start from here on.
+    edition: Edition,
     epochs_aborted_in_row: u32,
     coverage: Coverage,
     trace: bool,
@@ -205,6 +208,7 @@ impl World {
             savepoint_taken: None,
             restore_savepoint: None,
             parallelism: plan.parallelism,
+            edition: Edition::default(),
             rules,
             watch,
             random,

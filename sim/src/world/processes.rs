@@ -51,9 +51,12 @@ impl World {
             }
             self.parallelism = parallelism;
         }
+        if self.coordinators_started > 1 && self.below(8) == 0 {
+            self.edit();
+        }
         self.started += 1;
         let id = ProcessId(self.started);
-        self.say(|| format!("{id:?} starts, parallelism {}", self.parallelism));
+        self.say(|| format!("{id:?} starts, parallelism {}, {:?}", self.parallelism, self.edition));
         let seed = self.random.next_u64();
         let client = Client::default();
         let config = self.config(id, seed, take_over);
@@ -77,6 +80,17 @@ impl World {
             self.staff()?;
         }
         Ok(())
+    }
+
+    /// What starts from here on has another text, or is of another version.
+    fn edit(&mut self) {
+        if self.below(2) == 0 {
+            self.edition.other_statement ^= true;
+            self.coverage.hit("another statement edited");
+        } else {
+            self.edition.newer_version ^= true;
+            self.coverage.hit("another version started");
+        }
     }
 
     /// The clocks of a machine: mostly a little off, now and then days.
@@ -147,7 +161,7 @@ impl World {
         };
         JobConfig {
             path: JOB_PATH.to_owned(),
-            graph: graph(&self.plan),
+            graph: graph(&self.plan, self.edition),
             parallelism: self.parallelism,
             max_parallelism: self.plan.max_parallelism,
             min_parallelism: if begins_smaller { 1 } else { self.parallelism },
