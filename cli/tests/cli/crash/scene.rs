@@ -91,9 +91,10 @@ impl Scene {
 
     /// Holds back uploads until `epochs` were given up; kills the process before they arrive, or after output came.
     pub fn run_without_uploads_until_aborted(&mut self, epochs: usize, killed_while_away: bool) {
-        let before = self.numbers.visible();
         let mut process = self.start(2, None);
-        self.wait_beyond(before, &mut process);
+        // What was only prepared may have become visible before: without the store no state would be restored.
+        process.wait_for_log("tasks run after", LIMIT);
+        self.wait_beyond(self.numbers.visible(), &mut process);
         self.numbers.store().hold("/state/");
         let end = Instant::now() + LIMIT;
         loop {
