@@ -69,9 +69,12 @@ impl World {
             }
             Outcome::Stopped { incomplete: None, checkpoint } => {
                 self.coverage.hit("stopped with a last checkpoint");
-                // Of an earlier epoch it would bring back what was read since.
+                // Of an earlier epoch it would bring back what was read since; and so it would where another coordinator, which
+                // does not know of it, goes on first.
                 let last = checkpoint.map(|checkpoint| checkpoint.epoch);
-                if let Some((target, _)) = self.savepoint_taken.take().filter(|(_, epoch)| Some(*epoch) == last) {
+                let alone = self.processes.values().all(|p| p.coordinator.is_none());
+                let taken = self.savepoint_taken.take().filter(|(_, epoch)| alone && Some(*epoch) == last);
+                if let Some((target, _)) = taken {
                     self.coverage.hit("to go on from the savepoint that it ended with");
                     self.restore_savepoint = Some(target);
                 }
