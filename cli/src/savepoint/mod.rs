@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::BinaryBytes;
-use millstream_api::log::{SAVEPOINT_OBJECT, STATE_FOLDER, Savepoint};
+use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
 use millstream_api::proto::operations::v1::SavepointRequest;
 use millstream_coordinator::job::savepoint_bytes;
-use millstream_store::{ObjectStore, StoreErrorKind, StoreOptions};
+use millstream_coordinator::savepoint::{Places, SavepointFailure};
+use millstream_store::{ObjectStore, StoreOptions};
 
 use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments};
 use crate::args::{AskedArguments, StatusFormat};
@@ -20,9 +21,6 @@ use crate::exit::Exit;
 use crate::run::words::refuse;
 use crate::run::{SAVEPOINTS_FOLDER, on_event_loop, settings};
 use crate::{job_file, owner};
-
-/// Objects that are deleted with one call.
-const DELETED_AT_ONCE: usize = 1_000;
 
 /// Runs the command.
 pub fn run(arguments: &SavepointArguments) -> Exit {
@@ -132,29 +130,20 @@ async fn read(store: &dyn ObjectStore, path: &str) -> Result<Savepoint, String> 
     Savepoint::parse(&bytes).map_err(|error| error.to_string())
 }
 
-/// The marker goes first: what is half deleted is no savepoint any more.
 async fn delete(arguments: &DeleteArguments) -> Result<(), (Exit, String)> {
     let (uri, options) = (resolved(&arguments.place)?, options_of(&arguments.reached));
-    let store = open(&uri, &options).await?;
-    let failed = |error: millstream_store::StoreError| (Exit::Environment, error.to_string());
-    match store.get(SAVEPOINT_OBJECT).await {
-        Ok(_) => store.delete(&[SAVEPOINT_OBJECT.to_owned()]).await.map_err(failed)?,
-        Err(error) if error.kind == StoreErrorKind::NotFound && arguments.incomplete => {}
-        Err(error) if error.kind == StoreErrorKind::NotFound => {
+    let objects = Places { options }.delete(&uri, arguments.incomplete).await.map_err(|failure| match failure {
+        SavepointFailure::None { .. } if !arguments.incomplete => {
             let message = format!(
                 "{uri} is no savepoint: it has no {SAVEPOINT_OBJECT}. Nothing was deleted; --incomplete deletes what one that \
                  was not completed left there"
             );
-            return Err((Exit::Usage, message));
+            (Exit::Usage, message)
         }
-        Err(error) => return Err(failed(error)),
-    }
-    let objects = store.list(STATE_FOLDER, None).await.map_err(failed)?;
-    let paths: Vec<String> = objects.into_iter().map(|object| object.path).collect();
-    for some in paths.chunks(DELETED_AT_ONCE) {
-        store.delete(some).await.map_err(failed)?;
-    }
-    println!("{uri} and {} objects of it are deleted", paths.len());
+        SavepointFailure::Store(_) => (Exit::Environment, failure.to_string()),
+        _ => (Exit::Usage, failure.to_string()),
+    })?;
+    println!("{uri} and {objects} objects of it are deleted");
     Ok(())
 }
 

@@ -365,6 +365,24 @@ fn a_damaged_log_is_told_and_what_it_holds_can_still_be_judged() {
     assert!(message.contains("is not what was written"), "{message}");
 }
 
+#[test]
+fn the_folder_of_a_job_is_never_deleted_as_what_is_left_of_a_savepoint() {
+    let job = growing_job();
+    run_for_a_while(&job);
+    for place in ["", "state", "log"].map(|folder| file(&job, folder)) {
+        for (rest, said) in
+            [(&[][..], "is no savepoint: it has no savepoint.json"), (&["--incomplete"], "is the folder of a job")]
+        {
+            let output = millstream(&[&["savepoint", "delete", place.to_str().unwrap()], rest].concat());
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{message}");
+            assert!(message.starts_with("error: ") && message.contains(said), "{message}");
+        }
+    }
+    let whole = told(&job, &["checkpoints", "verify"], &[], 0);
+    assert!(whole.ends_with("everything is as it was written\n"), "{whole}");
+}
+
 /// Puts a savepoint of the job's newest checkpoint there, as the format says.
 fn savepoint_of(job: &Job, to: &dyn ObjectStore) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -5,6 +5,7 @@
 //! Owns: the copies, how much of them is in memory. Does not own: which checkpoint, and when (`job`).
 
 mod copy;
+mod delete;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,8 @@ pub enum SavepointFailure {
     Unreadable { uri: String, reason: String },
     #[error("{uri} holds another savepoint already, {id}: choose another place")]
     Taken { uri: String, id: String },
+    #[error("{uri} is not deleted: {job} is the folder of a job, whose log is there. Name the folder of a savepoint")]
+    OfAJob { uri: String, job: String },
     #[error("{object} is damaged: {reason}")]
     Damaged { object: String, reason: String },
 }
@@ -46,7 +49,7 @@ impl SavepointFailure {
     pub fn problem(&self) -> StoreProblem {
         let kind = match self {
             Self::Store(error) => problem(error).kind,
-            Self::None { .. } | Self::Taken { .. } => StoreProblemKind::User,
+            Self::None { .. } | Self::Taken { .. } | Self::OfAJob { .. } => StoreProblemKind::User,
             Self::Unreadable { .. } | Self::Damaged { .. } => StoreProblemKind::Corrupt,
         };
         StoreProblem { message: self.to_string(), kind }
@@ -58,6 +61,14 @@ impl Places {
     /// The place cannot be used.
     pub async fn open(&self, uri: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
         millstream_store::open(uri, &self.options).await
+    }
+
+    /// A place that is there; nothing is made.
+    async fn existing(&self, uri: &str) -> Result<Arc<dyn ObjectStore>, SavepointFailure> {
+        match millstream_store::open_existing(uri, &self.options).await {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Err(SavepointFailure::None { uri: uri.to_owned() }),
+            opened => Ok(opened?),
+        }
     }
 
     /// Sees whether a savepoint could be written there, before anything depends on it.
