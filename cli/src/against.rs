@@ -2,17 +2,16 @@
 //!
 //! Owns: finding the savepoint or checkpoint. Does not own: the comparison (the coordinator's), nor its words (`ask::prepare`).
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_api::flinkjob::FlinkJob;
 use millstream_api::ids::Seq;
-use millstream_api::log::{Manifest, SAVEPOINT_OBJECT, Savepoint};
+use millstream_api::log::Manifest;
 use millstream_coordinator::job::{LogView, Sealed, StoreProblem, StoreProblemKind};
 use millstream_coordinator::log::{Log, problem};
 use millstream_coordinator::operations::{Prepared, against};
-use millstream_coordinator::savepoint::{Places, SavepointFailure};
+use millstream_coordinator::savepoint::Places;
 
 use crate::args::ExplainFormat;
 use crate::ask::prepare;
@@ -91,17 +90,7 @@ async fn log_of(job: &FlinkJob) -> Result<LogView, (Exit, String)> {
 
 /// The manifest of a savepoint; S3 is reached as the job reaches it.
 async fn savepoint_in(job: &FlinkJob, place: &str) -> Result<Arc<Manifest>, (Exit, String)> {
-    let uri = || place.to_owned();
-    let read = match folder(place) {
-        // Opening a folder as a store would write into it.
-        Some(folder) => match std::fs::read(folder.join(SAVEPOINT_OBJECT)) {
-            Ok(bytes) => Savepoint::parse(&bytes)
-                .map_err(|error| SavepointFailure::Unreadable { uri: uri(), reason: error.to_string() }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(SavepointFailure::None { uri: uri() }),
-            Err(error) => return Err((Exit::Environment, format!("failed to read the savepoint in {place}: {error}"))),
-        },
-        None => Places { options: settings::store_options(&job.spec.checkpoint.s3) }.read(place).await,
-    };
+    let read = Places { options: settings::store_options(&job.spec.checkpoint.s3) }.read(place).await;
     read.map(|savepoint| savepoint.manifest).map_err(|failure| told(failure.problem()))
 }
 

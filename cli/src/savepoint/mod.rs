@@ -5,14 +5,13 @@
 pub mod args;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use indicatif::BinaryBytes;
 use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
 use millstream_api::proto::operations::v1::SavepointRequest;
 use millstream_coordinator::job::savepoint_bytes;
-use millstream_coordinator::savepoint::{Places, SavepointFailure};
-use millstream_store::{ObjectStore, StoreOptions};
+use millstream_coordinator::savepoint::{Places, SavepointFailure, find};
+use millstream_store::{StoreError, StoreOptions};
 
 use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments};
 use crate::args::{AskedArguments, StatusFormat};
@@ -78,16 +77,19 @@ struct Listed {
 
 async fn list(arguments: &ListArguments) -> Result<(), (Exit, String)> {
     let (uri, options) = savepoints_of(&arguments.place, &arguments.reached)?;
-    let store = open(&uri, &options).await?;
-    let objects = store.list("", None).await.map_err(|error| (Exit::Environment, error.to_string()))?;
+    let failed = |error: StoreError| (Exit::Environment, error.to_string());
+    let store = millstream_store::open_existing(&uri, &options).await.map_err(failed)?;
+    let objects = store.list("", None).await.map_err(failed)?;
     let marker = |path: &str| path == SAVEPOINT_OBJECT || path.ends_with(&format!("/{SAVEPOINT_OBJECT}"));
     let mut found = Vec::new();
     for object in objects.iter().filter(|object| marker(&object.path)) {
         let folder = object.path.trim_end_matches(SAVEPOINT_OBJECT).trim_end_matches('/');
         let location = if folder.is_empty() { uri.clone() } else { format!("{uri}/{folder}") };
-        match read(&*store, &object.path).await {
-            Ok(savepoint) => found.push(listed(location, &savepoint)),
-            Err(reason) => eprintln!("{location}: {reason}"),
+        match find(&*store, folder, &location).await {
+            Ok(Some(savepoint)) => found.push(listed(location, &savepoint)),
+            // Deleted meanwhile.
+            Ok(None) => {}
+            Err(failure) => eprintln!("{failure}"),
         }
     }
     found.sort_by_key(|savepoint| savepoint.taken_at_ms);
@@ -123,11 +125,6 @@ fn listed(location: String, savepoint: &Savepoint) -> Listed {
         max_parallelism: manifest.max_parallelism,
         bytes: savepoint_bytes(manifest),
     }
-}
-
-async fn read(store: &dyn ObjectStore, path: &str) -> Result<Savepoint, String> {
-    let bytes = store.get(path).await.map_err(|error| error.to_string())?;
-    Savepoint::parse(&bytes).map_err(|error| error.to_string())
 }
 
 async fn delete(arguments: &DeleteArguments) -> Result<(), (Exit, String)> {
@@ -169,13 +166,6 @@ fn options_of(reached: &PlaceArguments) -> StoreOptions {
 fn resolved(place: &str) -> Result<String, (Exit, String)> {
     let absolute = settings::absolute(place.trim_end_matches('/'));
     absolute.map_err(|error| (Exit::Environment, format!("failed to resolve the path {place}: {error}")))
-}
-
-async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, (Exit, String)> {
-    if !uri.contains("://") && !Path::new(uri).is_dir() {
-        return Err((Exit::Environment, format!("there is no directory {uri}")));
-    }
-    millstream_store::open(uri, options).await.map_err(|error| (Exit::Environment, error.to_string()))
 }
 
 /// UTC.

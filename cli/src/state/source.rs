@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_api::ids::Seq;
 use millstream_coordinator::job::LogView;
+use millstream_coordinator::savepoint::{Places, SavepointFailure};
 use millstream_inspect::{InspectError, InspectErrorKind, Stored, checkpoints_of};
 use millstream_store::{ObjectStore, StoreOptions};
 
@@ -126,8 +127,13 @@ pub async fn open(arguments: &SourceArguments) -> Result<Opened, Stop> {
         region: arguments.s3_region.clone(),
         ..StoreOptions::default()
     };
-    let store = millstream_store::open_existing(place, &options).await.map_err(InspectError::Store)?;
-    Ok(Opened::Savepoint(Box::new(Stored::savepoint(&store).await?)))
+    let stored = Stored::savepoint(&Places { options }, place).await.map_err(|error| match error {
+        InspectError::Savepoint(none @ SavepointFailure::None { .. }) => {
+            Stop::new(Exit::Usage, format!("{none}, or a job's manifest file"))
+        }
+        error => error.into(),
+    })?;
+    Ok(Opened::Savepoint(Box::new(stored)))
 }
 
 /// The one checkpoint or savepoint that is meant.

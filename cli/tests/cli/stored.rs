@@ -193,8 +193,12 @@ fn mistakes_are_one_clear_line() {
         assert_eq!(message.lines().count(), 1, "{message}");
     }
     for (place, code, said) in [
-        (place, 2, "is no savepoint: there is no savepoint.json in it"),
-        ("/nowhere/at/all", 4, "there is no such directory"),
+        (
+            place,
+            2,
+            "is no savepoint: it has no savepoint.json. Name the folder that holds it, or a job's manifest file",
+        ),
+        ("/nowhere/at/all", 2, "/nowhere/at/all is no savepoint: it has no savepoint.json"),
         ("gopher://x", 4, "`gopher` is not supported"),
     ] {
         let output = millstream(&["state", place]);
@@ -204,6 +208,32 @@ fn mistakes_are_one_clear_line() {
     }
     assert!(!Path::new("/nowhere").exists());
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "nothing is written where nothing was");
+}
+
+#[test]
+fn commands_that_read_make_no_folders() {
+    let job = Job::new("");
+    let manifest = growing_manifest(&job, "");
+    let kept_by_the_user: Vec<&str> = manifest.lines().filter(|line| !line.contains("storage: ")).collect();
+    job.rewrite(&kept_by_the_user.join("\n"));
+    let (state, nowhere) = (job.folder.path().join("no-state"), job.folder.path().join("nowhere"));
+    let (manifest, place) = (job.manifest.to_str().unwrap(), nowhere.to_str().unwrap());
+    for (command, code) in [
+        (&["state", manifest][..], 4),
+        (&["checkpoints", "list", manifest], 4),
+        (&["checkpoints", "verify", manifest], 4),
+        (&["savepoint", "list", manifest], 4),
+        (&["explain", manifest, "--against"], 0),
+        (&["explain", manifest, "--against", place], 4),
+        (&["state", place], 2),
+        (&["savepoint", "list", place], 4),
+        (&["savepoint", "delete", place, "--incomplete"], 2),
+    ] {
+        let output = binary().args(command).env("MILLSTREAM_STATE_DIR", &state).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {message}");
+        assert!(!state.exists() && !nowhere.exists(), "{command:?}: {message}");
+    }
 }
 
 /// A job that runs until it is stopped, with state that grows and three checkpoints that it retains.
