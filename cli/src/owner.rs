@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use millstream_api::log::Owner;
 
@@ -25,7 +25,8 @@ pub fn state_directory() -> io::Result<PathBuf> {
 ///
 /// # Errors
 /// When the file can neither be read nor made.
-pub fn local_owner(state_directory: &Path) -> io::Result<Owner> {
+pub fn local_owner() -> io::Result<Owner> {
+    let state_directory = state_directory()?;
     let path = state_directory.join("owner");
     match fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => return Ok(Owner(text.trim().to_owned())),
@@ -34,7 +35,7 @@ pub fn local_owner(state_directory: &Path) -> io::Result<Owner> {
         Err(e) => return Err(e),
     }
     let owner = format!("local-{}", random_hex()?);
-    fs::create_dir_all(state_directory)?;
+    fs::create_dir_all(&state_directory)?;
     let temporary = state_directory.join(format!("owner.{}", std::process::id()));
     let mut file = fs::File::create(&temporary)?;
     file.write_all(owner.as_bytes())?;

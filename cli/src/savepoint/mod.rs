@@ -17,26 +17,19 @@ use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArgume
 use crate::args::{AskedArguments, StatusFormat};
 use crate::ask::{self, Words};
 use crate::exit::Exit;
+use crate::job_file;
 use crate::run::words::refuse;
-use crate::run::{SAVEPOINTS_FOLDER, on_event_loop, settings};
-use crate::{job_file, owner};
+use crate::run::{SAVEPOINTS_FOLDER, settings};
+use crate::state::answer;
+use crate::state::source::Stop;
 
 /// Runs the command.
 pub fn run(arguments: &SavepointArguments) -> Exit {
     match &arguments.command {
-        Some(SavepointCommand::List(arguments)) => ended(list(arguments)),
-        Some(SavepointCommand::Delete(arguments)) => ended(delete(arguments)),
+        Some(SavepointCommand::List(arguments)) => answer(list(arguments)),
+        Some(SavepointCommand::Delete(arguments)) => answer(delete(arguments)),
         None => take(&arguments.take),
     }
-}
-
-fn ended(work: impl Future<Output = Result<(), (Exit, String)>>) -> Exit {
-    on_event_loop(async {
-        match work.await {
-            Ok(()) => Exit::Success,
-            Err((exit, message)) => refuse(exit, &message),
-        }
-    })
 }
 
 fn take(arguments: &TakeArguments) -> Exit {
@@ -46,9 +39,9 @@ fn take(arguments: &TakeArguments) -> Exit {
     };
     let asked = AskedArguments { coordinator, tls: tls.clone() };
     // A path means here what it means to whoever types it.
-    let folder = match path.as_deref().map(settings::absolute).transpose() {
+    let folder = match path.as_deref().map(settings::resolved).transpose() {
         Ok(folder) => folder.unwrap_or_default(),
-        Err(error) => return refuse(Exit::Environment, &format!("failed to resolve the path: {error}")),
+        Err((exit, message)) => return refuse(exit, &message),
     };
     let mut flags = if folder.is_empty() { String::new() } else { format!("--path {folder} ") };
     flags += if *stop { "--stop " } else { "" };
@@ -75,9 +68,9 @@ struct Listed {
     bytes: u64,
 }
 
-async fn list(arguments: &ListArguments) -> Result<(), (Exit, String)> {
+async fn list(arguments: &ListArguments) -> Result<Exit, Stop> {
     let (uri, options) = savepoints_of(&arguments.place, &arguments.reached)?;
-    let failed = |error: StoreError| (Exit::Environment, error.to_string());
+    let failed = |error: StoreError| Stop::new(Exit::Environment, error.to_string());
     let store = millstream_store::open_existing(&uri, &options).await.map_err(failed)?;
     let objects = store.list("", None).await.map_err(failed)?;
     let marker = |path: &str| path == SAVEPOINT_OBJECT || path.ends_with(&format!("/{SAVEPOINT_OBJECT}"));
@@ -110,7 +103,7 @@ async fn list(arguments: &ListArguments) -> Result<(), (Exit, String)> {
     if found.is_empty() {
         eprintln!("there is no savepoint in {uri}");
     }
-    Ok(())
+    Ok(Exit::Success)
 }
 
 fn listed(location: String, savepoint: &Savepoint) -> Listed {
@@ -127,7 +120,7 @@ fn listed(location: String, savepoint: &Savepoint) -> Listed {
     }
 }
 
-async fn delete(arguments: &DeleteArguments) -> Result<(), (Exit, String)> {
+async fn delete(arguments: &DeleteArguments) -> Result<Exit, Stop> {
     let (uri, options) = (resolved(&arguments.place)?, options_of(&arguments.reached));
     let objects = Places { options }.delete(&uri, arguments.incomplete).await.map_err(|failure| match failure {
         SavepointFailure::None { .. } if !arguments.incomplete => {
@@ -135,27 +128,24 @@ async fn delete(arguments: &DeleteArguments) -> Result<(), (Exit, String)> {
                 "{uri} is no savepoint: it has no {SAVEPOINT_OBJECT}. Nothing was deleted; --incomplete deletes what one that \
                  was not completed left there"
             );
-            (Exit::Usage, message)
+            Stop::new(Exit::Usage, message)
         }
-        SavepointFailure::Store(_) => (Exit::Environment, failure.to_string()),
-        _ => (Exit::Usage, failure.to_string()),
+        SavepointFailure::Store(_) => Stop::new(Exit::Environment, failure.to_string()),
+        _ => Stop::new(Exit::Usage, failure.to_string()),
     })?;
     println!("{uri} and {objects} objects of it are deleted");
-    Ok(())
+    Ok(Exit::Success)
 }
 
 /// Where the savepoints of a job, or in a folder, are.
-fn savepoints_of(place: &str, reached: &PlaceArguments) -> Result<(String, StoreOptions), (Exit, String)> {
+fn savepoints_of(place: &str, reached: &PlaceArguments) -> Result<(String, StoreOptions), Stop> {
     if place.contains("://") || !Path::new(place).is_file() {
         return Ok((resolved(place)?, options_of(reached)));
     }
-    let texts = job_file::load(Path::new(place)).map_err(|errors| (Exit::InvalidJob, errors.join("\n")))?;
-    let state = owner::state_directory()
-        .map_err(|error| (Exit::Environment, format!("failed to open the state directory: {error}")))?;
-    let (uri, options) = settings::storage(&texts.job.spec.checkpoint, &state);
-    let metadata = &texts.job.metadata;
-    let folder = format!("{}/{}/{}/{SAVEPOINTS_FOLDER}", resolved(&uri)?, metadata.namespace, metadata.name);
-    Ok((folder, options))
+    let job = job_file::load_resource(Path::new(place));
+    let job = job.map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))?;
+    let (uri, options) = settings::storage(&job.spec.checkpoint)?;
+    Ok((format!("{}/{}/{SAVEPOINTS_FOLDER}", uri.trim_end_matches('/'), job.path()), options))
 }
 
 fn options_of(reached: &PlaceArguments) -> StoreOptions {
@@ -163,9 +153,8 @@ fn options_of(reached: &PlaceArguments) -> StoreOptions {
     StoreOptions { endpoint, region, ..StoreOptions::default() }
 }
 
-fn resolved(place: &str) -> Result<String, (Exit, String)> {
-    let absolute = settings::absolute(place.trim_end_matches('/'));
-    absolute.map_err(|error| (Exit::Environment, format!("failed to resolve the path {place}: {error}")))
+fn resolved(place: &str) -> Result<String, Stop> {
+    Ok(settings::resolved(place.trim_end_matches('/'))?)
 }
 
 /// UTC.

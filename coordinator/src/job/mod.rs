@@ -67,7 +67,7 @@ pub use status::{
     CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, ShownGraph,
     Status, TaskCheckpoint,
 };
-pub use view::{LogView, Sealed};
+pub use view::{LogView, Sealed, StartPoint};
 
 use change::Changes;
 use compatible::StateFate;

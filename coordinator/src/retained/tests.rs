@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millstream_api::flinkjob::RestoreSpec;
 use millstream_api::graph::Schema;
 use millstream_api::ids::{Epoch, Seq, TransformUid};
 use millstream_api::log::{
@@ -12,7 +13,7 @@ use millstream_store::{LocalStore, ObjectStore};
 
 use super::*;
 use crate::job::fixture::{config, entry_after, manifest, transaction};
-use crate::job::{LogTail, LogView};
+use crate::job::{LogTail, LogView, StartPoint};
 use crate::log::{Log, encode, entry_path};
 use crate::retained::release::plan as plan_release;
 
@@ -98,6 +99,22 @@ fn a_named_checkpoint_is_restored_once_and_an_unknown_one_is_said() {
     let descendant = Manifest { restored_from: Some(Seq(2)), ..with_objects(3, &["d"], vec![]) };
     went_back.push(entry_after(&went_back, EntryKind::Manifest(Box::new(descendant))));
     assert_eq!(restored(&view(went_back), Some(Seq(2))), Ok(Some(Seq(4))));
+}
+
+#[test]
+fn a_named_savepoint_goes_before_a_named_checkpoint_until_the_log_descends_from_it() {
+    let restore = RestoreSpec { from: Some(2), savepoint: Some("/backup/one/".to_owned()), ..RestoreSpec::default() };
+    let mut log = three_checkpoints(None);
+    assert!(matches!(view(log.clone()).start_point(&restore), StartPoint::Savepoint("/backup/one/")));
+    let imported = Manifest { restored_savepoint: restore.savepoint_name(), ..with_objects(3, &["d"], vec![]) };
+    log.push(entry_after(&log, EntryKind::Manifest(Box::new(imported))));
+    let descendant = view(log);
+    assert!(matches!(descendant.start_point(&restore), StartPoint::Missing(Seq(2))));
+    let again = RestoreSpec { savepoint_nonce: Some(1), ..restore.clone() };
+    assert!(matches!(descendant.start_point(&again), StartPoint::Savepoint(_)));
+    let newest = RestoreSpec { from: None, ..restore };
+    let found = descendant.start_point(&newest);
+    assert!(matches!(found, StartPoint::Checkpoint(Some(sealed)) if sealed.seq == Seq(4)), "{found:?}");
 }
 
 #[test]
