@@ -15,10 +15,10 @@ use millstream_inspect::InspectError;
 use crate::args::ExplainFormat;
 use crate::ask::prepare;
 use crate::exit::Exit;
-use crate::job_file::{self, JobFile};
+use crate::job_file::JobFile;
 use crate::run::settings;
 use crate::state::answer;
-use crate::state::source::{JobStore, Stop};
+use crate::state::source::{JobStore, Stop, load_resource};
 
 /// Prints what becomes of each transform's state. `place`: a savepoint's folder or URI, or a job's manifest; empty: the job's
 /// own newest checkpoint.
@@ -43,8 +43,7 @@ async fn find(job: &FlinkJob, place: &str) -> Result<Option<Arc<Manifest>>, Stop
     }
     let path = Path::new(place);
     if path.is_file() && path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml") {
-        let other = job_file::load_resource(path).map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))?;
-        return start_point(&other).await;
+        return start_point(&load_resource(path)?).await;
     }
     savepoint_in(job, place).await.map(Some)
 }

@@ -4,8 +4,6 @@
 
 pub mod args;
 
-use std::path::Path;
-
 use indicatif::BinaryBytes;
 use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
 use millstream_api::proto::operations::v1::SavepointRequest;
@@ -13,15 +11,14 @@ use millstream_coordinator::job::savepoint_bytes;
 use millstream_coordinator::savepoint::{Places, SavepointFailure, find};
 use millstream_store::{StoreError, StoreOptions};
 
-use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments};
+use self::args::{DeleteArguments, ListArguments, SavepointArguments, SavepointCommand, TakeArguments};
 use crate::args::{AskedArguments, StatusFormat};
 use crate::ask::{self, Words};
 use crate::exit::Exit;
-use crate::job_file;
 use crate::run::words::refuse;
 use crate::run::{SAVEPOINTS_FOLDER, settings};
 use crate::state::answer;
-use crate::state::source::Stop;
+use crate::state::source::{Stop, load_resource, manifest_in};
 
 /// Runs the command.
 pub fn run(arguments: &SavepointArguments) -> Exit {
@@ -69,7 +66,7 @@ struct Listed {
 }
 
 async fn list(arguments: &ListArguments) -> Result<Exit, Stop> {
-    let (uri, options) = savepoints_of(&arguments.place, &arguments.reached)?;
+    let (uri, options) = savepoints_of(arguments)?;
     let failed = |error: StoreError| Stop::new(Exit::Environment, error.to_string());
     let store = millstream_store::open_existing(&uri, &options).await.map_err(failed)?;
     let objects = store.list("", None).await.map_err(failed)?;
@@ -121,7 +118,7 @@ fn listed(location: String, savepoint: &Savepoint) -> Listed {
 }
 
 async fn delete(arguments: &DeleteArguments) -> Result<Exit, Stop> {
-    let (uri, options) = (resolved(&arguments.place)?, options_of(&arguments.reached));
+    let (uri, options) = (resolved(&arguments.place)?, arguments.s3.options());
     let objects = Places { options }.delete(&uri, arguments.incomplete).await.map_err(|failure| match failure {
         SavepointFailure::None { .. } if !arguments.incomplete => {
             let message = format!(
@@ -138,19 +135,13 @@ async fn delete(arguments: &DeleteArguments) -> Result<Exit, Stop> {
 }
 
 /// Where the savepoints of a job, or in a folder, are.
-fn savepoints_of(place: &str, reached: &PlaceArguments) -> Result<(String, StoreOptions), Stop> {
-    if place.contains("://") || !Path::new(place).is_file() {
-        return Ok((resolved(place)?, options_of(reached)));
-    }
-    let job = job_file::load_resource(Path::new(place));
-    let job = job.map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))?;
+fn savepoints_of(arguments: &ListArguments) -> Result<(String, StoreOptions), Stop> {
+    let Some(manifest) = manifest_in(&arguments.place, &arguments.s3)? else {
+        return Ok((resolved(&arguments.place)?, arguments.s3.options()));
+    };
+    let job = load_resource(manifest)?;
     let (uri, options) = settings::storage(&job.spec.checkpoint)?;
     Ok((format!("{}/{}/{SAVEPOINTS_FOLDER}", uri.trim_end_matches('/'), job.path()), options))
-}
-
-fn options_of(reached: &PlaceArguments) -> StoreOptions {
-    let (endpoint, region) = (reached.s3_endpoint.clone(), reached.s3_region.clone());
-    StoreOptions { endpoint, region, ..StoreOptions::default() }
 }
 
 fn resolved(place: &str) -> Result<String, Stop> {

@@ -8,9 +8,10 @@ use millstream_api::ids::Seq;
 use millstream_coordinator::job::LogView;
 use millstream_coordinator::savepoint::{Places, SavepointFailure};
 use millstream_inspect::{InspectError, InspectErrorKind, Stored, checkpoints_of};
-use millstream_store::{ObjectStore, StoreErrorKind, StoreOptions};
+use millstream_store::{ObjectStore, StoreErrorKind};
 
 use super::args::SourceArguments;
+use crate::args::S3Arguments;
 use crate::exit::Exit;
 use crate::job_file;
 use crate::run::settings;
@@ -67,7 +68,7 @@ pub struct JobStore {
 impl JobStore {
     /// Reads the manifest and opens the store that it names.
     pub async fn open(manifest: &Path) -> Result<Self, Stop> {
-        let job = job_file::load_resource(manifest).map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))?;
+        let job = load_resource(manifest)?;
         let (uri, _) = settings::storage(&job.spec.checkpoint)?;
         let nowhere =
             || Stop::new(Exit::Environment, format!("job {} has no checkpoint: there is no {uri}", job.path()));
@@ -121,6 +122,20 @@ impl JobStore {
     }
 }
 
+/// Reads a manifest for whoever only wants to find what the job stored.
+pub fn load_resource(manifest: &Path) -> Result<FlinkJob, Stop> {
+    job_file::load_resource(manifest).map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))
+}
+
+/// The manifest file that a place is, if it is one; then how S3 is reached stands in it.
+pub fn manifest_in<'a>(place: &'a str, s3: &S3Arguments) -> Result<Option<&'a Path>, Stop> {
+    let manifest = Some(Path::new(place)).filter(|path| !place.contains("://") && path.is_file());
+    if manifest.is_some() && s3.are_given() {
+        return Err(Stop::new(Exit::Usage, "a job's manifest says how its store is reached: leave out --s3-*"));
+    }
+    Ok(manifest)
+}
+
 /// What a place is.
 pub enum Opened {
     Job(JobStore),
@@ -130,23 +145,15 @@ pub enum Opened {
 /// Opens the job or the savepoint: a file is a manifest, anything else a savepoint.
 pub async fn open(arguments: &SourceArguments) -> Result<Opened, Stop> {
     let place = arguments.place.as_str();
-    let of_s3 = arguments.s3_endpoint.is_some() || arguments.s3_region.is_some();
-    if !place.contains("://") && Path::new(place).is_file() {
-        if of_s3 {
-            return Err(Stop::new(Exit::Usage, "a job's manifest says how its store is reached: leave out --s3-*"));
-        }
-        return Ok(Opened::Job(JobStore::open(Path::new(place)).await?));
+    if let Some(manifest) = manifest_in(place, &arguments.s3)? {
+        return Ok(Opened::Job(JobStore::open(manifest).await?));
     }
     if let Some(seq) = arguments.checkpoint {
         let message = format!("--checkpoint {seq}: {place} is no job's manifest file; a savepoint is one checkpoint");
         return Err(Stop::new(Exit::Usage, message));
     }
-    let options = StoreOptions {
-        endpoint: arguments.s3_endpoint.clone(),
-        region: arguments.s3_region.clone(),
-        ..StoreOptions::default()
-    };
-    let stored = Stored::savepoint(&Places { options }, place).await.map_err(|error| match error {
+    let places = Places { options: arguments.s3.options() };
+    let stored = Stored::savepoint(&places, place).await.map_err(|error| match error {
         InspectError::Savepoint(none @ SavepointFailure::None { .. }) => {
             Stop::new(Exit::Usage, format!("{none}, or a job's manifest file"))
         }
