@@ -7,7 +7,6 @@ pub mod args;
 use indicatif::BinaryBytes;
 use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
 use millstream_api::proto::operations::v1::SavepointRequest;
-use millstream_coordinator::job::savepoint_bytes;
 use millstream_coordinator::savepoint::{Places, SavepointFailure, find};
 use millstream_store::{StoreError, StoreOptions};
 
@@ -113,7 +112,7 @@ fn listed(location: String, savepoint: &Savepoint) -> Listed {
         epoch: manifest.epoch.0,
         parallelism: manifest.parallelism,
         max_parallelism: manifest.max_parallelism,
-        bytes: savepoint_bytes(manifest),
+        bytes: manifest.object_bytes(),
     }
 }
 

@@ -61,7 +61,7 @@ pub use message::{
 };
 pub use random::Random;
 pub use rescale::{Rescale, RescaleEnd, RescaleStatus};
-pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus, bytes_of as savepoint_bytes};
+pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus};
 pub(crate) use status::shortened;
 pub use status::{
     CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, ShownGraph,

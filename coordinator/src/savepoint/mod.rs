@@ -17,7 +17,7 @@ use millstream_api::log::{Manifest, Nonce, ObjectName, ObjectRef, SAVEPOINT_OBJE
 use millstream_store::{ObjectStore, PutOutcome, StoreError, StoreErrorKind, StoreOptions};
 use thiserror::Error;
 
-use crate::job::{StoreProblem, StoreProblemKind, savepoint_bytes};
+use crate::job::{StoreProblem, StoreProblemKind};
 use crate::log::problem;
 
 /// How the stores of savepoints are reached; they may be others than the job's own.
@@ -96,7 +96,7 @@ impl Places {
         let savepoint = Savepoint::of(id.to_owned(), job_path.to_owned(), now_ms, manifest);
         match check_free(&*target, uri, id).await? {
             None => {}
-            Some(there) if there.manifest.epoch == manifest.epoch => return Ok(savepoint_bytes(manifest)),
+            Some(there) if there.manifest.epoch == manifest.epoch => return Ok(manifest.object_bytes()),
             // An earlier process wrote it, and did not live to say so: nobody was told of it.
             Some(_) => target.delete(&[SAVEPOINT_OBJECT.to_owned()]).await?,
         }
@@ -110,11 +110,11 @@ impl Places {
         let text = serde_json::to_vec(&savepoint).expect("numbers and texts");
         let put = target.put_if_absent(SAVEPOINT_OBJECT, Bytes::from(text)).await;
         if matches!(put, Ok(PutOutcome::Created)) {
-            return Ok(savepoint_bytes(manifest));
+            return Ok(manifest.object_bytes());
         }
         // After a lost reply it may be this very one.
         match (check_free(&*target, uri, id).await, put) {
-            (Ok(Some(there)), _) if there == savepoint => Ok(savepoint_bytes(manifest)),
+            (Ok(Some(there)), _) if there == savepoint => Ok(manifest.object_bytes()),
             (_, Err(error)) => Err(error.into()),
             (Err(error), _) => Err(error),
             (Ok(_), Ok(_)) => {
