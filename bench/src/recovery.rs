@@ -1,18 +1,16 @@
 //! From the end of a worker to the next output, with a free slot elsewhere and state of some size.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
-use crate::scene::{Scene, Setting};
+use crate::scene::{Scene, SceneArguments, Setting};
 
 #[derive(Debug, Args)]
 pub struct RecoveryArguments {
-    /// The `millstream` binary.
-    #[arg(long)]
-    pub binary: PathBuf,
+    #[command(flatten)]
+    pub scene: SceneArguments,
     /// Keys of state, about 120 bytes each.
     #[arg(long, default_value_t = 1_000_000)]
     pub keys: u64,
@@ -21,17 +19,12 @@ pub struct RecoveryArguments {
     pub rate: u64,
     #[arg(long, default_value_t = 4)]
     pub workers: u32,
-    #[arg(long, default_value = "1 s")]
-    pub interval: String,
     /// Workers ended, one after the other.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
     /// Ask the worker to leave (SIGTERM) instead of killing it.
     #[arg(long)]
     pub politely: bool,
-    /// Checkpoints on the S3 server of `MILLSTREAM_TEST_S3` instead of a folder.
-    #[arg(long)]
-    pub s3: bool,
 }
 
 /// Between a recovery and the next kill.
@@ -40,14 +33,12 @@ const SETTLE: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_secs(10);
 
 pub fn run(bootstrap: &str, arguments: &RecoveryArguments) -> anyhow::Result<()> {
-    let RecoveryArguments { binary, keys, rate, workers, interval, runs, politely, s3 } = arguments;
+    let RecoveryArguments { scene: told, keys, rate, workers, runs, politely } = arguments;
     let setting = Setting {
         measure: "recovery",
-        binary,
+        told,
         keys: *keys,
         rate: *rate,
-        interval,
-        s3: *s3,
         parallelism: *workers,
         workers: *workers,
         slots: 1,

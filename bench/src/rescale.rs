@@ -1,37 +1,30 @@
 //! How long output stays away when the parallelism changes while the job runs.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
-use crate::scene::{Scene, Setting};
+use crate::scene::{Scene, SceneArguments, Setting};
 
 mod flink;
 
 #[derive(Debug, Args)]
 pub struct RescaleArguments {
-    /// The `millstream` binary.
-    #[arg(long)]
-    pub binary: PathBuf,
+    #[command(flatten)]
+    pub scene: SceneArguments,
     /// Keys of state, about 120 bytes each.
     #[arg(long, default_value_t = 10_000)]
     pub keys: u64,
     /// Events per second meanwhile.
     #[arg(long, default_value_t = 10_000)]
     pub rate: u64,
-    #[arg(long, default_value = "1 s")]
-    pub interval: String,
     /// From 2 to 4 and back, so many times.
     #[arg(long, default_value_t = 10)]
     pub runs: u32,
     /// Each worker has slots for so many; two of them.
     #[arg(long, default_value_t = 2)]
     pub slots: u32,
-    /// Checkpoints on the S3 server of `MILLSTREAM_TEST_S3` instead of a folder.
-    #[arg(long)]
-    pub s3: bool,
     /// The same with Flink's adaptive scheduler afterwards.
     #[arg(long)]
     pub flink: bool,
@@ -52,14 +45,12 @@ fn parallelism(run: u32) -> u32 {
 }
 
 fn run_millstream(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> {
-    let RescaleArguments { binary, keys, rate, interval, runs, slots, s3, flink: _ } = arguments;
+    let RescaleArguments { scene: told, keys, rate, runs, slots, flink: _ } = arguments;
     let setting = Setting {
         measure: "rescale",
-        binary,
+        told,
         keys: *keys,
         rate: *rate,
-        interval,
-        s3: *s3,
         parallelism: WORKERS,
         workers: WORKERS,
         slots: *slots,

@@ -1,33 +1,26 @@
 //! How long a savepoint takes, how long output stays away and how much less is written meanwhile; and for how long barriers
 //! hold tasks up with that much state.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
-use crate::scene::{Scene, Setting};
+use crate::scene::{Scene, SceneArguments, Setting};
 
 #[derive(Debug, Args)]
 pub struct SavepointArguments {
-    /// The `millstream` binary.
-    #[arg(long)]
-    pub binary: PathBuf,
+    #[command(flatten)]
+    pub scene: SceneArguments,
     /// Keys of state, about 120 bytes each.
     #[arg(long, default_value_t = 1_000_000)]
     pub keys: u64,
     /// Events per second meanwhile.
     #[arg(long, default_value_t = 10_000)]
     pub rate: u64,
-    #[arg(long, default_value = "1 s")]
-    pub interval: String,
     /// Savepoints, one after the other.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
-    /// Checkpoints and savepoints on the S3 server of `MILLSTREAM_TEST_S3` instead of a folder.
-    #[arg(long)]
-    pub s3: bool,
 }
 
 const WORKERS: u32 = 2;
@@ -35,14 +28,12 @@ const WORKERS: u32 = 2;
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub fn run(bootstrap: &str, arguments: &SavepointArguments) -> anyhow::Result<()> {
-    let SavepointArguments { binary, keys, rate, interval, runs, s3 } = arguments;
+    let SavepointArguments { scene: told, keys, rate, runs } = arguments;
     let setting = Setting {
         measure: "savepoint",
-        binary,
+        told,
         keys: *keys,
         rate: *rate,
-        interval,
-        s3: *s3,
         parallelism: WORKERS,
         workers: WORKERS,
         slots: 1,
@@ -54,7 +45,8 @@ pub fn run(bootstrap: &str, arguments: &SavepointArguments) -> anyhow::Result<()
         let rate_before = per_second(scene.written() - before, settling);
         let bytes = scene.state_bytes();
         // Beside the job's checkpoints, in S3; on this machine in a folder of its own.
-        let folder = if *s3 { String::new() } else { scene.folder().join("savepoints").to_string_lossy().into_owned() };
+        let folder =
+            if told.s3 { String::new() } else { scene.folder().join("savepoints").to_string_lossy().into_owned() };
         let (before, begin) = (scene.written(), Instant::now());
         let said = scene.cluster.savepoint(&folder, &format!("run-{run}"))?;
         let took = begin.elapsed();

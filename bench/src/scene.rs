@@ -2,10 +2,11 @@
 //!
 //! Owns: how it is set up, waiting for it. Does not own: what is done to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -17,17 +18,28 @@ use crate::machine;
 /// For whatever is waited for.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// What every measurement is told.
+#[derive(Debug, Args)]
+pub struct SceneArguments {
+    /// The `millstream` binary.
+    #[arg(long)]
+    binary: PathBuf,
+    /// Between checkpoints.
+    #[arg(long, default_value = "1 s")]
+    pub interval: String,
+    /// What is stored goes to the S3 server of `MILLSTREAM_TEST_S3` instead of a folder.
+    #[arg(long)]
+    pub s3: bool,
+}
+
 /// What differs between measurements.
 pub struct Setting<'a> {
     pub measure: &'static str,
-    pub binary: &'a Path,
+    pub told: &'a SceneArguments,
     /// Of state.
     pub keys: u64,
     /// Events per second.
     pub rate: u64,
-    /// Between checkpoints.
-    pub interval: &'a str,
-    pub s3: bool,
     pub parallelism: u32,
     pub workers: u32,
     /// Of each worker.
@@ -49,10 +61,11 @@ impl<'a> Scene<'a> {
     pub fn start(bootstrap: &str, setting: Setting<'a>) -> anyhow::Result<Self> {
         keyed::fill(bootstrap, setting.keys)?;
         let folder = tempfile::tempdir()?;
-        let storage = if setting.s3 { Storage::of_services(setting.measure)? } else { Storage::local(folder.path()) };
-        let manifest = keyed::manifest(bootstrap, setting.parallelism, setting.interval, &storage);
+        let SceneArguments { binary, interval, s3 } = setting.told;
+        let storage = if *s3 { Storage::of_services(setting.measure)? } else { Storage::local(folder.path()) };
+        let manifest = keyed::manifest(bootstrap, setting.parallelism, interval, &storage);
         let readers = Readers::start(bootstrap, keyed::OUTPUT)?;
-        let mut cluster = Cluster::start(setting.binary, &manifest, &storage.environment)?;
+        let mut cluster = Cluster::start(binary, &manifest, &storage.environment)?;
         for _ in 0..setting.workers {
             cluster.add_worker(setting.slots)?;
         }
@@ -97,9 +110,9 @@ impl<'a> Scene<'a> {
 
     /// The gaps since `begin` with all that stays the same, and `more`.
     pub fn line(&self, begin: Instant, more: Value) -> Value {
-        let Setting { measure, keys, rate, interval, s3, workers, .. } = &self.setting;
+        let Setting { measure, keys, rate, workers, told, .. } = &self.setting;
         let mut line = json!({
-            "engine": "millstream", "measure": measure, "keys": keys, "checkpoint_interval": interval, "s3": s3,
+            "engine": "millstream", "measure": measure, "keys": keys, "checkpoint_interval": told.interval, "s3": told.s3,
             "workers": workers, "rate": rate, "machine": machine::facts(),
         });
         for part in [self.readers.longest_gaps(begin), more] {

@@ -2,36 +2,30 @@
 //!
 //! Owns: finding the savepoint or checkpoint. Does not own: the comparison (the coordinator's), nor its words (`ask::prepare`).
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_api::flinkjob::FlinkJob;
-use millstream_api::ids::Seq;
-use millstream_api::log::{Manifest, SAVEPOINT_OBJECT, Savepoint};
-use millstream_coordinator::job::{LogView, Sealed, StoreProblem, StoreProblemKind};
-use millstream_coordinator::log::{Log, problem};
+use millstream_api::log::Manifest;
+use millstream_coordinator::job::{LogView, StartPoint};
 use millstream_coordinator::operations::{Prepared, against};
-use millstream_coordinator::savepoint::{Places, SavepointFailure};
+use millstream_coordinator::savepoint::Places;
+use millstream_inspect::InspectError;
 
 use crate::args::ExplainFormat;
 use crate::ask::prepare;
 use crate::exit::Exit;
-use crate::job_file::{self, JobFile};
-use crate::owner;
-use crate::run::words::refuse;
-use crate::run::{on_event_loop, settings};
+use crate::job_file::JobFile;
+use crate::run::settings;
+use crate::state::answer;
+use crate::state::source::{JobStore, Stop, load_resource};
 
 /// Prints what becomes of each transform's state. `place`: a savepoint's folder or URI, or a job's manifest; empty: the job's
 /// own newest checkpoint.
 pub fn explain(file: JobFile, place: &str, output: ExplainFormat) -> Exit {
     let prepared = Prepared { job: file.job, graph: Arc::new(file.compiled.graph) };
-    on_event_loop(async {
-        let manifest = match find(&prepared.job, place).await {
-            Ok(manifest) => manifest,
-            Err((exit, message)) => return refuse(exit, &message),
-        };
-        let answer = match manifest {
+    answer(async {
+        let answer = match find(&prepared.job, place).await? {
             Some(manifest) => against(&prepared, &manifest),
             None => prepare::nothing_stored(),
         };
@@ -39,82 +33,38 @@ pub fn explain(file: JobFile, place: &str, output: ExplainFormat) -> Exit {
             ExplainFormat::Json => prepare::print_json(&answer),
             ExplainFormat::Text | ExplainFormat::Mermaid => prepare::show(&answer),
         }
-        prepare::exit_of(&answer)
+        Ok(prepare::exit_of(&answer))
     })
 }
 
-async fn find(job: &FlinkJob, place: &str) -> Result<Option<Arc<Manifest>>, (Exit, String)> {
+async fn find(job: &FlinkJob, place: &str) -> Result<Option<Arc<Manifest>>, Stop> {
     if place.is_empty() {
         return start_point(job).await;
     }
     let path = Path::new(place);
     if path.is_file() && path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml") {
-        let other = job_file::load(path).map_err(|errors| (Exit::InvalidJob, errors.join("\nerror: ")))?;
-        return start_point(&other.job).await;
+        return start_point(&load_resource(path)?).await;
     }
     savepoint_in(job, place).await.map(Some)
 }
 
 /// What the job would go on from, if it started now. `None`: from nothing.
-async fn start_point(job: &FlinkJob) -> Result<Option<Arc<Manifest>>, (Exit, String)> {
-    let view = log_of(job).await?;
-    let mut restore = job.spec.restore.clone();
-    if let Some(savepoint) = &restore.savepoint {
-        let uri = settings::absolute(savepoint)
-            .map_err(|e| (Exit::Environment, format!("failed to resolve the savepoint's path: {e}")))?;
-        restore.savepoint = Some(uri.clone());
-        let name = restore.savepoint_name();
-        if view.tip().is_none_or(|tip| tip.manifest.restored_savepoint != name) {
-            return savepoint_in(job, &uri).await.map(Some);
+async fn start_point(job: &FlinkJob) -> Result<Option<Arc<Manifest>>, Stop> {
+    let log = match JobStore::of(job).await? {
+        Some(stored) => stored.log().await?,
+        None => LogView::default(),
+    };
+    match log.start_point(&settings::restore(job)?) {
+        StartPoint::Checkpoint(sealed) => Ok(sealed.map(|sealed| Arc::clone(&sealed.manifest))),
+        StartPoint::Savepoint(uri) => savepoint_in(job, uri).await.map(Some),
+        StartPoint::Missing(seq) => {
+            Err(Stop::new(Exit::State, format!("spec.restore.from: {seq} is no retained checkpoint of this job")))
         }
     }
-    let named = |seq: u64| {
-        let found: Option<&Sealed> = view.sealed().iter().find(|s| s.seq == Seq(seq));
-        found.ok_or_else(|| (Exit::State, format!("spec.restore.from: {seq} is no retained checkpoint of this job")))
-    };
-    let sealed = restore.from.map(named).transpose()?.or_else(|| view.tip());
-    Ok(sealed.map(|sealed| Arc::clone(&sealed.manifest)))
 }
 
-/// What the job's log says; nothing, where there is no store yet.
-async fn log_of(job: &FlinkJob) -> Result<LogView, (Exit, String)> {
-    let state = owner::state_directory()
-        .map_err(|e| (Exit::Environment, format!("failed to open the state directory: {e}")))?;
-    let (uri, options) = settings::storage(&job.spec.checkpoint, &state);
-    if folder(&uri).is_some_and(|folder| !folder.is_dir()) {
-        return Ok(LogView::default());
-    }
-    let store = millstream_store::open(&uri, &options).await.map_err(|e| told(problem(&e)))?;
-    let path = format!("{}/{}", job.metadata.namespace, job.metadata.name);
-    Ok(LogView::of(&Log::new(store, path).read_tail().await.map_err(told)?))
-}
-
-/// The manifest of a savepoint; S3 is reached as the job reaches it.
-async fn savepoint_in(job: &FlinkJob, place: &str) -> Result<Arc<Manifest>, (Exit, String)> {
-    let uri = || place.to_owned();
-    let read = match folder(place) {
-        // Opening a folder as a store would write into it.
-        Some(folder) => match std::fs::read(folder.join(SAVEPOINT_OBJECT)) {
-            Ok(bytes) => Savepoint::parse(&bytes)
-                .map_err(|error| SavepointFailure::Unreadable { uri: uri(), reason: error.to_string() }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(SavepointFailure::None { uri: uri() }),
-            Err(error) => return Err((Exit::Environment, format!("failed to read the savepoint in {place}: {error}"))),
-        },
-        None => Places { options: settings::store_options(&job.spec.checkpoint.s3) }.read(place).await,
-    };
-    read.map(|savepoint| savepoint.manifest).map_err(|failure| told(failure.problem()))
-}
-
-/// The directory that a URI means, if it is one of this machine.
-fn folder(uri: &str) -> Option<PathBuf> {
-    if uri.starts_with("s3://") || uri.starts_with("s3a://") {
-        return None;
-    }
-    let path = uri.strip_prefix("file://").or_else(|| uri.strip_prefix("file:")).unwrap_or(uri);
-    Some(PathBuf::from(path))
-}
-
-fn told(problem: StoreProblem) -> (Exit, String) {
-    let exit = if problem.kind == StoreProblemKind::Corrupt { Exit::State } else { Exit::Environment };
-    (exit, problem.message)
+/// The manifest of a savepoint; S3 is reached as the job reaches it, and what is wrong ends the command as it would end the job.
+async fn savepoint_in(job: &FlinkJob, place: &str) -> Result<Arc<Manifest>, Stop> {
+    let read = Places { options: settings::store_options(&job.spec.checkpoint.s3) }.read(place).await;
+    Ok(read.map_err(|failure| InspectError::from(failure.problem()))?.manifest)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millstream_api::flinkjob::Duration;
+use millstream_store::StoreOptions;
 
 use crate::checkpoints::args::CheckpointsArguments;
 use crate::exit::Exit;
@@ -46,6 +47,28 @@ enum Command {
     Checkpoints(CheckpointsArguments),
     /// Take a savepoint of a running job: a copy of a checkpoint that needs nothing else to go on from.
     Savepoint(SavepointArguments),
+}
+
+/// How a place in S3 is reached that no job's manifest speaks of.
+#[derive(Debug, Args)]
+pub struct S3Arguments {
+    /// Server of a place in S3 other than AWS, such as http://host:9000. A job's manifest says its own.
+    #[arg(long, value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// Region of a place in S3.
+    #[arg(long, value_name = "REGION")]
+    s3_region: Option<String>,
+}
+
+impl S3Arguments {
+    pub fn are_given(&self) -> bool {
+        self.s3_endpoint.is_some() || self.s3_region.is_some()
+    }
+
+    pub fn options(&self) -> StoreOptions {
+        let (endpoint, region) = (self.s3_endpoint.clone(), self.s3_region.clone());
+        StoreOptions { endpoint, region, ..StoreOptions::default() }
+    }
 }
 
 /// Which job.

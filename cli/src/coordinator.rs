@@ -37,9 +37,9 @@ pub fn run(arguments: &CoordinatorArguments) -> Exit {
                        such as s3://bucket/path, or a directory when they all run on this machine";
         return refuse(Exit::InvalidJob, message);
     };
-    match settings::absolute(storage) {
+    match settings::resolved(storage) {
         Ok(storage) => loaded.job.spec.checkpoint.storage = Some(storage),
-        Err(error) => return refuse(Exit::Environment, &format!("failed to resolve the path {storage}: {error}")),
+        Err((exit, message)) => return refuse(exit, &message),
     }
     on_event_loop(serve(arguments, loaded))
 }

@@ -2,31 +2,31 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use millstream_api::log::Owner;
 
-/// `$MILLSTREAM_STATE_DIR`, `$XDG_STATE_HOME/millstream` or `~/.local/state/millstream`.
+/// `$MILLSTREAM_STATE_DIR`, `$XDG_STATE_HOME/millstream` or `~/.local/state/millstream`. It need not be there: only who writes
+/// makes it.
 ///
 /// # Errors
-/// When none of these can be told or made.
+/// When none of these is set.
 pub fn state_directory() -> io::Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let directory = from("MILLSTREAM_STATE_DIR")
+    from("MILLSTREAM_STATE_DIR")
         .or_else(|| from("XDG_STATE_HOME").map(|d| d.join("millstream")))
         .or_else(|| from("HOME").map(|d| d.join(".local/state/millstream")))
         .ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "neither MILLSTREAM_STATE_DIR, XDG_STATE_HOME nor HOME is set")
-        })?;
-    fs::create_dir_all(&directory)?;
-    Ok(directory)
+        })
 }
 
 /// The owner of local jobs: `local-<random id>`, drawn once and kept in the state directory.
 ///
 /// # Errors
 /// When the file can neither be read nor made.
-pub fn local_owner(state_directory: &Path) -> io::Result<Owner> {
+pub fn local_owner() -> io::Result<Owner> {
+    let state_directory = state_directory()?;
     let path = state_directory.join("owner");
     match fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => return Ok(Owner(text.trim().to_owned())),
@@ -35,6 +35,7 @@ pub fn local_owner(state_directory: &Path) -> io::Result<Owner> {
         Err(e) => return Err(e),
     }
     let owner = format!("local-{}", random_hex()?);
+    fs::create_dir_all(&state_directory)?;
     let temporary = state_directory.join(format!("owner.{}", std::process::id()));
     let mut file = fs::File::create(&temporary)?;
     file.write_all(owner.as_bytes())?;

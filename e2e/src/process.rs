@@ -171,6 +171,25 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Where a process with `--listen` is asked, as its log says.
+    pub fn address(&self, limit: Duration) -> String {
+        wait_for("an address in the log", limit, || {
+            let log = self.stderr();
+            let (address, _) = log.split("--coordinator ").nth(1)?.split_once(char::is_whitespace)?;
+            Some(address.to_owned())
+        })
+    }
+
+    /// Ends a job by a savepoint that gets a folder in this one. Where it is.
+    pub fn end_with_savepoint(self, folder: &str, limit: Duration) -> String {
+        let mut asked = binary();
+        asked.args(["savepoint", "--stop", "--operation-id", "last", "--path", folder]);
+        let answer = asked.args(["--coordinator", &self.address(limit)]).output().unwrap();
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        assert_eq!(self.wait(limit).code(), 0);
+        format!("{folder}/savepoint-last")
+    }
+
     /// SIGTERM, then the end.
     pub fn stop(self, limit: Duration) -> Finished {
         self.signal(libc::SIGTERM);

@@ -1,6 +1,7 @@
 //! What can go wrong when stored state is looked at.
 
 use millstream_coordinator::job::{StoreProblem, StoreProblemKind};
+use millstream_coordinator::savepoint::SavepointFailure;
 use millstream_store::{StoreError, StoreErrorKind};
 use millstream_worker::snapshot::SnapshotError;
 use thiserror::Error;
@@ -18,8 +19,8 @@ pub enum InspectError {
     #[error("{0}")]
     Asked(String),
     /// A savepoint that cannot be read.
-    #[error("{place} is no savepoint that can be read: {reason}")]
-    Savepoint { place: String, reason: String },
+    #[error(transparent)]
+    Savepoint(#[from] SavepointFailure),
     /// A checkpoint that went while it was read.
     #[error(
         "checkpoint {seq} was dropped by the running job while it was read: read a newer one, take a savepoint, or keep more \
@@ -48,15 +49,21 @@ impl InspectError {
     pub fn kind(&self) -> InspectErrorKind {
         use InspectErrorKind::{Asked, Damaged, Environment};
         match self {
-            Self::Asked(_) | Self::Sql(_) => Asked,
-            Self::Store(error) if error.kind == StoreErrorKind::Corrupt => Damaged,
+            Self::Asked(_) | Self::Sql(_) | Self::Savepoint(SavepointFailure::None { .. }) => Asked,
+            Self::Store(error) | Self::Savepoint(SavepointFailure::Store(error))
+                if error.kind == StoreErrorKind::Corrupt =>
+            {
+                Damaged
+            }
             Self::Log(problem) if problem.kind == StoreProblemKind::Corrupt => Damaged,
             Self::Snapshot(
                 SnapshotError::Corrupt { .. } | SnapshotError::Mismatch { .. } | SnapshotError::Encode { .. },
             )
-            | Self::Savepoint { .. } => Damaged,
+            | Self::Savepoint(SavepointFailure::Unreadable { .. } | SavepointFailure::Damaged { .. }) => Damaged,
             Self::Snapshot(SnapshotError::Store(error)) if error.kind == StoreErrorKind::Corrupt => Damaged,
-            Self::Store(_) | Self::Log(_) | Self::Snapshot(_) | Self::Dropped { .. } => Environment,
+            Self::Store(_) | Self::Savepoint(_) | Self::Log(_) | Self::Snapshot(_) | Self::Dropped { .. } => {
+                Environment
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use arrow_array::{ArrayRef, Int8Array, Int64Array, RecordBatch, StringArray, UIn
 use millstream_api::graph::{Field, Schema, SqlType};
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, VertexId};
 use millstream_api::log::{Manifest, SAVEPOINT_OBJECT, Savepoint, Segment, TableManifest};
+use millstream_coordinator::savepoint::Places;
 use millstream_store::{LocalStore, ObjectStore};
 use millstream_worker::keys::KeyEncoder;
 use millstream_worker::snapshot::{SegmentWriter, Segments};
@@ -51,15 +52,12 @@ impl Fixture {
         }
         let table =
             TableManifest { uid, table: spec.name.clone(), key: spec.key, value: spec.value, segments: written };
-        let stored = Self::take(&store, &manifest(vec![table])).await;
-        Self { folder, stored }
-    }
-
-    async fn take(store: &Arc<dyn ObjectStore>, manifest: &Manifest) -> Stored {
-        let savepoint = Savepoint::of("id".to_owned(), "default/job".to_owned(), 5, manifest);
+        let savepoint = Savepoint::of("id".to_owned(), "default/job".to_owned(), 5, &manifest(vec![table]));
         let bytes = serde_json::to_vec(&savepoint).unwrap();
         store.put(SAVEPOINT_OBJECT, bytes.into()).await.unwrap();
-        Stored::savepoint(store).await.unwrap()
+        let uri = folder.path().to_string_lossy().into_owned();
+        let stored = Stored::savepoint(&Places::default(), &uri).await.unwrap();
+        Self { folder, stored }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use millstream_api::ids::Seq;
-use millstream_api::log::{Manifest, SAVEPOINT_OBJECT, Savepoint, TableManifest};
+use millstream_api::log::{Manifest, TableManifest};
 use millstream_coordinator::job::{LogView, Sealed, StoreProblemKind};
 use millstream_coordinator::log::Log;
-use millstream_store::{ObjectStore, StoreErrorKind};
+use millstream_coordinator::savepoint::Places;
+use millstream_store::ObjectStore;
 use millstream_worker::snapshot::{Segments, SnapshotError, table_spec};
 use millstream_worker::state::TableSpec;
 
@@ -52,30 +53,17 @@ impl Stored {
         }
     }
 
-    /// The savepoint whose folder is the root of the store.
+    /// The savepoint in that place.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub async fn savepoint(store: &Arc<dyn ObjectStore>) -> Result<Self, InspectError> {
-        let place = store.describe();
-        let bytes = match store.get(SAVEPOINT_OBJECT).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind == StoreErrorKind::NotFound => {
-                return Err(InspectError::Asked(format!(
-                    "{place} is no savepoint: there is no {SAVEPOINT_OBJECT} in it. Name a savepoint's folder, or a job's \
-                     manifest file"
-                )));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let reason = |error: millstream_api::log::SavepointError| error.to_string();
-        let savepoint = Savepoint::parse(&bytes)
-            .map_err(|error| InspectError::Savepoint { place: place.clone(), reason: reason(error) })?;
+    pub async fn savepoint(places: &Places, uri: &str) -> Result<Self, InspectError> {
+        let (store, savepoint) = places.opened(uri).await?;
         Ok(Self {
             manifest: savepoint.manifest,
             at_ms: savepoint.taken_at_ms,
             job: savepoint.job,
-            segments: Segments::new(Arc::clone(store), ""),
+            segments: Segments::new(store, ""),
             place: Place::Savepoint,
         })
     }

@@ -13,6 +13,7 @@ mod compression;
 mod config;
 mod consumer;
 mod error;
+mod given;
 mod partitioner;
 mod producer;
 mod record_batch;

@@ -24,6 +24,14 @@ pub struct FlinkJob {
     pub spec: FlinkJobSpec,
 }
 
+impl FlinkJob {
+    /// `namespace/name`: what tells it from any other job, and its folder in the store.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.metadata.namespace, self.metadata.name)
+    }
+}
+
 /// The parts of Kubernetes' object metadata that a file may carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -93,6 +93,12 @@ impl Manifest {
             SegmentContent::Inline { .. } => None,
         })
     }
+
+    /// What reading all of them brings: a restore, or a savepoint. An object counts as often as it is named.
+    #[must_use]
+    pub fn object_bytes(&self) -> u64 {
+        self.objects().map(|object| object.bytes).sum()
+    }
 }
 
 /// A keyed table of a transform.

@@ -22,7 +22,8 @@ jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout: 0 s
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(super) fn run(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> {
-    let RescaleArguments { keys, rate, interval, runs, .. } = arguments;
+    let RescaleArguments { scene, keys, rate, runs, .. } = arguments;
+    let interval = &scene.interval;
     keyed::fill(bootstrap, *keys)?;
     let readers = Readers::start(bootstrap, keyed::OUTPUT)?;
     let installation = Installation::obtain()?;

@@ -2,7 +2,7 @@
 
 use indicatif::BinaryBytes;
 use millstream_api::ids::Seq;
-use millstream_coordinator::job::LogView;
+use millstream_coordinator::job::{LogView, StartPoint};
 use millstream_coordinator::retained::{Retained, retained, stored_bytes};
 use serde_json::{Value, json};
 
@@ -15,36 +15,26 @@ use crate::state::source::{JobStore, Stop};
 pub async fn list(arguments: &ListArguments) -> Result<Exit, Stop> {
     let job = JobStore::open(&arguments.manifest).await?;
     let view = job.view().await?;
-    let restored = match job.savepoint.as_ref().filter(|savepoint| !view.descends_from(savepoint)) {
-        Some(savepoint) => Start::Savepoint(savepoint),
-        None => match view.restored_by_a_start(job.named) {
-            Ok(sealed) => Start::Checkpoint(sealed.map(|sealed| sealed.seq)),
-            Err(seq) => Start::Refused(seq),
-        },
-    };
+    let start = view.start_point(&job.restore);
     let found = retained(&view);
     let text = match arguments.output {
-        CheckpointFormat::Json => as_json(&job, &view, &found, &restored).to_string() + "\n",
-        CheckpointFormat::Table => as_table(&job, &view, &found, &restored),
+        CheckpointFormat::Json => as_json(&job, &view, &found, start).to_string() + "\n",
+        CheckpointFormat::Table => as_table(&job, &view, &found, start),
     };
     out(&text);
     Ok(Exit::Success)
 }
 
-/// What a start goes on from.
-#[derive(PartialEq)]
-enum Start<'a> {
-    Checkpoint(Option<Seq>),
-    Savepoint(&'a str),
-    /// The manifest names a checkpoint that is not there.
-    Refused(Seq),
+/// Whether a start goes on from this checkpoint.
+fn goes_on_from(start: StartPoint<'_>, seq: Seq) -> bool {
+    matches!(start, StartPoint::Checkpoint(Some(sealed)) if sealed.seq == seq)
 }
 
-fn as_table(job: &JobStore, view: &LogView, found: &[Retained], restored: &Start<'_>) -> String {
+fn as_table(job: &JobStore, view: &LogView, found: &[Retained], start: StartPoint<'_>) -> String {
     let mut text = format!("{} in {}: {}\n\n", job.path, job.store.describe(), state_of(view));
     let columns = ["CHECKPOINT", "EPOCH", "SEALED", "PARALLELISM", "OWN", "SHARED", "COMMITS", "A START"];
     let row = |checkpoint: &Retained| {
-        let goes_on = *restored == Start::Checkpoint(Some(checkpoint.seq));
+        let goes_on = goes_on_from(start, checkpoint.seq);
         let open = checkpoint.manifest.transactions.len();
         let commits = match (checkpoint.committed, open) {
             (true, _) => "recorded".to_owned(),
@@ -63,10 +53,10 @@ fn as_table(job: &JobStore, view: &LogView, found: &[Retained], restored: &Start
     };
     text += &aligned(&columns, &found.iter().map(row).collect::<Vec<_>>());
     text += &format!("\n\nall of them, each object once: {}\n", BinaryBytes(stored_bytes(view)));
-    match restored {
-        Start::Checkpoint(_) => {}
-        Start::Savepoint(savepoint) => text += &format!("a start goes on from savepoint {savepoint}, once\n"),
-        Start::Refused(named) => {
+    match start {
+        StartPoint::Checkpoint(_) => {}
+        StartPoint::Savepoint(savepoint) => text += &format!("a start goes on from savepoint {savepoint}, once\n"),
+        StartPoint::Missing(named) => {
             text += &format!("a start is refused: spec.restore.from is {named}, which is not retained\n");
         }
     }
@@ -84,7 +74,7 @@ fn state_of(view: &LogView) -> String {
     }
 }
 
-fn as_json(job: &JobStore, view: &LogView, found: &[Retained], restored: &Start<'_>) -> Value {
+fn as_json(job: &JobStore, view: &LogView, found: &[Retained], start: StartPoint<'_>) -> Value {
     let one = |checkpoint: &Retained| {
         let manifest = &checkpoint.manifest;
         json!({
@@ -96,7 +86,7 @@ fn as_json(job: &JobStore, view: &LogView, found: &[Retained], restored: &Start<
             "sharedBytes": checkpoint.shared_bytes,
             "committed": checkpoint.committed,
             "openTransactions": if checkpoint.committed { 0 } else { manifest.transactions.len() },
-            "restoredByAStart": *restored == Start::Checkpoint(Some(checkpoint.seq)),
+            "restoredByAStart": goes_on_from(start, checkpoint.seq),
         })
     };
     json!({

@@ -34,7 +34,7 @@ pub fn run(arguments: &CheckpointsArguments) -> Exit {
 async fn drop_one(arguments: &ReleaseArguments) -> Result<Exit, Stop> {
     let job = JobStore::open(&arguments.manifest).await?;
     let (seq, older) = (Seq(arguments.checkpoint), arguments.and_older);
-    let released = release(job.store, &job.path, seq, older, job.named, now_ms()).await;
+    let released = release(job.store, &job.path, seq, older, job.restore.from.map(Seq), now_ms()).await;
     let released = released.map_err(|error| match error {
         ReleaseError::Store(problem) => Stop::from(InspectError::from(problem)),
         ReleaseError::Refused(message) => Stop::new(Exit::Environment, message),

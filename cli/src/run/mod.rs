@@ -171,20 +171,16 @@ pub struct PreparedJob {
 pub async fn prepare(loaded: &Loaded, owner: Option<Owner>, address: Address) -> Result<PreparedJob, (Exit, String)> {
     let environment =
         |what: &str, error: &dyn std::fmt::Display| (Exit::Environment, format!("failed to {what}: {error}"));
-    let state = owner::state_directory().map_err(|e| environment("open the state directory", &e))?;
     let owner = match owner {
         Some(owner) => owner,
-        None => owner::local_owner(&state).map_err(|e| environment("read or make the owner's id", &e))?,
+        None => owner::local_owner().map_err(|e| environment("read or make the owner's id", &e))?,
     };
-    let (uri, options) = settings::storage(&loaded.job.spec.checkpoint, &state);
-    let store = millstream_store::open(&uri, &options).await.map_err(|e| store_failure(&e))?;
+    let (storage, options) = settings::storage(&loaded.job.spec.checkpoint)?;
+    let store = millstream_store::open(&storage, &options).await.map_err(|e| store_failure(&e))?;
     millstream_store::probe(&*store).await.map_err(|e| store_failure(&e))?;
     let config = job_config(&loaded.job, Arc::clone(&loaded.graph), owner, address);
     let mut config = config.map_err(|e| environment("draw random numbers", &e))?;
-    if let Some(savepoint) = &mut config.restore.savepoint {
-        *savepoint = settings::absolute(savepoint).map_err(|e| environment("resolve the savepoint's path", &e))?;
-    }
-    let storage = settings::absolute(&uri).map_err(|e| environment("resolve the path of the store", &e))?;
+    config.restore = settings::restore(&loaded.job)?;
     Ok(PreparedJob { config, store, storage, places: Places { options } })
 }
 

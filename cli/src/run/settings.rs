@@ -1,10 +1,10 @@
 //! From the manifest to what the parts of a run want to know.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_api::control::WorkerSettings;
-use millstream_api::flinkjob::{CheckpointSpec, S3Spec, ShuffleCompression, StateBackend};
+use millstream_api::flinkjob::{CheckpointSpec, FlinkJob, RestoreSpec, S3Spec, ShuffleCompression, StateBackend};
 use millstream_coordinator::job::JobConfig;
 use millstream_store::{Credentials, ObjectStore, StoreOptions};
 use millstream_worker::exchange::remote::{Compression, ShuffleConfig};
@@ -13,13 +13,36 @@ use millstream_worker::runtime as worker;
 
 use super::Loaded;
 use super::words::announce;
+use crate::exit::Exit;
 use crate::logging::Display;
+use crate::owner;
 
-/// Where the job's checkpoints are, and how to reach it.
-pub fn storage(checkpoint: &CheckpointSpec, state_directory: &Path) -> (String, StoreOptions) {
-    let default = || state_directory.join("checkpoints").to_string_lossy().into_owned();
-    let uri = checkpoint.storage.clone().unwrap_or_else(default);
-    (uri, store_options(&checkpoint.s3))
+/// Where the job's checkpoints are, as a URI or an absolute path, and how to reach it.
+///
+/// # Errors
+/// Nothing says where: neither the manifest nor the environment; or the working directory is gone.
+pub fn storage(checkpoint: &CheckpointSpec) -> Result<(String, StoreOptions), (Exit, String)> {
+    let uri = match &checkpoint.storage {
+        Some(uri) => uri.clone(),
+        None => {
+            let state = owner::state_directory()
+                .map_err(|e| (Exit::Environment, format!("failed to find the state directory: {e}")))?;
+            state.join("checkpoints").to_string_lossy().into_owned()
+        }
+    };
+    Ok((resolved(&uri)?, store_options(&checkpoint.s3)))
+}
+
+/// What the job starts from, with the savepoint's path as it means the same in every process of this machine.
+///
+/// # Errors
+/// When the working directory is gone.
+pub fn restore(job: &FlinkJob) -> Result<RestoreSpec, (Exit, String)> {
+    let mut restore = job.spec.restore.clone();
+    if let Some(savepoint) = &mut restore.savepoint {
+        *savepoint = resolved(savepoint)?;
+    }
+    Ok(restore)
 }
 
 /// How S3 is reached.
@@ -48,11 +71,13 @@ pub fn store_options(s3: &S3Spec) -> StoreOptions {
 ///
 /// # Errors
 /// When the working directory is gone.
-pub fn absolute(storage: &str) -> std::io::Result<String> {
-    if storage.contains("://") {
-        return Ok(storage.to_owned());
+pub fn resolved(place: &str) -> Result<String, (Exit, String)> {
+    if place.contains("://") {
+        return Ok(place.to_owned());
     }
-    Ok(std::path::absolute(storage)?.to_string_lossy().into_owned())
+    let absolute = std::path::absolute(place.strip_prefix("file:").unwrap_or(place));
+    let absolute = absolute.map_err(|e| (Exit::Environment, format!("failed to resolve the path {place}: {e}")))?;
+    Ok(absolute.to_string_lossy().into_owned())
 }
 
 /// What a worker needs to know of the job, on this machine or another.

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::args::{StatusFormat, TlsArguments};
+use crate::args::{S3Arguments, StatusFormat, TlsArguments};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -43,24 +43,13 @@ pub struct TakeArguments {
     pub operation_id: Option<String>,
 }
 
-/// A place in a store.
-#[derive(Debug, Args)]
-pub struct PlaceArguments {
-    /// Server of a place in S3 other than AWS, such as http://host:9000. A job's manifest says its own.
-    #[arg(long, value_name = "URL")]
-    pub s3_endpoint: Option<String>,
-    /// Region of a place in S3.
-    #[arg(long, value_name = "REGION")]
-    pub s3_region: Option<String>,
-}
-
 #[derive(Debug, Args)]
 pub struct ListArguments {
     /// A job's manifest file, or the folder or URI that savepoints were taken into.
     #[arg(value_name = "MANIFEST|FOLDER")]
     pub place: String,
     #[command(flatten)]
-    pub reached: PlaceArguments,
+    pub s3: S3Arguments,
     #[arg(long, short, value_enum, default_value_t = StatusFormat::Table)]
     pub output: StatusFormat,
 }
@@ -71,7 +60,7 @@ pub struct DeleteArguments {
     #[arg(value_name = "SAVEPOINT")]
     pub place: String,
     #[command(flatten)]
-    pub reached: PlaceArguments,
+    pub s3: S3Arguments,
     /// Also where the savepoint was not completed, or half deleted.
     #[arg(long)]
     pub incomplete: bool,

@@ -4,42 +4,28 @@
 
 pub mod args;
 
-use std::path::Path;
-use std::sync::Arc;
-
 use indicatif::BinaryBytes;
-use millstream_api::log::{SAVEPOINT_OBJECT, STATE_FOLDER, Savepoint};
+use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
 use millstream_api::proto::operations::v1::SavepointRequest;
-use millstream_coordinator::job::savepoint_bytes;
-use millstream_store::{ObjectStore, StoreErrorKind, StoreOptions};
+use millstream_coordinator::savepoint::{Places, SavepointFailure, find};
+use millstream_store::{StoreError, StoreOptions};
 
-use self::args::{DeleteArguments, ListArguments, PlaceArguments, SavepointArguments, SavepointCommand, TakeArguments};
+use self::args::{DeleteArguments, ListArguments, SavepointArguments, SavepointCommand, TakeArguments};
 use crate::args::{AskedArguments, StatusFormat};
 use crate::ask::{self, Words};
 use crate::exit::Exit;
 use crate::run::words::refuse;
-use crate::run::{SAVEPOINTS_FOLDER, on_event_loop, settings};
-use crate::{job_file, owner};
-
-/// Objects that are deleted with one call.
-const DELETED_AT_ONCE: usize = 1_000;
+use crate::run::{SAVEPOINTS_FOLDER, settings};
+use crate::state::answer;
+use crate::state::source::{Stop, load_resource, manifest_in};
 
 /// Runs the command.
 pub fn run(arguments: &SavepointArguments) -> Exit {
     match &arguments.command {
-        Some(SavepointCommand::List(arguments)) => ended(list(arguments)),
-        Some(SavepointCommand::Delete(arguments)) => ended(delete(arguments)),
+        Some(SavepointCommand::List(arguments)) => answer(list(arguments)),
+        Some(SavepointCommand::Delete(arguments)) => answer(delete(arguments)),
         None => take(&arguments.take),
     }
-}
-
-fn ended(work: impl Future<Output = Result<(), (Exit, String)>>) -> Exit {
-    on_event_loop(async {
-        match work.await {
-            Ok(()) => Exit::Success,
-            Err((exit, message)) => refuse(exit, &message),
-        }
-    })
 }
 
 fn take(arguments: &TakeArguments) -> Exit {
@@ -49,9 +35,9 @@ fn take(arguments: &TakeArguments) -> Exit {
     };
     let asked = AskedArguments { coordinator, tls: tls.clone() };
     // A path means here what it means to whoever types it.
-    let folder = match path.as_deref().map(settings::absolute).transpose() {
+    let folder = match path.as_deref().map(settings::resolved).transpose() {
         Ok(folder) => folder.unwrap_or_default(),
-        Err(error) => return refuse(Exit::Environment, &format!("failed to resolve the path: {error}")),
+        Err((exit, message)) => return refuse(exit, &message),
     };
     let mut flags = if folder.is_empty() { String::new() } else { format!("--path {folder} ") };
     flags += if *stop { "--stop " } else { "" };
@@ -78,18 +64,21 @@ struct Listed {
     bytes: u64,
 }
 
-async fn list(arguments: &ListArguments) -> Result<(), (Exit, String)> {
-    let (uri, options) = savepoints_of(&arguments.place, &arguments.reached)?;
-    let store = open(&uri, &options).await?;
-    let objects = store.list("", None).await.map_err(|error| (Exit::Environment, error.to_string()))?;
+async fn list(arguments: &ListArguments) -> Result<Exit, Stop> {
+    let (uri, options) = savepoints_of(arguments)?;
+    let failed = |error: StoreError| Stop::new(Exit::Environment, error.to_string());
+    let store = millstream_store::open_existing(&uri, &options).await.map_err(failed)?;
+    let objects = store.list("", None).await.map_err(failed)?;
     let marker = |path: &str| path == SAVEPOINT_OBJECT || path.ends_with(&format!("/{SAVEPOINT_OBJECT}"));
     let mut found = Vec::new();
     for object in objects.iter().filter(|object| marker(&object.path)) {
         let folder = object.path.trim_end_matches(SAVEPOINT_OBJECT).trim_end_matches('/');
         let location = if folder.is_empty() { uri.clone() } else { format!("{uri}/{folder}") };
-        match read(&*store, &object.path).await {
-            Ok(savepoint) => found.push(listed(location, &savepoint)),
-            Err(reason) => eprintln!("{location}: {reason}"),
+        match find(&*store, folder, &location).await {
+            Ok(Some(savepoint)) => found.push(listed(location, &savepoint)),
+            // Deleted meanwhile.
+            Ok(None) => {}
+            Err(failure) => eprintln!("{failure}"),
         }
     }
     found.sort_by_key(|savepoint| savepoint.taken_at_ms);
@@ -110,7 +99,7 @@ async fn list(arguments: &ListArguments) -> Result<(), (Exit, String)> {
     if found.is_empty() {
         eprintln!("there is no savepoint in {uri}");
     }
-    Ok(())
+    Ok(Exit::Success)
 }
 
 fn listed(location: String, savepoint: &Savepoint) -> Listed {
@@ -123,70 +112,39 @@ fn listed(location: String, savepoint: &Savepoint) -> Listed {
         epoch: manifest.epoch.0,
         parallelism: manifest.parallelism,
         max_parallelism: manifest.max_parallelism,
-        bytes: savepoint_bytes(manifest),
+        bytes: manifest.object_bytes(),
     }
 }
 
-async fn read(store: &dyn ObjectStore, path: &str) -> Result<Savepoint, String> {
-    let bytes = store.get(path).await.map_err(|error| error.to_string())?;
-    Savepoint::parse(&bytes).map_err(|error| error.to_string())
-}
-
-/// The marker goes first: what is half deleted is no savepoint any more.
-async fn delete(arguments: &DeleteArguments) -> Result<(), (Exit, String)> {
-    let (uri, options) = (resolved(&arguments.place)?, options_of(&arguments.reached));
-    let store = open(&uri, &options).await?;
-    let failed = |error: millstream_store::StoreError| (Exit::Environment, error.to_string());
-    match store.get(SAVEPOINT_OBJECT).await {
-        Ok(_) => store.delete(&[SAVEPOINT_OBJECT.to_owned()]).await.map_err(failed)?,
-        Err(error) if error.kind == StoreErrorKind::NotFound && arguments.incomplete => {}
-        Err(error) if error.kind == StoreErrorKind::NotFound => {
+async fn delete(arguments: &DeleteArguments) -> Result<Exit, Stop> {
+    let (uri, options) = (resolved(&arguments.place)?, arguments.s3.options());
+    let objects = Places { options }.delete(&uri, arguments.incomplete).await.map_err(|failure| match failure {
+        SavepointFailure::None { .. } if !arguments.incomplete => {
             let message = format!(
                 "{uri} is no savepoint: it has no {SAVEPOINT_OBJECT}. Nothing was deleted; --incomplete deletes what one that \
                  was not completed left there"
             );
-            return Err((Exit::Usage, message));
+            Stop::new(Exit::Usage, message)
         }
-        Err(error) => return Err(failed(error)),
-    }
-    let objects = store.list(STATE_FOLDER, None).await.map_err(failed)?;
-    let paths: Vec<String> = objects.into_iter().map(|object| object.path).collect();
-    for some in paths.chunks(DELETED_AT_ONCE) {
-        store.delete(some).await.map_err(failed)?;
-    }
-    println!("{uri} and {} objects of it are deleted", paths.len());
-    Ok(())
+        SavepointFailure::Store(_) => Stop::new(Exit::Environment, failure.to_string()),
+        _ => Stop::new(Exit::Usage, failure.to_string()),
+    })?;
+    println!("{uri} and {objects} objects of it are deleted");
+    Ok(Exit::Success)
 }
 
 /// Where the savepoints of a job, or in a folder, are.
-fn savepoints_of(place: &str, reached: &PlaceArguments) -> Result<(String, StoreOptions), (Exit, String)> {
-    if place.contains("://") || !Path::new(place).is_file() {
-        return Ok((resolved(place)?, options_of(reached)));
-    }
-    let texts = job_file::load(Path::new(place)).map_err(|errors| (Exit::InvalidJob, errors.join("\n")))?;
-    let state = owner::state_directory()
-        .map_err(|error| (Exit::Environment, format!("failed to open the state directory: {error}")))?;
-    let (uri, options) = settings::storage(&texts.job.spec.checkpoint, &state);
-    let metadata = &texts.job.metadata;
-    let folder = format!("{}/{}/{}/{SAVEPOINTS_FOLDER}", resolved(&uri)?, metadata.namespace, metadata.name);
-    Ok((folder, options))
+fn savepoints_of(arguments: &ListArguments) -> Result<(String, StoreOptions), Stop> {
+    let Some(manifest) = manifest_in(&arguments.place, &arguments.s3)? else {
+        return Ok((resolved(&arguments.place)?, arguments.s3.options()));
+    };
+    let job = load_resource(manifest)?;
+    let (uri, options) = settings::storage(&job.spec.checkpoint)?;
+    Ok((format!("{}/{}/{SAVEPOINTS_FOLDER}", uri.trim_end_matches('/'), job.path()), options))
 }
 
-fn options_of(reached: &PlaceArguments) -> StoreOptions {
-    let (endpoint, region) = (reached.s3_endpoint.clone(), reached.s3_region.clone());
-    StoreOptions { endpoint, region, ..StoreOptions::default() }
-}
-
-fn resolved(place: &str) -> Result<String, (Exit, String)> {
-    let absolute = settings::absolute(place.trim_end_matches('/'));
-    absolute.map_err(|error| (Exit::Environment, format!("failed to resolve the path {place}: {error}")))
-}
-
-async fn open(uri: &str, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, (Exit, String)> {
-    if !uri.contains("://") && !Path::new(uri).is_dir() {
-        return Err((Exit::Environment, format!("there is no directory {uri}")));
-    }
-    millstream_store::open(uri, options).await.map_err(|error| (Exit::Environment, error.to_string()))
+fn resolved(place: &str) -> Result<String, Stop> {
+    Ok(settings::resolved(place.trim_end_matches('/'))?)
 }
 
 /// UTC.

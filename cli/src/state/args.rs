@@ -2,8 +2,12 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::args::S3Arguments;
+
 /// What is looked into.
 #[derive(Debug, Args)]
+// By this argument it is known whether one is named; by itself the group would have none, as another struct is flattened into it.
+#[group(arg = "place")]
 pub struct SourceArguments {
     /// A job's manifest file, or a savepoint: its folder, or its URI such as s3://bucket/path.
     #[arg(value_name = "MANIFEST|SAVEPOINT")]
@@ -11,12 +15,8 @@ pub struct SourceArguments {
     /// The job's checkpoint of this number, as `millstream checkpoints list` shows it. Default: the newest.
     #[arg(long, value_name = "SEQ")]
     pub checkpoint: Option<u64>,
-    /// Server of a savepoint in S3 other than AWS, such as http://host:9000. A job's manifest says its own.
-    #[arg(long, value_name = "URL")]
-    pub s3_endpoint: Option<String>,
-    /// Region of a savepoint in S3.
-    #[arg(long, value_name = "REGION")]
-    pub s3_region: Option<String>,
+    #[command(flatten)]
+    pub s3: S3Arguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

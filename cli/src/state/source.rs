@@ -3,16 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use millstream_api::flinkjob::{FlinkJob, RestoreSpec};
 use millstream_api::ids::Seq;
 use millstream_coordinator::job::LogView;
+use millstream_coordinator::savepoint::{Places, SavepointFailure};
 use millstream_inspect::{InspectError, InspectErrorKind, Stored, checkpoints_of};
-use millstream_store::{ObjectStore, StoreOptions};
+use millstream_store::{ObjectStore, StoreErrorKind};
 
 use super::args::SourceArguments;
+use crate::args::S3Arguments;
 use crate::exit::Exit;
+use crate::job_file;
 use crate::run::settings;
 use crate::run::words::refuse;
-use crate::{job_file, owner};
 
 /// Why a command ends, and with what.
 pub struct Stop {
@@ -47,32 +50,50 @@ impl From<InspectError> for Stop {
     }
 }
 
+impl From<(Exit, String)> for Stop {
+    fn from((exit, message): (Exit, String)) -> Self {
+        Self { exit, message }
+    }
+}
+
 /// A job as its manifest names it.
 pub struct JobStore {
     pub store: Arc<dyn ObjectStore>,
     /// `namespace/name`, and where its objects are in the store.
     pub path: String,
-    /// `spec.restore.from`.
-    pub named: Option<Seq>,
-    /// `spec.restore.savepoint`, as the log would name it.
-    pub savepoint: Option<String>,
+    /// What a start is told.
+    pub restore: RestoreSpec,
 }
 
 impl JobStore {
     /// Reads the manifest and opens the store that it names.
     pub async fn open(manifest: &Path) -> Result<Self, Stop> {
-        let job = job_file::load_resource(manifest).map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))?;
-        let state = owner::state_directory()
-            .map_err(|e| Stop::new(Exit::Environment, format!("failed to open the state directory: {e}")))?;
-        let (uri, options) = settings::storage(&job.spec.checkpoint, &state);
-        let store = millstream_store::open_existing(&uri, &options).await.map_err(InspectError::Store)?;
-        let path = format!("{}/{}", job.metadata.namespace, job.metadata.name);
-        Ok(Self { store, path, named: job.spec.restore.from.map(Seq), savepoint: job.spec.restore.savepoint_name() })
+        let job = load_resource(manifest)?;
+        let (uri, _) = settings::storage(&job.spec.checkpoint)?;
+        let nowhere =
+            || Stop::new(Exit::Environment, format!("job {} has no checkpoint: there is no {uri}", job.path()));
+        Self::of(&job).await?.ok_or_else(nowhere)
+    }
+
+    /// Opens the store that a manifest names. `None`: nothing was ever stored there.
+    pub async fn of(job: &FlinkJob) -> Result<Option<Self>, Stop> {
+        let (uri, options) = settings::storage(&job.spec.checkpoint)?;
+        let restore = settings::restore(job)?;
+        match millstream_store::open_existing(&uri, &options).await {
+            Ok(store) => Ok(Some(Self { store, path: job.path(), restore })),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(InspectError::Store(error).into()),
+        }
     }
 
     /// What the job's log says.
+    pub async fn log(&self) -> Result<LogView, Stop> {
+        Ok(checkpoints_of(&self.store, &self.path).await?)
+    }
+
+    /// The same; a job without a checkpoint is an error.
     pub async fn view(&self) -> Result<LogView, Stop> {
-        let view = checkpoints_of(&self.store, &self.path).await?;
+        let view = self.log().await?;
         if view.sealed().is_empty() {
             let message = format!("job {} has no checkpoint in {}", self.path, self.store.describe());
             return Err(Stop::new(Exit::Environment, message));
@@ -101,6 +122,20 @@ impl JobStore {
     }
 }
 
+/// Reads a manifest for whoever only wants to find what the job stored.
+pub fn load_resource(manifest: &Path) -> Result<FlinkJob, Stop> {
+    job_file::load_resource(manifest).map_err(|errors| Stop::new(Exit::InvalidJob, errors.join("\n")))
+}
+
+/// The manifest file that a place is, if it is one; then how S3 is reached stands in it.
+pub fn manifest_in<'a>(place: &'a str, s3: &S3Arguments) -> Result<Option<&'a Path>, Stop> {
+    let manifest = Some(Path::new(place)).filter(|path| !place.contains("://") && path.is_file());
+    if manifest.is_some() && s3.are_given() {
+        return Err(Stop::new(Exit::Usage, "a job's manifest says how its store is reached: leave out --s3-*"));
+    }
+    Ok(manifest)
+}
+
 /// What a place is.
 pub enum Opened {
     Job(JobStore),
@@ -110,24 +145,21 @@ pub enum Opened {
 /// Opens the job or the savepoint: a file is a manifest, anything else a savepoint.
 pub async fn open(arguments: &SourceArguments) -> Result<Opened, Stop> {
     let place = arguments.place.as_str();
-    let of_s3 = arguments.s3_endpoint.is_some() || arguments.s3_region.is_some();
-    if !place.contains("://") && Path::new(place).is_file() {
-        if of_s3 {
-            return Err(Stop::new(Exit::Usage, "a job's manifest says how its store is reached: leave out --s3-*"));
-        }
-        return Ok(Opened::Job(JobStore::open(Path::new(place)).await?));
+    if let Some(manifest) = manifest_in(place, &arguments.s3)? {
+        return Ok(Opened::Job(JobStore::open(manifest).await?));
     }
     if let Some(seq) = arguments.checkpoint {
         let message = format!("--checkpoint {seq}: {place} is no job's manifest file; a savepoint is one checkpoint");
         return Err(Stop::new(Exit::Usage, message));
     }
-    let options = StoreOptions {
-        endpoint: arguments.s3_endpoint.clone(),
-        region: arguments.s3_region.clone(),
-        ..StoreOptions::default()
-    };
-    let store = millstream_store::open_existing(place, &options).await.map_err(InspectError::Store)?;
-    Ok(Opened::Savepoint(Box::new(Stored::savepoint(&store).await?)))
+    let places = Places { options: arguments.s3.options() };
+    let stored = Stored::savepoint(&places, place).await.map_err(|error| match error {
+        InspectError::Savepoint(none @ SavepointFailure::None { .. }) => {
+            Stop::new(Exit::Usage, format!("{none}, or a job's manifest file"))
+        }
+        error => error.into(),
+    })?;
+    Ok(Opened::Savepoint(Box::new(stored)))
 }
 
 /// The one checkpoint or savepoint that is meant.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millstream_e2e::process::{Finished, Job, Run, binary};
+use millstream_e2e::process::{Finished, Job, Run};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const WRITE: &str = "MILLSTREAM_WRITE_CORPUS";
@@ -69,15 +69,9 @@ fn write(version: &str) {
     let job = Job::new(MANIFEST);
     let process = job.run().arg("--listen").arg("127.0.0.1:0").start();
     process.wait_for_log("checkpoint 6 completed", LIMIT);
-    let log = process.stderr();
-    let address = log.split("--coordinator ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
-    let place = job.folder.path().join("savepoints");
-    let mut taken = binary();
-    taken.args(["savepoint", "--coordinator", address, "--stop", "--operation-id", "corpus", "--path"]).arg(&place);
-    assert!(taken.status().unwrap().success());
-    assert_eq!(process.wait(LIMIT).code(), 0);
+    let place = process.end_with_savepoint(&job.folder.path().join("savepoints").to_string_lossy(), LIMIT);
     let folder = corpus().join(version);
-    copy(&place.join("savepoint-corpus"), &folder.join("savepoint"));
+    copy(Path::new(&place), &folder.join("savepoint"));
     copy(&job.folder.path().join("state"), &folder.join("state"));
     std::fs::write(folder.join("job.yaml"), MANIFEST).unwrap();
 }

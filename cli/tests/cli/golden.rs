@@ -7,15 +7,15 @@
 //! which another job goes on that has its checkpoints elsewhere and a statement more.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use millstream_e2e::kafka::{Broker, CommittedReader, rand_id};
-use millstream_e2e::process::{Job, Process, binary};
+use millstream_e2e::kafka::{Broker, CommittedReader};
+use millstream_e2e::process::{Job, Process};
 use millstream_e2e::{CHECKPOINT_DONE, Random, rounds, services, wait_for};
 
-const PARTITIONS: i32 = 3;
+use crate::scripts::{PARTITIONS, Topics, bounded, manifest};
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A golden file, taken apart.
@@ -132,16 +132,17 @@ fn run(broker: &Broker, golden: &Golden, variant: Variant, random: &mut Random) 
     let mut cuts: Vec<u64> = variant.parallelism.iter().skip(1).map(|_| random.below(1000)).collect();
     cuts.sort_unstable();
     println!("golden {} {variant:?}, cut at {cuts:?}", golden.name);
-    let topics = Topics::create(broker, golden);
-    let sql = topics.substitute(golden);
+    let tables = golden.input.keys().chain(golden.expected.keys()).map(String::as_str);
+    let topics = Topics::create(broker, "golden", tables);
+    let sql = substitute(&topics, golden);
     let mut job = Job::new("");
     let savepoints = tempfile::tempdir().unwrap();
     let mut from: Option<String> = None;
     let pieces = variant.parallelism.len();
     for (piece, parallelism) in variant.parallelism.iter().enumerate() {
         let sql = if from.is_some() { with_an_unrelated_statement(&sql) } else { sql.clone() };
-        job.rewrite(&manifest(&sql, variant.backend, *parallelism));
-        topics.feed(broker, golden, piece, &cuts);
+        job.rewrite(&manifest("golden", variant.backend, *parallelism, "", &sql));
+        feed(&topics, broker, golden, piece, &cuts);
         let run = job.run().arg("--listen").arg("127.0.0.1:0");
         let process = match &from {
             Some(savepoint) => run.arg("--from-savepoint").arg(savepoint).start(),
@@ -156,24 +157,12 @@ fn run(broker: &Broker, golden: &Golden, variant: Variant, random: &mut Random) 
         match variant.between {
             Between::Kill => process.kill(),
             Between::Savepoint => {
-                from = Some(end_with_a_savepoint(&golden.name, process, savepoints.path()));
+                from = Some(process.end_with_savepoint(&savepoints.path().to_string_lossy(), LIMIT));
                 job = Job::new("");
             }
         }
     }
-    topics.compare(broker, golden);
-}
-
-/// Where the savepoint is.
-fn end_with_a_savepoint(name: &str, process: Process, folder: &Path) -> String {
-    let log = process.stderr();
-    let address = log.split("--coordinator ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
-    let mut asked = binary();
-    asked.args(["savepoint", "--stop", "--operation-id", "golden", "--coordinator", address, "--path"]).arg(folder);
-    let answer = asked.output().unwrap();
-    assert!(answer.status.success(), "{name}: {}", String::from_utf8_lossy(&answer.stderr));
-    assert_eq!(process.wait(LIMIT).code(), 0, "{name}");
-    folder.join("savepoint-golden").to_string_lossy().into_owned()
+    compare(&topics, broker, golden);
 }
 
 /// It stands before the others where they are a set, and after them otherwise.
@@ -193,115 +182,53 @@ pub(crate) fn wait_for_checkpoints(process: &Process, count: usize) {
     wait_for("checkpoints", LIMIT, || (sealed(&process.stderr()) > before + count).then_some(()));
 }
 
-fn manifest(sql: &str, backend: &str, parallelism: u32) -> String {
-    let mut text = format!(
-        "apiVersion: millstream.dev/v1alpha1
-kind: FlinkJob
-metadata:
-  name: golden
-spec:
-  parallelism: {parallelism}
-  state:
-    backend: {backend}
-  checkpoint:
-    interval: 50 ms
-  sql: |
-"
-    );
-    for line in sql.lines().filter(|l| !l.starts_with("-- input") && !l.starts_with("-- expect")) {
-        writeln!(text, "    {line}").unwrap();
+/// Which rows of a table go to which partition: row i to partition i modulo their number.
+fn feed(topics: &Topics, broker: &Broker, golden: &Golden, piece: usize, cuts: &[u64]) {
+    for (table, rows) in &golden.input {
+        let producer = broker.producer(&topics.by_table[table]);
+        let at = |cut: u64| rows.len() * usize::try_from(cut).unwrap() / 1000;
+        let begin = piece.checked_sub(1).map_or(0, |before| at(cuts[before]));
+        let range = begin..cuts.get(piece).map_or(rows.len(), |cut| at(*cut));
+        for (i, row) in rows.iter().enumerate().filter(|(i, _)| range.contains(i)) {
+            producer.send(i32::try_from(i).unwrap() % PARTITIONS, row);
+        }
+        producer.flush();
     }
-    text
 }
 
-/// The topics of one run of one file.
-struct Topics {
-    by_table: BTreeMap<String, String>,
-    bootstrap: String,
+/// The script with the options of its tables, and without the data.
+fn substitute(topics: &Topics, golden: &Golden) -> String {
+    let mut sql = String::new();
+    let mut table = String::new();
+    for line in golden.sql.lines().filter(|l| !l.starts_with("-- input") && !l.starts_with("-- expect")) {
+        if let Some(rest) = line.trim_start().strip_prefix("CREATE TABLE ") {
+            table = rest.split([' ', '(']).next().unwrap().trim_matches('`').to_owned();
+        }
+        let rows = golden.input.get(&table).map_or(0, Vec::len);
+        let line = match line {
+            _ if !topics.by_table.contains_key(&table) => line.to_owned(),
+            _ if line.contains("@input") => {
+                line.replace("@input", &format!("{}, {}", topics.input(&table), bounded(rows)))
+            }
+            _ if line.contains("@output") => line.replace("@output", &topics.output(&table)),
+            _ => line.replace("@upsert", &topics.upsert(&table)),
+        };
+        sql.push_str(&line);
+        sql.push('\n');
+    }
+    sql
 }
 
-impl Topics {
-    fn create(broker: &Broker, golden: &Golden) -> Self {
-        let tables = golden.input.keys().chain(golden.expected.keys());
-        let by_table =
-            tables.map(|t| (t.clone(), broker.create_topic(&format!("golden-{t}"), PARTITIONS, &[]))).collect();
-        Self { by_table, bootstrap: broker.bootstrap.clone() }
-    }
-
-    /// Which rows of a table go to which partition: row i to partition i modulo their number.
-    fn feed(&self, broker: &Broker, golden: &Golden, piece: usize, cuts: &[u64]) {
-        for (table, rows) in &golden.input {
-            let producer = broker.producer(&self.by_table[table]);
-            let at = |cut: u64| rows.len() * usize::try_from(cut).unwrap() / 1000;
-            let begin = piece.checked_sub(1).map_or(0, |before| at(cuts[before]));
-            let range = begin..cuts.get(piece).map_or(rows.len(), |cut| at(*cut));
-            for (i, row) in rows.iter().enumerate().filter(|(i, _)| range.contains(i)) {
-                producer.send(i32::try_from(i).unwrap() % PARTITIONS, row);
-            }
-            producer.flush();
-        }
-    }
-
-    fn substitute(&self, golden: &Golden) -> String {
-        let mut sql = String::new();
-        let mut table = String::new();
-        for line in golden.sql.lines() {
-            if let Some(rest) = line.trim_start().strip_prefix("CREATE TABLE ") {
-                table = rest.split([' ', '(']).next().unwrap().trim_matches('`').to_owned();
-            }
-            let line = line
-                .replace("@input", &self.input_options(golden, &table))
-                .replace("@output", &self.output_options(&table, "'connector' = 'kafka', 'format' = 'json'"))
-                .replace(
-                    "@upsert",
-                    &self.output_options(
-                        &table,
-                        "'connector' = 'upsert-kafka', 'key.format' = 'json', 'value.format' = 'json'",
-                    ),
-                );
-            sql.push_str(&line);
-            sql.push('\n');
-        }
-        sql
-    }
-
-    fn input_options(&self, golden: &Golden, table: &str) -> String {
-        let Some(topic) = self.by_table.get(table) else { return String::new() };
-        let rows = golden.input.get(table).map_or(0, Vec::len);
-        let partitions = usize::try_from(PARTITIONS).unwrap();
-        let ends: Vec<String> = (0..partitions)
-            .map(|p| format!("partition:{p},offset:{}", (rows + partitions - 1 - p) / partitions))
-            .collect();
-        format!(
-            "'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', 'format' = 'json', \
-             'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'specific-offsets', \
-             'scan.bounded.specific-offsets' = '{}'",
-            self.bootstrap,
-            ends.join(";")
-        )
-    }
-
-    fn output_options(&self, table: &str, connector: &str) -> String {
-        let Some(topic) = self.by_table.get(table) else { return String::new() };
-        format!(
-            "{connector}, 'topic' = '{topic}', 'properties.bootstrap.servers' = '{}', \
-             'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'golden-{:016x}'",
-            self.bootstrap,
-            rand_id()
-        )
-    }
-
-    fn compare(&self, broker: &Broker, golden: &Golden) {
-        for (table, expected) in &golden.expected {
-            let mut reader = broker.reader(&self.by_table[table]);
-            let actual = if golden.sql.contains("@upsert") {
-                read_until(&mut reader, &sorted(expected))
-            } else {
-                reader.read_exactly(expected.len(), LIMIT);
-                reader.values()
-            };
-            assert_eq!(sorted(&actual), sorted(expected), "{}: table {table}", golden.name);
-        }
+fn compare(topics: &Topics, broker: &Broker, golden: &Golden) {
+    for (table, expected) in &golden.expected {
+        let mut reader = broker.reader(&topics.by_table[table]);
+        let actual = if golden.sql.contains("@upsert") {
+            read_until(&mut reader, &sorted(expected))
+        } else {
+            reader.read_exactly(expected.len(), LIMIT);
+            reader.values()
+        };
+        assert_eq!(sorted(&actual), sorted(expected), "{}: table {table}", golden.name);
     }
 }
 

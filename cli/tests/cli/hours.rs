@@ -138,10 +138,8 @@ pub fn assert_windows(reader: &mut CommittedReader, sent: u64) {
 /// Starts the process with its operations, and tells where they are.
 pub fn listening(run: Run) -> (Process, String) {
     let process = run.arg("--listen").arg("127.0.0.1:0").start();
-    process.wait_for_log("--coordinator ", LIMIT);
-    let log = process.stderr();
-    let address = log.split("--coordinator ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    (process, address.expect("the address is in the log").to_owned())
+    let address = process.address(LIMIT);
+    (process, address)
 }
 
 pub fn ask(command: &str, address: &str, arguments: &[&str]) -> Output {

@@ -13,6 +13,7 @@ mod hours;
 mod manifest;
 mod operation;
 mod savepoint;
+mod scripts;
 mod shuffle;
 mod status;
 mod stored;

@@ -4,16 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_api::log::{SAVEPOINT_OBJECT, Savepoint};
-use millstream_coordinator::job::LogView;
-use millstream_coordinator::log::Log;
 use millstream_e2e::kafka::rand_id;
-use millstream_e2e::process::{Job, binary};
+use millstream_e2e::process::{Job, Run, binary};
 use millstream_e2e::{CHECKPOINT_DONE, services, wait_for};
-use millstream_store::{Credentials, LocalStore, ObjectStore, StoreOptions};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -193,8 +188,12 @@ fn mistakes_are_one_clear_line() {
         assert_eq!(message.lines().count(), 1, "{message}");
     }
     for (place, code, said) in [
-        (place, 2, "is no savepoint: there is no savepoint.json in it"),
-        ("/nowhere/at/all", 4, "there is no such directory"),
+        (
+            place,
+            2,
+            "is no savepoint: it has no savepoint.json. Name the folder that holds it, or a job's manifest file",
+        ),
+        ("/nowhere/at/all", 2, "/nowhere/at/all is no savepoint: it has no savepoint.json"),
         ("gopher://x", 4, "`gopher` is not supported"),
     ] {
         let output = millstream(&["state", place]);
@@ -204,6 +203,32 @@ fn mistakes_are_one_clear_line() {
     }
     assert!(!Path::new("/nowhere").exists());
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "nothing is written where nothing was");
+}
+
+#[test]
+fn commands_that_read_make_no_folders() {
+    let job = Job::new("");
+    let manifest = growing_manifest(&job, "");
+    let kept_by_the_user: Vec<&str> = manifest.lines().filter(|line| !line.contains("storage: ")).collect();
+    job.rewrite(&kept_by_the_user.join("\n"));
+    let (state, nowhere) = (job.folder.path().join("no-state"), job.folder.path().join("nowhere"));
+    let (manifest, place) = (job.manifest.to_str().unwrap(), nowhere.to_str().unwrap());
+    for (command, code) in [
+        (&["state", manifest][..], 4),
+        (&["checkpoints", "list", manifest], 4),
+        (&["checkpoints", "verify", manifest], 4),
+        (&["savepoint", "list", manifest], 4),
+        (&["explain", manifest, "--against"], 0),
+        (&["explain", manifest, "--against", place], 4),
+        (&["state", place], 2),
+        (&["savepoint", "list", place], 4),
+        (&["savepoint", "delete", place, "--incomplete"], 2),
+    ] {
+        let output = binary().args(command).env("MILLSTREAM_STATE_DIR", &state).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {message}");
+        assert!(!state.exists() && !nowhere.exists(), "{command:?}: {message}");
+    }
 }
 
 /// A job that runs until it is stopped, with state that grows and three checkpoints that it retains.
@@ -365,43 +390,42 @@ fn a_damaged_log_is_told_and_what_it_holds_can_still_be_judged() {
     assert!(message.contains("is not what was written"), "{message}");
 }
 
-/// Puts a savepoint of the job's newest checkpoint there, as the format says.
-fn savepoint_of(job: &Job, to: &dyn ObjectStore) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let store = Arc::new(LocalStore::open(&job.folder.path().join("checkpoints")).unwrap());
-        let tail = Log::new(Arc::clone(&store) as _, "default/growing".to_owned()).read_tail().await.unwrap();
-        let view = LogView::of(&tail);
-        let manifest = &view.tip().unwrap().manifest;
-        for object in manifest.objects() {
-            let bytes = store.get(&format!("default/growing/{}", object.path)).await.unwrap();
-            to.put(&object.path, bytes).await.unwrap();
+#[test]
+fn the_folder_of_a_job_is_never_deleted_as_what_is_left_of_a_savepoint() {
+    let job = growing_job();
+    run_for_a_while(&job);
+    for place in ["", "state", "log"].map(|folder| file(&job, folder)) {
+        for (rest, said) in
+            [(&[][..], "is no savepoint: it has no savepoint.json"), (&["--incomplete"], "is the folder of a job")]
+        {
+            let output = millstream(&[&["savepoint", "delete", place.to_str().unwrap()], rest].concat());
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{message}");
+            assert!(message.starts_with("error: ") && message.contains(said), "{message}");
         }
-        let savepoint = Savepoint::of("id".to_owned(), "default/growing".to_owned(), 5, manifest);
-        to.put(SAVEPOINT_OBJECT, serde_json::to_vec(&savepoint).unwrap().into()).await.unwrap();
-    });
+    }
+    let whole = told(&job, &["checkpoints", "verify"], &[], 0);
+    assert!(whole.ends_with("everything is as it was written\n"), "{whole}");
+}
+
+/// Ends a run of the job with a savepoint in a folder of this one. Its place.
+fn savepoint_of(run: Run, folder: &str) -> String {
+    let process = run.arg("--listen").arg("127.0.0.1:0").start();
+    process.wait_for_log(CHECKPOINT_DONE, LIMIT);
+    process.end_with_savepoint(folder, LIMIT)
 }
 
 #[test]
 fn a_savepoint_on_s3_is_named_by_its_uri() {
     let Some(server) = services::s3("savepoint on S3").and_then(|servers| servers.into_iter().next()) else { return };
-    let job = growing_job();
-    run_for_a_while(&job);
-    let place = format!("s3://{}/stored-{:016x}", server.bucket, rand_id());
-    // The test's own way there is a file, as is allowed; the command's is the environment.
-    let credentials = job.folder.path().join("credentials");
     let (id, secret) = (&server.access_key_id, &server.secret_access_key);
-    std::fs::write(&credentials, format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"))
-        .unwrap();
-    let options = StoreOptions {
-        endpoint: Some(server.endpoint.clone()),
-        region: Some("us-east-1".to_owned()),
-        credentials: Credentials::File { path: credentials, profile: None },
-        ..StoreOptions::default()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let store = runtime.block_on(millstream_store::open(&place, &options)).unwrap();
-    savepoint_of(&job, &*store);
+    let job = Job::new("");
+    // Only the savepoint is there; the job's own checkpoints are in a folder.
+    let s3 = format!("    s3:\n      endpoint: {}\n      region: us-east-1", server.endpoint);
+    job.rewrite(&growing_manifest(&job, &s3));
+    run_for_a_while(&job);
+    let run = job.run().env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
+    let place = savepoint_of(run, &format!("s3://{}/stored-{:016x}", server.bucket, rand_id()));
     let run = |command: &[&str], rest: &[&str]| {
         let at = [place.as_str(), "--s3-endpoint", &server.endpoint, "--s3-region", "us-east-1"];
         let mut binary = binary();
@@ -423,8 +447,8 @@ fn a_savepoint_is_looked_into_like_a_checkpoint() {
     let job = growing_job();
     run_for_a_while(&job);
     let folder = tempfile::tempdir().unwrap();
-    savepoint_of(&job, &LocalStore::open(folder.path()).unwrap());
-    let place = folder.path().to_str().unwrap();
+    let place = savepoint_of(job.run(), folder.path().to_str().unwrap());
+    let place = place.as_str();
     let run = |arguments: &[&str]| {
         let output = millstream(arguments);
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
@@ -441,7 +465,7 @@ fn a_savepoint_is_looked_into_like_a_checkpoint() {
     assert_eq!(run(&["checkpoints", "verify", place]).0, Some(0));
     let newest = *seqs(&job).last().unwrap();
     let object = objects(&job, newest).pop_first().unwrap();
-    flip_a_bit(&folder.path().join(&object));
+    flip_a_bit(&Path::new(place).join(&object));
     let (code, report, _) = run(&["checkpoints", "verify", place]);
     assert!(code == Some(6) && report.contains(&object), "{report}");
     let (code, _, message) = run(&["state", place, "--checkpoint", "3"]);

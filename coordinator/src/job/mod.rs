@@ -61,13 +61,13 @@ pub use message::{
 };
 pub use random::Random;
 pub use rescale::{Rescale, RescaleEnd, RescaleStatus};
-pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus, bytes_of as savepoint_bytes};
+pub use savepoint::{SavepointEnd, SavepointRequest, SavepointStatus};
 pub(crate) use status::shortened;
 pub use status::{
     CheckpointEnd, CheckpointRecord, CheckpointStatus, JobState, Newest, REASON_BYTES_MAX, RestartStatus, ShownGraph,
     Status, TaskCheckpoint,
 };
-pub use view::{LogView, Sealed};
+pub use view::{LogView, Sealed, StartPoint};
 
 use change::Changes;
 use compatible::StateFate;

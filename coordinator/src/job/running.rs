@@ -11,7 +11,6 @@ use super::checkpoint::bytes_added;
 use super::message::{Command, Millis, Notice, StoreProblem, StoreProblemKind, StoredObject};
 use super::retention::{orphans, superfluous};
 use super::status::{CheckpointEnd, REASON_BYTES_MAX, shortened};
-use super::term::state_bytes;
 use super::{Checkpoint, CheckpointPhase, CheckpointStatus, Core, Phase, Purpose, failure_of, transient};
 
 /// Tries of the last checkpoint before a stop goes without it, and a drain fails the attempt.
@@ -252,7 +251,7 @@ impl Core {
         let Some(reference) = self.tip_ref() else { return };
         self.status.checkpoints_completed += 1;
         self.status.checkpoints_failed_in_row = 0;
-        let (path, state_bytes) = (reference.path.clone(), state_bytes(manifest));
+        let (path, state_bytes) = (reference.path.clone(), manifest.object_bytes());
         let end = CheckpointEnd::Completed { path: path.clone(), bytes, state_bytes };
         self.status.note_checkpoint(checkpoint.record(now, end));
         self.status.last_checkpoint = Some(CheckpointStatus {

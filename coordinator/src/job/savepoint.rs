@@ -10,7 +10,6 @@
 use std::sync::Arc;
 
 use millstream_api::ids::{Epoch, Seq};
-use millstream_api::log::Manifest;
 
 use super::message::{Command, Millis, Notice, StopMode};
 use super::{Core, Phase, Purpose, Sealed};
@@ -211,10 +210,4 @@ impl Core {
         }
         ended.push((request, end));
     }
-}
-
-/// What a savepoint of this manifest copies.
-#[must_use]
-pub fn bytes_of(manifest: &Manifest) -> u64 {
-    manifest.objects().map(|object| object.bytes).sum()
 }

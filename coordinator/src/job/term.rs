@@ -224,11 +224,6 @@ fn restored_status(checkpoint: &CheckpointRef, tip: &Sealed) -> CheckpointStatus
         completed_at_ms: 0,
         duration_ms: 0,
         bytes: 0,
-        state_bytes: state_bytes(&tip.manifest),
+        state_bytes: tip.manifest.object_bytes(),
     }
-}
-
-/// What a restore of the manifest reads.
-pub(super) fn state_bytes(manifest: &Arc<Manifest>) -> u64 {
-    manifest.objects().map(|o| o.bytes).sum()
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use millstream_api::flinkjob::RestoreSpec;
 use millstream_api::ids::{Epoch, Generation, Seq, TransformUid};
 use millstream_api::log::{
     EntryKind, LogEntry, Manifest, Nonce, PreparedTransaction, Start, StopReason, TransactionalIds,
@@ -20,6 +21,17 @@ pub struct Sealed {
     /// Wall clock of the coordinator that sealed it.
     pub written_at_ms: i64,
     pub manifest: Arc<Manifest>,
+}
+
+/// What a start goes on from.
+#[derive(Clone, Copy, Debug)]
+pub enum StartPoint<'a> {
+    /// `None`: from nothing.
+    Checkpoint(Option<&'a Sealed>),
+    /// The savepoint in this place, which has not counted yet.
+    Savepoint(&'a str),
+    /// A checkpoint is named that is not retained: the start is refused.
+    Missing(Seq),
 }
 
 /// What the log says after its last entry.
@@ -150,6 +162,18 @@ impl LogView {
                 self.sealed.iter().find(|sealed| sealed.seq == seq).map(Some).ok_or(seq)
             }
             _ => Ok(self.tip()),
+        }
+    }
+
+    /// What a start goes on from that is told to restore so. A savepoint's path must mean the same to whoever started before.
+    #[must_use]
+    pub fn start_point<'a>(&'a self, restore: &'a RestoreSpec) -> StartPoint<'a> {
+        match (&restore.savepoint, restore.savepoint_name()) {
+            (Some(uri), Some(name)) if !self.descends_from(&name) => StartPoint::Savepoint(uri),
+            _ => match self.restored_by_a_start(restore.from.map(Seq)) {
+                Ok(sealed) => StartPoint::Checkpoint(sealed),
+                Err(seq) => StartPoint::Missing(seq),
+            },
         }
     }
 

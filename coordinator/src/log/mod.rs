@@ -20,16 +20,27 @@ pub use tail::Tail;
 /// Digits of a seq in its key: any u64, in order.
 const SEQ_DIGITS: usize = 20;
 
+/// The log, in the folder of its job.
+const LOG_FOLDER: &str = "log/";
+
 /// The folder of a job's log, below the store's root.
 #[must_use]
 pub fn folder(job_path: &str) -> String {
-    format!("{job_path}/log/")
+    format!("{job_path}/{LOG_FOLDER}")
+}
+
+/// Whether the root of this store is the folder of a job: whether there are entries of a log in it.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn is_in(store: &dyn ObjectStore) -> Result<bool, StoreError> {
+    Ok(store.list(LOG_FOLDER, None).await?.iter().any(|object| seq_of(&object.path).is_some()))
 }
 
 /// The object of an entry, below the store's root.
 #[must_use]
 pub fn entry_path(job_path: &str, seq: Seq) -> String {
-    format!("{job_path}/log/{:0width$}", seq.0, width = SEQ_DIGITS)
+    format!("{job_path}/{LOG_FOLDER}{:0width$}", seq.0, width = SEQ_DIGITS)
 }
 
 /// The seq in an object's path, if it is an entry's.

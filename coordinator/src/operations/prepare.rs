@@ -39,8 +39,7 @@ pub(super) fn refused(errors: Vec<String>) -> v1::PrepareResponse {
 
 /// Compares what was prepared with the newest checkpoint of `job` (`<namespace>/<name>`).
 pub(super) fn compare(prepared: &Prepared, job: &str, newest: Option<&Manifest>) -> v1::PrepareResponse {
-    let resource = &prepared.job;
-    let named = format!("{}/{}", resource.metadata.namespace, resource.metadata.name);
+    let named = prepared.job.path();
     if named != job {
         return refused(vec![format!("the manifest is of job {named}, this coordinator's is {job}")]);
     }

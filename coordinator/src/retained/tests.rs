@@ -2,45 +2,18 @@
 
 use std::sync::Arc;
 
-use millstream_api::graph::Schema;
-use millstream_api::ids::{Epoch, Seq, TransformUid};
-use millstream_api::log::{
-    EntryKind, LogEntry, Manifest, ObjectRef, PreparedTransaction, Segment, SegmentContent, Start, StopReason,
-    TableManifest,
-};
+use millstream_api::flinkjob::RestoreSpec;
+use millstream_api::ids::{Epoch, Seq};
+use millstream_api::log::{EntryKind, LogEntry, Manifest, Start, StopReason};
 use millstream_store::{LocalStore, ObjectStore};
 
 use super::*;
-use crate::job::fixture::{config, entry_after, manifest, transaction};
-use crate::job::{LogTail, LogView};
+use crate::job::fixture::{config, entry_after, transaction, with_objects};
+use crate::job::{LogTail, LogView, StartPoint};
 use crate::log::{Log, encode, entry_path};
 use crate::retained::release::plan as plan_release;
 
 const JOB: &str = "default/job";
-
-fn object(name: &str) -> ObjectRef {
-    ObjectRef { path: format!("state/{name}"), bytes: 10, crc32c: 0 }
-}
-
-/// A checkpoint that names these objects.
-fn with_objects(epoch: u64, names: &[&str], transactions: Vec<PreparedTransaction>) -> Manifest {
-    let segment = |name: &&str| Segment {
-        epoch: Epoch(epoch),
-        first_group: 0,
-        end_group: 8,
-        rows: 1,
-        content: SegmentContent::Object(object(name)),
-    };
-    let table = TableManifest {
-        uid: TransformUid("count".to_owned()),
-        table: "t".to_owned(),
-        key: Schema::default(),
-        value: Schema::default(),
-        segments: names.iter().map(segment).collect(),
-    };
-    let committed_through = epoch.checked_sub(1).map(Epoch);
-    Manifest { tables: vec![table], committed_through, ..manifest(epoch, transactions) }
-}
 
 fn start() -> EntryKind {
     let config = config();
@@ -55,9 +28,9 @@ fn stopped() -> EntryKind {
 fn three_checkpoints(last: Option<EntryKind>) -> Vec<LogEntry> {
     let mut log = vec![entry_after(&[], start())];
     let manifests = [
-        with_objects(0, &["a"], vec![]),
-        with_objects(1, &["a", "b"], vec![]),
-        with_objects(2, &["b", "c", "c"], vec![transaction(2, 0)]),
+        with_objects(0, &["state/a"], vec![]),
+        with_objects(1, &["state/a", "state/b"], vec![]),
+        with_objects(2, &["state/b", "state/c", "state/c"], vec![transaction(2, 0)]),
     ];
     let kinds = manifests.into_iter().map(|manifest| EntryKind::Manifest(Box::new(manifest)));
     for kind in kinds.chain(last) {
@@ -95,9 +68,25 @@ fn a_named_checkpoint_is_restored_once_and_an_unknown_one_is_said() {
     assert_eq!(restored(&log, Some(Seq(2))), Ok(Some(Seq(2))));
     assert_eq!(restored(&log, Some(Seq(9))), Err(Seq(9)));
     let mut went_back = three_checkpoints(None);
-    let descendant = Manifest { restored_from: Some(Seq(2)), ..with_objects(3, &["d"], vec![]) };
+    let descendant = Manifest { restored_from: Some(Seq(2)), ..with_objects(3, &["state/d"], vec![]) };
     went_back.push(entry_after(&went_back, EntryKind::Manifest(Box::new(descendant))));
     assert_eq!(restored(&view(went_back), Some(Seq(2))), Ok(Some(Seq(4))));
+}
+
+#[test]
+fn a_named_savepoint_goes_before_a_named_checkpoint_until_the_log_descends_from_it() {
+    let restore = RestoreSpec { from: Some(2), savepoint: Some("/backup/one/".to_owned()), ..RestoreSpec::default() };
+    let mut log = three_checkpoints(None);
+    assert!(matches!(view(log.clone()).start_point(&restore), StartPoint::Savepoint("/backup/one/")));
+    let imported = Manifest { restored_savepoint: restore.savepoint_name(), ..with_objects(3, &["state/d"], vec![]) };
+    log.push(entry_after(&log, EntryKind::Manifest(Box::new(imported))));
+    let descendant = view(log);
+    assert!(matches!(descendant.start_point(&restore), StartPoint::Missing(Seq(2))));
+    let again = RestoreSpec { savepoint_nonce: Some(1), ..restore.clone() };
+    assert!(matches!(descendant.start_point(&again), StartPoint::Savepoint(_)));
+    let newest = RestoreSpec { from: None, ..restore };
+    let found = descendant.start_point(&newest);
+    assert!(matches!(found, StartPoint::Checkpoint(Some(sealed)) if sealed.seq == Seq(4)), "{found:?}");
 }
 
 #[test]

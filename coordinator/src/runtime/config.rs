@@ -20,10 +20,10 @@ pub fn job_config(
 ) -> Result<JobConfig, getrandom::Error> {
     let mut seed = [0u8; 8];
     getrandom::fill(&mut seed)?;
-    let (metadata, spec) = (&job.metadata, &job.spec);
+    let spec = &job.spec;
     let checkpoint = &spec.checkpoint;
     Ok(JobConfig {
-        path: format!("{}/{}", metadata.namespace, metadata.name),
+        path: job.path(),
         graph,
         parallelism: spec.parallelism,
         max_parallelism: spec.max_parallelism,

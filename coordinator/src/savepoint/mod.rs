@@ -5,6 +5,7 @@
 //! Owns: the copies, how much of them is in memory. Does not own: which checkpoint, and when (`job`).
 
 mod copy;
+mod delete;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,7 @@ use millstream_api::log::{Manifest, Nonce, ObjectName, ObjectRef, SAVEPOINT_OBJE
 use millstream_store::{ObjectStore, PutOutcome, StoreError, StoreErrorKind, StoreOptions};
 use thiserror::Error;
 
-use crate::job::{StoreProblem, StoreProblemKind, savepoint_bytes};
+use crate::job::{StoreProblem, StoreProblemKind};
 use crate::log::problem;
 
 /// How the stores of savepoints are reached; they may be others than the job's own.
@@ -36,6 +37,8 @@ pub enum SavepointFailure {
     Unreadable { uri: String, reason: String },
     #[error("{uri} holds another savepoint already, {id}: choose another place")]
     Taken { uri: String, id: String },
+    #[error("{uri} is not deleted: {job} is the folder of a job, whose log is there. Name the folder of a savepoint")]
+    OfAJob { uri: String, job: String },
     #[error("{object} is damaged: {reason}")]
     Damaged { object: String, reason: String },
 }
@@ -46,7 +49,7 @@ impl SavepointFailure {
     pub fn problem(&self) -> StoreProblem {
         let kind = match self {
             Self::Store(error) => problem(error).kind,
-            Self::None { .. } | Self::Taken { .. } => StoreProblemKind::User,
+            Self::None { .. } | Self::Taken { .. } | Self::OfAJob { .. } => StoreProblemKind::User,
             Self::Unreadable { .. } | Self::Damaged { .. } => StoreProblemKind::Corrupt,
         };
         StoreProblem { message: self.to_string(), kind }
@@ -54,10 +57,17 @@ impl SavepointFailure {
 }
 
 impl Places {
-    /// # Errors
-    /// The place cannot be used.
-    pub async fn open(&self, uri: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    /// A place to write into: where it is a directory that is not there, it is made.
+    async fn made(&self, uri: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
         millstream_store::open(uri, &self.options).await
+    }
+
+    /// A place that is there; nothing is made.
+    async fn existing(&self, uri: &str) -> Result<Arc<dyn ObjectStore>, SavepointFailure> {
+        match millstream_store::open_existing(uri, &self.options).await {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Err(SavepointFailure::None { uri: uri.to_owned() }),
+            opened => Ok(opened?),
+        }
     }
 
     /// Sees whether a savepoint could be written there, before anything depends on it.
@@ -65,7 +75,7 @@ impl Places {
     /// # Errors
     /// It could not, or another one is there.
     pub async fn check_target(&self, uri: &str, id: &str) -> Result<(), SavepointFailure> {
-        let target = self.open(uri).await?;
+        let target = self.made(uri).await?;
         millstream_store::probe(&*target).await?;
         check_free(&*target, uri, id).await.map(drop)
     }
@@ -82,11 +92,11 @@ impl Places {
         manifest: &Manifest,
         (uri, id, now_ms): (&str, &str, i64),
     ) -> Result<u64, SavepointFailure> {
-        let target = self.open(uri).await?;
+        let target = self.made(uri).await?;
         let savepoint = Savepoint::of(id.to_owned(), job_path.to_owned(), now_ms, manifest);
         match check_free(&*target, uri, id).await? {
             None => {}
-            Some(there) if there.manifest.epoch == manifest.epoch => return Ok(savepoint_bytes(manifest)),
+            Some(there) if there.manifest.epoch == manifest.epoch => return Ok(manifest.object_bytes()),
             // An earlier process wrote it, and did not live to say so: nobody was told of it.
             Some(_) => target.delete(&[SAVEPOINT_OBJECT.to_owned()]).await?,
         }
@@ -100,11 +110,11 @@ impl Places {
         let text = serde_json::to_vec(&savepoint).expect("numbers and texts");
         let put = target.put_if_absent(SAVEPOINT_OBJECT, Bytes::from(text)).await;
         if matches!(put, Ok(PutOutcome::Created)) {
-            return Ok(savepoint_bytes(manifest));
+            return Ok(manifest.object_bytes());
         }
         // After a lost reply it may be this very one.
         match (check_free(&*target, uri, id).await, put) {
-            (Ok(Some(there)), _) if there == savepoint => Ok(savepoint_bytes(manifest)),
+            (Ok(Some(there)), _) if there == savepoint => Ok(manifest.object_bytes()),
             (_, Err(error)) => Err(error.into()),
             (Err(error), _) => Err(error),
             (Ok(_), Ok(_)) => {
@@ -118,9 +128,19 @@ impl Places {
     /// # Errors
     /// There is none, or none that this binary can read.
     pub async fn read(&self, uri: &str) -> Result<Savepoint, SavepointFailure> {
-        let store = self.open(uri).await?;
-        let none = || SavepointFailure::None { uri: uri.to_owned() };
-        find(&*store, uri).await?.ok_or_else(none)
+        self.opened(uri).await.map(|(_, savepoint)| savepoint)
+    }
+
+    /// As [`Self::read`], with the store whose root is its folder.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn opened(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Savepoint), SavepointFailure> {
+        let store = self.existing(uri).await?;
+        match find(&*store, "", uri).await? {
+            Some(savepoint) => Ok((store, savepoint)),
+            None => Err(SavepointFailure::None { uri: uri.to_owned() }),
+        }
     }
 
     /// Copies the objects of a savepoint into the folder of a job, by new names. Its manifest with these names.
@@ -134,7 +154,7 @@ impl Places {
         (to, job_path): (Arc<dyn ObjectStore>, &str),
         (generation, epoch): (Generation, Epoch),
     ) -> Result<Manifest, SavepointFailure> {
-        let from = self.open(uri).await?;
+        let from = self.existing(uri).await?;
         let mut manifest = Manifest::clone(&savepoint.manifest);
         let mut names = std::collections::BTreeMap::new();
         let mut copies = Vec::new();
@@ -164,8 +184,14 @@ fn distinct(manifest: &Manifest) -> Vec<ObjectRef> {
     objects
 }
 
-async fn find(store: &dyn ObjectStore, uri: &str) -> Result<Option<Savepoint>, SavepointFailure> {
-    let bytes = match store.get(SAVEPOINT_OBJECT).await {
+/// What the savepoint in a folder of a store says of itself, where there is one. `folder`: without a slash at its end, empty for
+/// the store's root. `uri`: the same place, for messages.
+///
+/// # Errors
+/// There is one that this binary cannot read, or the store does not answer.
+pub async fn find(store: &dyn ObjectStore, folder: &str, uri: &str) -> Result<Option<Savepoint>, SavepointFailure> {
+    let path = if folder.is_empty() { SAVEPOINT_OBJECT.to_owned() } else { format!("{folder}/{SAVEPOINT_OBJECT}") };
+    let bytes = match store.get(&path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -176,7 +202,7 @@ async fn find(store: &dyn ObjectStore, uri: &str) -> Result<Option<Savepoint>, S
 
 /// What an earlier try under this id left complete.
 async fn check_free(store: &dyn ObjectStore, uri: &str, id: &str) -> Result<Option<Savepoint>, SavepointFailure> {
-    match find(store, uri).await? {
+    match find(store, "", uri).await? {
         Some(there) if there.id != id => Err(SavepointFailure::Taken { uri: uri.to_owned(), id: there.id }),
         there => Ok(there),
     }

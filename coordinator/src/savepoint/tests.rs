@@ -52,6 +52,7 @@ async fn a_savepoint_goes_on_elsewhere_when_all_else_is_gone() {
     let uri = folder.path().join("savepoint").to_string_lossy().into_owned();
     let (places, manifest) = (Places::default(), manifest());
     assert!(matches!(places.read(&uri).await, Err(SavepointFailure::None { .. })));
+    assert!(!folder.path().join("savepoint").exists(), "looking makes no folder");
     places.check_target(&uri, "one").await.unwrap();
     assert_eq!(places.write(Arc::clone(&store), JOB, &manifest, (&uri, "one", 7)).await.unwrap(), 15);
     // Asked for again it is there, and another one is not written over it.

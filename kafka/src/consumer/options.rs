@@ -1,12 +1,12 @@
 //! A consumer's settings, by their Java names.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::admin::Isolation;
 use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
+use crate::given::{Given, bad};
 use crate::wire::SocketOptions;
 
 /// How a consumer fetches. Defaults are the Java client's where nothing else is said.
@@ -31,6 +31,14 @@ pub(super) struct FetchOptions {
     pub(super) socket: SocketOptions,
 }
 
+/// Java's 500 ms would also be how late a partition is asked for that comes to a broker meanwhile.
+const MAX_WAIT_MS: u64 = 100;
+/// As the Java client's defaults, these and the sizes.
+const REQUEST_TIMEOUT_MS: u64 = 30_000;
+const RECONNECT_BACKOFF_MS: u64 = 50;
+const RETRY_BACKOFF_MS: u64 = 100;
+const BACKOFF_MAX_MS: u64 = 1_000;
+const METADATA_AGE_MAX_MS: u64 = 300_000;
 /// An answer is at most so late beyond the time that the broker may hold it back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
@@ -38,80 +46,41 @@ impl FetchOptions {
     /// # Errors
     /// A setting that a consumer does not have, or a value that is none.
     pub(super) fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
-        let mut settings = Settings(config.settings.clone());
-        let isolation = match settings.take("isolation.level").as_deref() {
+        let mut given = Given::new(config);
+        let isolation = match given.text("isolation.level").as_deref() {
             None | Some("read_uncommitted") => Isolation::ReadUncommitted,
             Some("read_committed") => Isolation::ReadCommitted,
-            Some(other) => return Err(bad("isolation.level", other, "read_committed or read_uncommitted")),
+            Some(other) => return Err(bad("isolation.level", other)),
         };
-        // Java's 500 ms would also be how late a partition is asked for that comes to a broker meanwhile.
-        let max_wait = settings.duration("fetch.max.wait.ms", 100)?;
-        let request_timeout = settings.duration("request.timeout.ms", 30_000)?;
-        let response_bytes = match settings.number("fetch.max.bytes", 0, 0)? {
-            0 => None,
-            bytes => Some(bytes),
-        };
+        let max_wait = given.millis("fetch.max.wait.ms", MAX_WAIT_MS)?;
+        let request_timeout = given.millis("request.timeout.ms", REQUEST_TIMEOUT_MS)?;
         let options = Self {
-            min_bytes: settings.number("fetch.min.bytes", 1, 0)?,
+            min_bytes: given.at_least(0, "fetch.min.bytes", 1)?,
             max_wait,
-            response_bytes,
-            partition_bytes: settings.number("max.partition.fetch.bytes", 1 << 20, 1)?,
+            response_bytes: Some(given.at_least(0, "fetch.max.bytes", 0)?).filter(|bytes| *bytes > 0),
+            partition_bytes: given.at_least(1, "max.partition.fetch.bytes", 1 << 20)?,
             buffered_bytes_max: config.buffered_bytes_max,
             isolation,
-            check_checksums: settings.take("check.crcs").as_deref() != Some("false"),
-            rack: settings.take("client.rack").unwrap_or_default(),
+            check_checksums: given.text("check.crcs").as_deref() != Some("false"),
+            rack: given.text("client.rack").unwrap_or_default(),
             silence_max: request_timeout.max(max_wait + ANSWER_MARGIN),
-            reconnect_pause: settings.pause("reconnect.backoff.ms", 50, "reconnect.backoff.max.ms", 1000)?,
-            retry_pause: settings.pause("retry.backoff.ms", 100, "retry.backoff.max.ms", 1000)?,
-            metadata_age_max: settings.duration("metadata.max.age.ms", 300_000)?,
+            reconnect_pause: given.backoff("reconnect.backoff", RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS)?,
+            retry_pause: given.backoff("retry.backoff", RETRY_BACKOFF_MS, BACKOFF_MAX_MS)?,
+            metadata_age_max: given.millis("metadata.max.age.ms", METADATA_AGE_MAX_MS)?,
             socket: SocketOptions {
-                send_buffer_bytes: settings.buffer("send.buffer.bytes")?,
-                receive_buffer_bytes: settings.buffer("receive.buffer.bytes")?,
-                connect_timeout: match settings.duration("socket.connection.setup.timeout.ms", 0)? {
-                    Duration::ZERO => None,
-                    timeout => Some(timeout),
-                },
+                send_buffer_bytes: buffer(&mut given, "send.buffer.bytes")?,
+                receive_buffer_bytes: buffer(&mut given, "receive.buffer.bytes")?,
+                connect_timeout: Some(given.millis("socket.connection.setup.timeout.ms", 0)?).filter(|t| !t.is_zero()),
             },
         };
-        match settings.0.into_keys().next() {
-            None => Ok(options),
-            Some(name) => Err(KafkaError::Setting { name, reason: "a consumer has no such setting".to_owned() }),
-        }
+        given.nothing_left("consumer", &[])?;
+        Ok(options)
     }
 }
 
-/// What was not used yet.
-struct Settings(BTreeMap<String, String>);
-
-impl Settings {
-    fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
-    }
-
-    fn number(&mut self, name: &str, default: i32, least: i32) -> Result<i32, KafkaError> {
-        let Some(text) = self.take(name) else { return Ok(default) };
-        let number = text.trim().parse().ok().filter(|n| *n >= least);
-        number.ok_or_else(|| bad(name, &text, &format!("a whole number from {least} on")))
-    }
-
-    fn duration(&mut self, name: &str, default_ms: i32) -> Result<Duration, KafkaError> {
-        let millis = self.number(name, default_ms, 0)?;
-        Ok(Duration::from_millis(u64::try_from(millis).unwrap_or_default()))
-    }
-
-    fn pause(&mut self, first: &str, first_ms: i32, longest: &str, longest_ms: i32) -> Result<Backoff, KafkaError> {
-        let first = self.duration(first, first_ms)?;
-        Ok(Backoff::new(first, self.duration(longest, longest_ms)?))
-    }
-
-    /// A socket buffer; -1, or 0, leaves it to the system.
-    fn buffer(&mut self, name: &str) -> Result<Option<usize>, KafkaError> {
-        Ok(usize::try_from(self.number(name, -1, -1)?).ok().filter(|bytes| *bytes > 0))
-    }
-}
-
-fn bad(name: &str, value: &str, expected: &str) -> KafkaError {
-    KafkaError::Setting { name: name.to_owned(), reason: format!("'{value}' is not {expected}") }
+/// A socket buffer; -1, or 0, leaves it to the system.
+fn buffer(given: &mut Given, name: &str) -> Result<Option<usize>, KafkaError> {
+    Ok(usize::try_from(given.at_least(-1, name, -1)?).ok().filter(|bytes| *bytes > 0))
 }
 
 #[cfg(test)]

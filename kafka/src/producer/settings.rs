@@ -2,8 +2,6 @@
 //!
 //! Owns: defaults, bounds, which settings exist. Does not own: the Java client's names (the caller's).
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::ProducerOptions;
@@ -11,6 +9,7 @@ use super::throttle::Throttle;
 use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
+use crate::given::{Given, bad};
 use crate::record_buffer::BATCH_BYTES_MAX;
 
 /// Memory of one producer, and so the longest flush.
@@ -69,11 +68,11 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(config: &ClientConfig, options: &ProducerOptions) -> Result<Self, KafkaError> {
-        let mut given = Given(config.settings.clone());
+        let mut given = Given::new(config);
         let transactional = options.transactional_id.is_some();
-        let acks = match given.text("acks", "all").as_str() {
-            "all" | "-1" => -1,
-            other => {
+        let acks = match given.text("acks").as_deref() {
+            None | Some("all" | "-1") => -1,
+            Some(other) => {
                 other.parse::<i16>().ok().filter(|acks| matches!(acks, 0 | 1)).ok_or_else(|| bad("acks", other))?
             }
         };
@@ -105,13 +104,13 @@ impl Settings {
             reconnect_backoff: given.backoff("reconnect.backoff", RECONNECT_BACKOFF_MS, RECONNECT_BACKOFF_MAX_MS)?,
             request_timeout: given.millis("socket.timeout.ms", REQUEST_TIMEOUT_MS)?,
             delivery_timeout: if transactional { delivery_timeout.min(transaction_timeout) } else { delivery_timeout },
-            compression: given.text("compression.type", "none"),
+            compression: given.text("compression.type").unwrap_or_else(|| "none".to_owned()),
             compression_level: given.optional("compression.level")?,
             client_id: config.client_id.clone(),
             throttle: options.throttle.clone(),
             brokers: config.bootstrap_servers.clone(),
         };
-        given.nothing_left()?;
+        given.nothing_left("producer", WITHOUT_EFFECT)?;
         Ok(settings)
     }
 
@@ -122,50 +121,9 @@ impl Settings {
 
 /// How large a batch of a producer with these settings may become.
 pub(super) fn batch_bytes_max(config: &ClientConfig) -> Result<usize, KafkaError> {
-    let mut given = Given(config.settings.clone());
+    let mut given = Given::new(config);
     let request = given.number("max.request.size", MAX_REQUEST_SIZE)?;
     Ok(given.number("batch.size", BATCH_BYTES_MAX)?.min(request))
-}
-
-/// Settings that were not read yet.
-struct Given(BTreeMap<String, String>);
-
-impl Given {
-    fn text(&mut self, name: &str, default: &str) -> String {
-        self.0.remove(name).unwrap_or_else(|| default.to_owned())
-    }
-
-    fn optional<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, KafkaError> {
-        let Some(value) = self.0.remove(name) else { return Ok(None) };
-        value.trim().parse().map(Some).map_err(|_| bad(name, &value))
-    }
-
-    fn number<T: FromStr>(&mut self, name: &str, default: T) -> Result<T, KafkaError> {
-        Ok(self.optional(name)?.unwrap_or(default))
-    }
-
-    fn millis(&mut self, name: &str, default: u64) -> Result<Duration, KafkaError> {
-        Ok(Duration::from_millis(self.number(name, default)?))
-    }
-
-    fn backoff(&mut self, name: &str, first: u64, longest: u64) -> Result<Backoff, KafkaError> {
-        let first = self.millis(&format!("{name}.ms"), first)?;
-        let longest = self.millis(&format!("{name}.max.ms"), longest)?;
-        Ok(Backoff::new(first, longest))
-    }
-
-    fn nothing_left(self) -> Result<(), KafkaError> {
-        match self.0.into_keys().find(|name| !WITHOUT_EFFECT.contains(&name.as_str())) {
-            None => Ok(()),
-            Some(name) => {
-                Err(KafkaError::Setting { name, reason: "producers do not have it; remove the property".to_owned() })
-            }
-        }
-    }
-}
-
-fn bad(name: &str, value: &str) -> KafkaError {
-    KafkaError::Setting { name: name.to_owned(), reason: format!("'{value}' is no value of it") }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ use restore::Survivors;
 use sinks::Sinks;
 use slot_map::SlotMap;
 use staged::{Opened, Staged};
+use transactions::{Answered, Asked};
 use wiring::{Wirer, Wiring};
 
 /// Commands and reports that may wait. A few per task and epoch are under way at most.
@@ -114,6 +115,7 @@ impl Worker {
         let (events_out, events) = mpsc::unbounded_channel();
         let (news_out, news) = mpsc::unbounded_channel();
         let (opened_out, opened) = mpsc::unbounded_channel();
+        let (answers_out, answers) = mpsc::channel(1);
         let metrics = Arc::new(JobMetrics::default());
         let (readings_out, readings) = watch::channel(Arc::default());
         io.spawn(Arc::clone(&metrics).tell(readings_out));
@@ -129,6 +131,7 @@ impl Worker {
             shuffle,
             news: news_out,
             opened: opened_out,
+            asked: Asked::new(io.handle().clone(), answers_out),
             links: DeployedLinks::default(),
             attempt: Attempt::default(),
             number: 0,
@@ -137,7 +140,7 @@ impl Worker {
             staged: None,
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            io.block_on(runtime.run(commands_in, events, news, opened));
+            io.block_on(runtime.run(commands_in, events, news, opened, answers));
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
@@ -173,6 +176,8 @@ struct Runtime {
     news: links::NewsSender,
     /// One message for each preparation.
     opened: mpsc::UnboundedSender<Opened>,
+    /// Of brokers, about earlier transactions.
+    asked: Asked,
     /// Of what is deployed.
     links: DeployedLinks,
     /// The newest that the coordinator spoke in; older commands are dropped.
@@ -202,6 +207,7 @@ impl Runtime {
         mut events: mpsc::UnboundedReceiver<TaskEvent>,
         mut news: mpsc::UnboundedReceiver<(u64, LinkNews)>,
         mut opened: mpsc::UnboundedReceiver<Opened>,
+        mut answers: mpsc::Receiver<Answered>,
     ) {
         loop {
             tokio::select! {
@@ -212,6 +218,10 @@ impl Runtime {
                 Some(event) = events.recv() => self.on_event(event).await,
                 Some((number, news)) = news.recv() => self.on_news(number, news).await,
                 Some(opened) = opened.recv() => self.on_opened(opened).await,
+                Some((attempt, answer)) = answers.recv() => {
+                    self.asked.answered();
+                    self.report_in(attempt, answer).await;
+                }
             }
         }
         self.discard();
@@ -227,13 +237,13 @@ impl Runtime {
         self.attempt = attempt;
         match command {
             Command::FinishTransactions { graph, transactions } => {
-                self.answer(transactions::finish(graph, transactions, &self.io)).await;
+                self.asked.ask(attempt, transactions::finish(graph, transactions, self.io.clone()));
             }
             Command::AbortTransactions { graph, transactions } => {
-                self.answer(transactions::abort(graph, transactions, &self.io)).await;
+                self.asked.ask(attempt, transactions::abort(graph, transactions, self.io.clone()));
             }
             Command::FenceTransactions { graph, ids } => {
-                self.answer(transactions::fence(graph, ids, &self.io)).await;
+                self.asked.ask(attempt, transactions::fence(graph, ids, self.io.clone()));
             }
             Command::Suspend => {
                 self.discard();
@@ -462,14 +472,6 @@ impl Runtime {
     fn next_number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
-    }
-
-    /// Ends early when the coordinator is gone: a broker that does not answer must not hold up the end of the process.
-    async fn answer(&self, report: impl Future<Output = Report>) {
-        tokio::select! {
-            report = report => self.report(report).await,
-            () = self.reports.closed() => {}
-        }
     }
 
     async fn report(&self, report: Report) {

@@ -35,6 +35,8 @@ pub struct Coordinator {
     pub manifest: Option<Arc<Manifest>>,
     running: BTreeSet<TaskId>,
     ended: BTreeSet<TaskId>,
+    /// A worker told what became of transactions.
+    pub transactions_finished: bool,
     /// For waiting with a time-out.
     clock: tokio::runtime::Runtime,
 }
@@ -111,6 +113,7 @@ impl Coordinator {
             manifest: None,
             running: BTreeSet::new(),
             ended: BTreeSet::new(),
+            transactions_finished: false,
             clock: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
         }
     }
@@ -414,6 +417,7 @@ impl Coordinator {
         if let Report::EndOfInput { task } = report {
             self.ended.insert(*task);
         }
+        self.transactions_finished |= matches!(report, Report::TransactionsFinished { .. });
     }
 
     /// The next report of the present attempt.
@@ -448,7 +452,8 @@ impl Coordinator {
         (attempt == self.attempt).then_some(report)
     }
 
-    fn send(&self, command: Command) {
+    /// To all workers.
+    pub fn send(&self, command: Command) {
         self.workers.iter().for_each(|worker| self.send_to(worker, command.clone()));
     }
 

@@ -29,7 +29,7 @@ enum Expected {
     Last(BTreeMap<String, String>),
 }
 
-fn graph(sql: &str) -> Arc<JobGraph> {
+pub fn graph(sql: &str) -> Arc<JobGraph> {
     let compiled = millstream_sql::compile(sql, &millstream_sql::CompileOptions::default());
     Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors:#?}")).graph)
 }

@@ -72,7 +72,7 @@ pub(super) fn expect(broker: &Broker, topics: &Topics, table: &str, expected: &[
 #[test]
 fn statements_that_did_not_change_keep_their_state_and_what_is_gone_is_dropped_on_request() {
     let Some(broker) = services::broker("edited statements") else { return };
-    let topics = Topics::create(&broker, &["s", "counts", "sums", "per_id", "labelled", "channels"]);
+    let topics = Topics::create(&broker, "edit", ["s", "counts", "sums", "per_id", "labelled", "channels"]);
     let (before, after) = (topics.fill(BEFORE), topics.fill(AFTER));
     let job = Job::new(&manifest(PLAIN, &before));
     topics.feed(&broker, "s", records(FIRST));

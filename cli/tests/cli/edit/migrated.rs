@@ -8,15 +8,13 @@ use millstream_e2e::process::Job;
 use millstream_e2e::{services, wait_for};
 use serde_json::{Value, json};
 
-use super::{LIMIT, PARTITIONS, PLAIN, Settings, Topics, against, manifest};
+use super::{LIMIT, PLAIN, Settings, Topics, against, manifest};
 use crate::golden::{last_by_key, wait_for_checkpoints};
+use crate::scripts::bounded;
 
 /// Types of a, f, d and v, and of SUM(a). With the wide ones the aggregates stand in another order.
 fn script(types: [&str; 4], rows: usize) -> String {
     let [a, f, d, v] = types;
-    let per_partition = |p: usize| (rows + PARTITIONS as usize - 1 - p) / PARTITIONS as usize;
-    let ends: Vec<String> =
-        (0..PARTITIONS as usize).map(|p| format!("partition:{p},offset:{}", per_partition(p))).collect();
     let columns = [
         ("SUM(a)", format!("total {a}")),
         ("MAX(a)", format!("a {a}")),
@@ -33,14 +31,14 @@ fn script(types: [&str; 4], rows: usize) -> String {
     let (wide, wide_columns) = (calls.join(", "), wide_columns.join(", "));
     format!(
         "CREATE TABLE s (k INT, a {a}, f {f}, d {d}, v {v}, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
-  WITH (@in s, 'scan.bounded.mode' = 'specific-offsets', 'scan.bounded.specific-offsets' = '{}');
+  WITH (@in s, {});
 CREATE TABLE wide (k INT, {wide_columns}, PRIMARY KEY (k) NOT ENFORCED) WITH (@upsert wide);
 CREATE TABLE hours (k INT, total {a}, a {a}, f {f}, d {d}, n BIGINT) WITH (@out hours);
 INSERT INTO wide SELECT k, {wide} FROM s GROUP BY k;
 INSERT INTO hours SELECT k, SUM(a), MAX(a), MIN(f), MAX(d), COUNT(*)
   FROM TABLE(TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, k;
 ",
-        ends.join(";")
+        bounded(rows)
     )
 }
 
@@ -103,7 +101,7 @@ fn table(rows: &[Value]) -> BTreeMap<i64, Row> {
 
 fn run(broker: &Broker, backend: &str, keys: i64, rows: i64) {
     println!("{backend}, {keys} keys, {rows} rows");
-    let topics = Topics::create(broker, &["s", "wide", "hours"]);
+    let topics = Topics::create(broker, "edit", ["s", "wide", "hours"]);
     let all: Vec<Record> = (0..rows * 3).map(|i| Record::of(i, keys, i < rows)).collect();
     let sql = |types| topics.fill(&script(types, all.len()));
     let settings = |parallelism| Settings { backend, parallelism, ..PLAIN };

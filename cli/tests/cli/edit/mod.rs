@@ -6,18 +6,16 @@ mod migrated;
 mod stored_graph;
 mod under_living_workers;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millstream_api::log::{EntryKind, LogEntry, Manifest};
 use millstream_coordinator::log;
-use millstream_e2e::kafka::{Broker, rand_id};
 use millstream_e2e::process::{Job, binary};
 
+use crate::scripts::{self, Topics};
+
 const LIMIT: Duration = Duration::from_secs(60);
-const PARTITIONS: i32 = 3;
 
 /// A job's settings beside its script.
 #[derive(Clone, Copy)]
@@ -33,67 +31,8 @@ const PLAIN: Settings<'_> = Settings { backend: "memory", parallelism: 2, restor
 /// The manifest of the job `edited` with this script.
 fn manifest(settings: Settings<'_>, sql: &str) -> String {
     let Settings { backend, parallelism, restore } = settings;
-    let mut text = format!(
-        "apiVersion: millstream.dev/v1alpha1
-kind: FlinkJob
-metadata:
-  name: edited
-spec:
-  parallelism: {parallelism}
-  state:
-    backend: {backend}
-  checkpoint:
-    interval: 50 ms
-    retained: 1
-"
-    );
-    if !restore.is_empty() {
-        writeln!(text, "  restore:\n    {restore}").unwrap();
-    }
-    text.push_str("  sql: |\n");
-    for line in sql.lines() {
-        writeln!(text, "    {line}").unwrap();
-    }
-    text
-}
-
-/// Topics for the `@table` in a script.
-struct Topics {
-    by_table: BTreeMap<String, String>,
-    bootstrap: String,
-}
-
-impl Topics {
-    fn create(broker: &Broker, tables: &[&str]) -> Self {
-        let topic =
-            |table: &&str| ((*table).to_owned(), broker.create_topic(&format!("edit-{table}"), PARTITIONS, &[]));
-        Self { by_table: tables.iter().map(topic).collect(), bootstrap: broker.bootstrap.clone() }
-    }
-
-    /// `@in <table>`, `@out <table>` and `@upsert <table>` with the options of the table's topic.
-    fn fill(&self, sql: &str) -> String {
-        let mut text = sql.to_owned();
-        for (table, topic) in &self.by_table {
-            let place = format!("'topic' = '{topic}', 'properties.bootstrap.servers' = '{}'", self.bootstrap);
-            let sink = format!(
-                "{place}, 'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = 'edit-{:016x}'",
-                rand_id()
-            );
-            let input =
-                format!("'connector' = 'kafka', 'format' = 'json', 'scan.startup.mode' = 'earliest-offset', {place}");
-            let upsert = "'connector' = 'upsert-kafka', 'key.format' = 'json', 'value.format' = 'json'";
-            text = text
-                .replace(&format!("@in {table})"), &format!("{input})"))
-                .replace(&format!("@in {table},"), &format!("{input},"))
-                .replace(&format!("@out {table})"), &format!("'connector' = 'kafka', 'format' = 'json', {sink})"))
-                .replace(&format!("@upsert {table})"), &format!("{upsert}, {sink})"));
-        }
-        text
-    }
-
-    fn feed(&self, broker: &Broker, table: &str, rows: impl IntoIterator<Item = String>) {
-        broker.produce(&self.by_table[table], PARTITIONS, rows);
-    }
+    let restore = if restore.is_empty() { String::new() } else { format!("  restore:\n    {restore}\n") };
+    scripts::manifest("edited", backend, parallelism, &format!("    retained: 1\n{restore}"), sql)
 }
 
 /// Runs `explain --against`: exit code, standard output, standard error.

@@ -66,7 +66,7 @@ fn store_graph(job: &Job, change: impl Fn(&JobGraph) -> JobGraph) -> u64 {
 #[test]
 fn unchanged_sql_runs_the_stored_graph_until_it_is_to_be_compiled_anew() {
     let Some(broker) = services::broker("stored graph") else { return };
-    let topics = Topics::create(&broker, &["s", "counts"]);
+    let topics = Topics::create(&broker, "edit", ["s", "counts"]);
     let script = topics.fill(SCRIPT);
     let job = Job::new(&manifest(PLAIN, &script));
     feed(&broker, &topics);

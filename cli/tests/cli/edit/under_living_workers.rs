@@ -39,7 +39,7 @@ fn a_coordinator_with_edited_sql_takes_over_workers_that_run_the_old_graph() {
     let Some(broker) = services::broker("edit under living workers") else { return };
     for backend in ["memory", "disk"] {
         println!("{backend}");
-        let topics = Topics::create(&broker, &["s", "counts", "gone", "sums"]);
+        let topics = Topics::create(&broker, "edit", ["s", "counts", "gone", "sums"]);
         let job = Job::new("");
         let storage =
             format!("    interval: 50 ms\n    storage: {}\n", job.folder.path().join("checkpoints").display());

@@ -326,10 +326,11 @@ fn a_failure_that_cannot_be_recorded_is_not_final() {
     before.won();
     let (mut bench, _) = Bench::on_log(config(), before.log.clone(), ProcessState::Gone);
     bench.won();
-    assert_eq!(bench.event(registered(0, 1)), ["suspend", "finish 1"]);
+    assert_eq!(bench.event(registered(0, 1)), ["suspend", "finish 2"]);
     let given_up = FinishOutcome::Expired { detail: "timed out".to_owned() };
     let outcome = transactions.into_iter().zip([FinishOutcome::Committed, given_up]).collect();
-    assert_eq!(bench.report(Report::TransactionsFinished { outcome })[0], "put 4: stopped Failed, committed Some(0)");
+    let commands = bench.report(Report::TransactionsFinished { outcome });
+    assert_eq!(commands, ["cancel", "put 4: stopped Failed, committed Some(0)"]);
     bench.put_ends(AppendOutcome::Unknown { reason: "away".to_owned() });
     bench.tick(31_000);
     let Some(Outcome::Failed { failure, .. }) = bench.outcome else { panic!("must fail") };

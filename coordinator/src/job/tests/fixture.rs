@@ -12,7 +12,8 @@ use millstream_api::graph::{
 };
 use millstream_api::ids::{Epoch, Seq, TaskId, TransformId, TransformUid, VertexId, WorkerId};
 use millstream_api::log::{
-    Address, EntryKind, LogEntry, Manifest, Owner, PreparedTransaction, SnapshotTiming, SplitState, TaskSnapshot,
+    Address, EntryKind, LogEntry, Manifest, ObjectRef, Owner, PreparedTransaction, Segment, SegmentContent,
+    SnapshotTiming, SplitState, TableManifest, TaskSnapshot,
 };
 
 use crate::job::{
@@ -71,6 +72,26 @@ pub fn manifest(epoch: u64, transactions: Vec<PreparedTransaction>) -> Manifest 
         restored_from: None,
         restored_savepoint: None,
     }
+}
+
+/// A checkpoint that names these objects, of ten bytes each; what came before it is committed.
+pub fn with_objects(epoch: u64, paths: &[&str], transactions: Vec<PreparedTransaction>) -> Manifest {
+    let segment = |path: &&str| Segment {
+        epoch: Epoch(epoch),
+        first_group: 0,
+        end_group: 8,
+        rows: 1,
+        content: SegmentContent::Object(ObjectRef { path: (*path).to_owned(), bytes: 10, crc32c: 0 }),
+    };
+    let table = TableManifest {
+        uid: TransformUid("count".to_owned()),
+        table: "t".to_owned(),
+        key: Schema::default(),
+        value: Schema::default(),
+        segments: paths.iter().map(segment).collect(),
+    };
+    let committed_through = epoch.checked_sub(1).map(Epoch);
+    Manifest { tables: vec![table], committed_through, ..manifest(epoch, transactions) }
 }
 
 /// Source -> hash edge -> count and exactly-once sink: two vertices.

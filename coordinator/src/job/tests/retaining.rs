@@ -1,31 +1,12 @@
 //! Which entries and objects go, and the fold of a log that was pruned.
 
-use millstream_api::graph::Schema;
-use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, VertexId};
-use millstream_api::log::{EntryKind, Manifest, Nonce, ObjectName, ObjectRef, Segment, SegmentContent, TableManifest};
+use millstream_api::ids::{Epoch, Generation, TaskId, VertexId};
+use millstream_api::log::{EntryKind, Manifest, Nonce, ObjectName};
 
-use super::fixture::{config, entry_after, manifest};
+use super::fixture::{config, entry_after, with_objects};
 use crate::job::message::{LogTail, StoredObject};
 use crate::job::retention::{ORPHAN_AGE_MIN_MS, orphans, superfluous};
 use crate::job::view::LogView;
-
-fn with_objects(epoch: u64, names: &[&str], committed: Option<u64>) -> Manifest {
-    let segment = |name: &&str| Segment {
-        epoch: Epoch(epoch),
-        first_group: 0,
-        end_group: 8,
-        rows: 1,
-        content: SegmentContent::Object(ObjectRef { path: (*name).to_owned(), bytes: 1, crc32c: 0 }),
-    };
-    let table = TableManifest {
-        uid: TransformUid("count".to_owned()),
-        table: "t".to_owned(),
-        key: Schema::default(),
-        value: Schema::default(),
-        segments: names.iter().map(segment).collect(),
-    };
-    Manifest { tables: vec![table], committed_through: committed.map(Epoch), ..manifest(epoch, vec![]) }
-}
 
 fn view(manifests: Vec<Manifest>) -> LogView {
     let config = config();
@@ -46,9 +27,9 @@ fn view(manifests: Vec<Manifest>) -> LogView {
 #[test]
 fn only_what_no_kept_manifest_names_goes_and_the_term_s_start_stays() {
     let view = view(vec![
-        with_objects(0, &["a"], None),
-        with_objects(1, &["a", "b"], Some(0)),
-        with_objects(2, &["b", "c"], Some(1)),
+        with_objects(0, &["a"], vec![]),
+        with_objects(1, &["a", "b"], vec![]),
+        with_objects(2, &["b", "c"], vec![]),
     ]);
     let plan = superfluous(&view, 1, Some(Epoch(2)), None, Generation(0)).unwrap();
     assert_eq!(plan.entries.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 2]);
@@ -57,8 +38,8 @@ fn only_what_no_kept_manifest_names_goes_and_the_term_s_start_stays() {
 
 #[test]
 fn an_epoch_stays_until_the_next_one_s_commit_is_recorded() {
-    let view =
-        view(vec![with_objects(0, &["a"], None), with_objects(1, &["b"], Some(0)), with_objects(2, &["c"], Some(0))]);
+    let late = Manifest { committed_through: Some(Epoch(0)), ..with_objects(2, &["c"], vec![]) };
+    let view = view(vec![with_objects(0, &["a"], vec![]), with_objects(1, &["b"], vec![]), late]);
     let plan = superfluous(&view, 1, Some(Epoch(0)), None, Generation(0)).unwrap();
     assert!(plan.entries.is_empty() && plan.objects.is_empty(), "{plan:?}");
     let plan = superfluous(&view, 1, Some(Epoch(1)), None, Generation(0)).unwrap();
@@ -72,7 +53,7 @@ fn orphans_go_only_when_old_of_an_older_term_and_named_by_nobody() {
         let nonce = Nonce(format!("{generation:032x}"));
         ObjectName { generation: Generation(generation), epoch: Epoch(1), task, nonce }.path("parquet")
     };
-    let view = view(vec![with_objects(0, &[&name(3)], None)]);
+    let view = view(vec![with_objects(0, &[&name(3)], vec![])]);
     let now = 10 * ORPHAN_AGE_MIN_MS;
     let object = |path: String, age: u64| StoredObject { path, modified_ms: (now - age) as i64 };
     let listed = [
