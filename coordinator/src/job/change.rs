@@ -131,8 +131,10 @@ impl Changes {
 
     /// For people: what is done now.
     pub(super) fn doing(&self) -> Option<String> {
-        Some(match &self.under_way.as_ref()?.step {
-            Step::Preparing { waiting, .. } => format!("{} workers get ready", waiting.len()),
+        let change = self.under_way.as_ref()?;
+        let read: u64 = change.read.values().sum();
+        Some(match &change.step {
+            Step::Preparing { waiting, .. } => format!("{} workers get ready, {read} bytes are read", waiting.len()),
             Step::Prepared | Step::Cutting => "the last checkpoint before it is taken".to_owned(),
             Step::Switching { waiting, .. } => format!("{} workers go over", waiting.len()),
         })

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use millstream_api::control::{
-    Attempt, Command, Deployment, FailureKind, Mutation, Placement, Report, WorkerCommand, WorkerReport,
+    Attempt, Command, Deployment, Failure, FailureKind, Mutation, Placement, Report, WorkerCommand, WorkerReport,
 };
 use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
@@ -28,6 +28,7 @@ pub struct Coordinator {
     /// Where the others reach each worker; none for one alone.
     pub addresses: BTreeMap<WorkerId, String>,
     compression: Compression,
+    state_bytes_max: u64,
     graph: Arc<JobGraph>,
     parallelism: u32,
     attempt: Attempt,
@@ -82,6 +83,14 @@ impl Coordinator {
         coordinator
     }
 
+    /// Two workers with so much room for state, in memory.
+    pub fn with_room(graph: &Arc<JobGraph>, parallelism: u32, dir: &Path, state_bytes_max: u64) -> Self {
+        let mut coordinator = Self::without_workers(graph, parallelism);
+        coordinator.state_bytes_max = state_bytes_max;
+        coordinator.add_workers(2, dir, false);
+        coordinator
+    }
+
     fn add_workers(&mut self, workers: u32, dir: &Path, disk: bool) {
         for id in 0..workers {
             let store = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
@@ -99,7 +108,7 @@ impl Coordinator {
             job_path: "job".to_owned(),
             job_name: None,
             backend,
-            state_bytes_max: 256 << 20,
+            state_bytes_max: self.state_bytes_max,
             undo_bytes_max: 256 << 20,
             fetch_bytes_max: 256 << 20,
             io_threads: 2,
@@ -117,6 +126,7 @@ impl Coordinator {
             workers: Vec::new(),
             addresses: BTreeMap::new(),
             compression: Compression::None,
+            state_bytes_max: 256 << 20,
             graph: Arc::clone(graph),
             parallelism,
             attempt: Attempt { generation: Generation(1), number: 0 },
@@ -240,6 +250,25 @@ impl Coordinator {
     /// Has every worker make tasks of another parallelism ready beside those that run, from the last manifest. Returns how
     /// many bytes they have read for that.
     pub fn prepare(&mut self, parallelism: u32) -> u64 {
+        self.send_preparations(parallelism);
+        self.wait_for_all(&Report::Prepared)
+    }
+
+    /// The same, and a worker cannot: why.
+    pub fn failed_prepare(&mut self, parallelism: u32) -> Failure {
+        self.send_preparations(parallelism);
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            if let Report::PrepareFailed { failure } = report {
+                self.send(Command::Discard);
+                return failure;
+            }
+        }
+    }
+
+    fn send_preparations(&mut self, parallelism: u32) {
         let indexes = 0..parallelism;
         let vertices = self.graph.vertices();
         let all = vertices.iter().flat_map(|v| indexes.clone().map(|index| TaskId { vertex: v.id, index }));
@@ -254,7 +283,6 @@ impl Coordinator {
             self.send_to(worker, Command::Prepare { attempt, deployment: Box::new(deployment) });
         }
         self.prepared = Some((parallelism, tasks));
-        self.wait_for_all(&Report::Prepared)
     }
 
     /// Stops what runs with a last checkpoint, from which the prepared tasks go on. Returns how many bytes were read for that.

@@ -424,7 +424,8 @@ fn expired(table: usize, row: &Row, now_ms: i64) -> bool {
     table == 1 && row.2 + TTL_MS as i64 <= now_ms
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// What changes rows.
+fn change() -> impl Strategy<Value = Op> {
     let action = prop_oneof![
         4 => (-3i64..100).prop_map(Action::Add),
         2 => proptest::option::of("[a-zäöü]{0,40}").prop_map(Action::Text),
@@ -438,6 +439,12 @@ fn op() -> impl Strategy<Value = Op> {
             Op::Update { table, rows: unique.into_iter().map(|((n, k), a)| (n, k, a)).collect() }
         }),
         2 => (0usize..2, 0i64..3).prop_map(|(table, namespace)| Op::DropNamespace { table, namespace }),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => change(),
         1 => (1i64..40).prop_map(|ms| Op::Advance { ms }),
         4 => Just(Op::Barrier),
         3 => (1usize..4, 1usize..6).prop_map(|(pieces, max_rows)| Op::Read { pieces, max_rows }),
@@ -451,16 +458,42 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Changes that are sealed, and perhaps a merge with them.
+fn epoch() -> impl Strategy<Value = Vec<Op>> {
+    (proptest::collection::vec(change(), 0..4), proptest::option::of(0usize..3)).prop_map(|(mut ops, merge)| {
+        ops.extend(merge.map(|first| Op::Merge { first }));
+        ops.extend([Op::Barrier, Op::Seal]);
+        ops
+    })
+}
+
+/// Some epochs, after which tasks of so many read what is sealed; some more, and they take over.
+fn switch() -> impl Strategy<Value = Vec<Op>> {
+    let epochs = || proptest::collection::vec(epoch(), 1..4).prop_map(|epochs| epochs.concat());
+    (epochs(), 1u32..5, epochs()).prop_map(|(before, parallelism, between)| {
+        [before, vec![Op::ReadAhead { parallelism }], between, vec![Op::Switch]].concat()
+    })
+}
+
 /// `MILLSTREAM_SOAK=1`: twenty times as many.
 fn cases(moderate: u32) -> u32 {
     moderate * if std::env::var_os("MILLSTREAM_SOAK").is_some() { 20 } else { 1 }
 }
 
 fn run(disk: bool, in_store: bool, undo_bytes_max: u64, cases: u32) {
+    run_ops(disk, in_store, undo_bytes_max, cases, proptest::collection::vec(op(), 1..60));
+}
+
+fn run_switches(disk: bool, cases: u32) {
+    let ops = proptest::collection::vec(switch(), 1..4).prop_map(|switches| switches.concat());
+    run_ops(disk, true, UNDO_BYTES, cases, ops);
+}
+
+fn run_ops(disk: bool, in_store: bool, undo_bytes_max: u64, cases: u32, ops: impl Strategy<Value = Vec<Op>>) {
     // proptest prints the seed and the smallest failing sequence.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     TestRunner::new(config)
-        .run(&proptest::collection::vec(op(), 1..60), |ops| {
+        .run(&ops, |ops| {
             let checkpoints = if in_store { Checkpoints::in_store() } else { Checkpoints::Kept(Vec::new()) };
             let mut world = World::new(Tasks::open(2, disk, undo_bytes_max), checkpoints);
             ops.iter().for_each(|op| world.apply(op));
@@ -490,6 +523,16 @@ fn state_equals_the_reference_through_segments_in_a_store_and_their_merges() {
 #[test]
 fn disk_state_equals_the_reference_through_segments_in_a_store_and_their_merges() {
     run(true, true, UNDO_BYTES, cases(12));
+}
+
+#[test]
+fn memory_that_is_read_beforehand_has_all_of_what_is_sealed_at_the_switch() {
+    run_switches(false, cases(60));
+}
+
+#[test]
+fn disk_that_is_read_beforehand_has_all_of_what_is_sealed_at_the_switch() {
+    run_switches(true, cases(8));
 }
 
 #[test]
