@@ -68,8 +68,9 @@ pub enum Command {
     /// The worker may not have heard `Sealed` for the manifest; then this says so too. Tasks that ended since run again.
     /// Answer: `Deployed` or `TaskFailed`.
     Deploy(Box<Deployment>),
-    /// Beside what runs, make what the tasks of `attempt` will need: connections, channels, producers. Nothing is read or sent.
-    /// Replaces what was prepared. `Deployment::restore` is not known yet. Answer: `Prepared` or `PrepareFailed`.
+    /// Beside what runs, make what the tasks of `attempt` will need: connections, channels, producers, and the states that no
+    /// task here will hand over, as of `Deployment::restore`, the newest manifest: at `Switch` only what has changed since is
+    /// missing. Replaces what was prepared. Answer: `Prepared` or `PrepareFailed`.
     Prepare { attempt: Attempt, deployment: Box<Deployment> },
     /// What was prepared is not needed.
     Discard,
@@ -217,6 +218,11 @@ pub enum Report {
     },
     /// All tasks of the deployment are ready: restored, connected, positions resolved. Nothing has been read.
     Deployed,
+    /// So many bytes of segments were read for what is being deployed or prepared, in all: about once a second for as long as
+    /// that goes on, and before `Prepared` or `Deployed`.
+    Restoring {
+        bytes: u64,
+    },
     /// What was to be prepared is ready.
     Prepared,
     /// It could not be made ready; what runs goes on.

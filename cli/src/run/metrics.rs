@@ -79,6 +79,7 @@ pub fn render(job: &str, shown: &Shown<'_>) -> String {
     table_sizes(&mut page, job, tasks);
     if let Some(status) = shown.status {
         job_metrics(&mut page, job, status);
+        change_metrics(&mut page, job, status);
     }
     if let Some(refusals) = shown.refusals {
         refusal_counters(&mut page, job, refusals);
@@ -217,6 +218,43 @@ fn job_metrics(page: &mut String, job: &str, status: &Status) {
     for (name, help, kind, value) in rows {
         let samples = value.into_iter().map(|v| (labels.clone(), v));
         family(page, &format!("flink_jobmanager_job_{name}"), help, kind, samples);
+    }
+}
+
+/// Changes of the tasks while they run; Flink has none.
+fn change_metrics(page: &mut String, job: &str, status: &Status) {
+    let labels = format!("job_name=\"{}\"", escaped(job));
+    let last = status.last_change;
+    let rows: [(&str, &str, Kind, Option<u64>); 5] = [
+        ("changes", "Changes of the tasks while they ran", Kind::Counter, Some(status.changes_completed)),
+        (
+            "last_change_prepare_ms",
+            "Milliseconds that workers got ready beside what ran",
+            Kind::Gauge,
+            last.map(|cost| cost.prepare_ms),
+        ),
+        (
+            "last_change_prepare_bytes",
+            "Stored bytes that were read meanwhile",
+            Kind::Gauge,
+            last.map(|cost| cost.prepare_bytes),
+        ),
+        (
+            "last_change_switch_ms",
+            "Milliseconds from the checkpoint that decided until all tasks were there",
+            Kind::Gauge,
+            last.map(|cost| cost.switch_ms),
+        ),
+        (
+            "last_change_switch_bytes",
+            "Stored bytes that were read meanwhile",
+            Kind::Gauge,
+            last.map(|cost| cost.switch_bytes),
+        ),
+    ];
+    for (name, help, kind, value) in rows {
+        let samples = value.into_iter().map(|v| (labels.clone(), v as f64));
+        family(page, &format!("millstream_job_{name}"), help, kind, samples);
     }
 }
 

@@ -67,17 +67,17 @@ spec:
     /// A coordinator that takes workers, and where.
     fn coordinator(&self) -> (Process, String) {
         let process = self.job.coordinator("127.0.0.1:0").start();
-        let address = self.address_of(&process);
+        let address = address_of(&process);
         (process, address)
     }
+}
 
-    /// Where a coordinator takes workers.
-    pub fn address_of(&self, coordinator: &Process) -> String {
-        coordinator.wait_for_log("listening for workers on ", LIMIT);
-        let log = coordinator.stderr();
-        let after = log.split("listening for workers on ").nth(1).expect("it is in the log");
-        after.split(',').next().expect("the address comes first").to_owned()
-    }
+/// Where a coordinator takes workers.
+pub fn address_of(coordinator: &Process) -> String {
+    coordinator.wait_for_log("listening for workers on ", LIMIT);
+    let log = coordinator.stderr();
+    let after = log.split("listening for workers on ").nth(1).expect("it is in the log");
+    after.split(',').next().expect("the address comes first").to_owned()
 }
 
 /// An address that nobody listens on.
@@ -210,7 +210,8 @@ fn a_worker_that_is_stopped_hands_its_tasks_over_and_ends_with_success() {
     assert_eq!(staying.wait(LIMIT).code(), 0);
 }
 
-fn rescale(address: &str, parallelism: u32, id: &str) -> (i32, String) {
+/// Asks for another parallelism, and waits for the answer: exit code, and what was said.
+pub fn rescale(address: &str, parallelism: u32, id: &str) -> (i32, String) {
     let number = parallelism.to_string();
     let arguments = ["rescale", "--coordinator", address, "--parallelism", &number, "--operation-id", id];
     let output = binary().args(arguments).output().unwrap();

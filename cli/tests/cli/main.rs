@@ -12,6 +12,7 @@ mod golden;
 mod hours;
 mod manifest;
 mod operation;
+mod preloading;
 mod savepoint;
 mod scripts;
 mod shuffle;

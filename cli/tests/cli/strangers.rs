@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::cluster::{Copying, assert_exact, wait_until_seen};
+use crate::cluster::{Copying, address_of, assert_exact, wait_until_seen};
 use crate::tls::grouping;
 use millstream_e2e::fuzz::{mutated, with_mutated_frames};
 use millstream_e2e::http::get;
@@ -70,7 +70,7 @@ impl Scene {
         let copying = Copying::new("strangers", false)?;
         copying.job.rewrite(&grouping(&copying.manifest(false, "")));
         let coordinator = copying.job.coordinator("127.0.0.1:0").arg("--http").arg("127.0.0.1:0").start();
-        let address = copying.address_of(&coordinator);
+        let address = address_of(&coordinator);
         // Another address of this machine with the same port: there workers find each other, and are recorded.
         let ports = [free_port(), free_port()];
         let shuffles = ports.map(|port| format!("127.0.0.1:{port}"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Copying, assert_exact, wait_until_seen};
+use crate::cluster::{Copying, address_of, assert_exact, wait_until_seen};
 use millstream_e2e::certificates::{Authority, Certificate};
 use millstream_e2e::http::get;
 use millstream_e2e::process::{Job, Process, binary};
@@ -43,7 +43,7 @@ fn a_job_over_mutual_tls_is_exact_although_workers_are_killed_and_strangers_come
     let of_workers = authority.issue("copy/worker", &authority);
     let coordinator = of_coordinator.given_to(copying.job.coordinator("127.0.0.1:0")).arg("--http").arg("127.0.0.1:0");
     let coordinator = coordinator.start();
-    let address = copying.address_of(&coordinator);
+    let address = address_of(&coordinator);
     let worker = || of_workers.given_to(copying.job.worker(&address, 1)).start();
 
     // Nobody of these may register, though there is room for them.

@@ -1,6 +1,7 @@
 //! Changing how many tasks there are, and where they run, while they run (protocol section 8).
 //!
-//! What will run is prepared beside what runs: places, connections, producers. Then comes one checkpoint after whose barrier
+//! What will run is prepared beside what runs: places, connections, producers, and the states that have to be read, as of the
+//! newest manifest, whose objects stay for so long (design note 0017). Then comes one checkpoint after whose barrier
 //! nothing follows. Its manifest decides: before it any failure restores the manifest before, with the tasks as they were;
 //! after it, the new ones. So what runs goes on unharmed until the preparation is complete, and what is left for the moment
 //! in which nothing runs is a barrier, one put, and one message.
@@ -12,10 +13,11 @@
 //! (`slots`), the checkpoint itself (`running`), the commits of the tasks before (`left`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use millstream_api::control::{self, Attempt, Deployment, Failure, FailureKind, Placement};
-use millstream_api::ids::{TaskId, TransformUid, WorkerId};
+use millstream_api::ids::{Seq, TaskId, TransformUid, WorkerId};
 use millstream_api::log::{Manifest, Scale, TransactionalIds};
 
 use super::message::{Command, Millis, Notice};
@@ -50,25 +52,45 @@ struct Change {
     number: u32,
     /// What it decided, once it is decided.
     request: Option<Rescale>,
+    cost: ChangeCost,
+    /// Bytes that each worker has read in this step.
+    read: BTreeMap<WorkerId, u64>,
     step: Step,
+}
+
+/// What a change took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeCost {
+    /// Getting ready beside what ran, and what was read from the store for that.
+    pub prepare_ms: Millis,
+    pub prepare_bytes: u64,
+    /// From the manifest that decided until every worker had its new tasks, and what was read for that.
+    pub switch_ms: Millis,
+    pub switch_bytes: u64,
+}
+
+impl fmt::Display for ChangeCost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prepare_bytes, switch_ms, switch_bytes, .. } = self;
+        write!(f, "within {switch_ms} ms, {prepare_bytes} bytes read beforehand, {switch_bytes} at the switch")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Preparing {
         waiting: BTreeSet<WorkerId>,
+        since: Millis,
         deadline: Millis,
+        /// The manifest that is read from; none: nothing is.
+        from: Option<Seq>,
     },
     /// The last checkpoint of the old tasks is next.
     Prepared,
     /// It is under way.
     Cutting,
     /// The manifest is in the log; these have not reported their tasks yet.
-    Switching {
-        waiting: BTreeSet<WorkerId>,
-        since: Millis,
-        deadline: Millis,
-    },
+    Switching { waiting: BTreeSet<WorkerId>, since: Millis, deadline: Millis },
 }
 
 impl Changes {
@@ -94,6 +116,14 @@ impl Changes {
         }
     }
 
+    /// The checkpoint that workers may be reading.
+    pub(super) fn pinned(&self) -> Option<Seq> {
+        match self.under_way.as_ref()?.step {
+            Step::Preparing { from, .. } => from,
+            _ => None,
+        }
+    }
+
     /// The request that is decided and being carried out.
     pub(super) fn decided(&self) -> Option<&Rescale> {
         self.under_way.as_ref()?.request.as_ref()
@@ -101,8 +131,10 @@ impl Changes {
 
     /// For people: what is done now.
     pub(super) fn doing(&self) -> Option<String> {
-        Some(match &self.under_way.as_ref()?.step {
-            Step::Preparing { waiting, .. } => format!("{} workers get ready", waiting.len()),
+        let change = self.under_way.as_ref()?;
+        let read: u64 = change.read.values().sum();
+        Some(match &change.step {
+            Step::Preparing { waiting, .. } => format!("{} workers get ready, {read} bytes are read", waiting.len()),
             Step::Prepared | Step::Cutting => "the last checkpoint before it is taken".to_owned(),
             Step::Switching { waiting, .. } => format!("{} workers go over", waiting.len()),
         })
@@ -122,7 +154,7 @@ impl Core {
                 self.changes.after = None;
                 self.plan_change(now);
             }
-            Some(Step::Preparing { deadline, waiting }) if deadline <= now => {
+            Some(Step::Preparing { deadline, waiting, .. }) if deadline <= now => {
                 let names: Vec<String> = waiting.iter().take(3).map(|w| self.slots.name(*w)).collect();
                 let message = format!("{} did not get ready in time", names.join(", "));
                 self.give_change_up(now, &Failure { kind: FailureKind::User, message });
@@ -166,17 +198,22 @@ impl Core {
         let placement = self.slots.placement_of(by_index);
         self.changes.reserved = self.changes.reserved.max(self.attempt) + 1;
         let number = self.changes.reserved;
-        let tasks = self.tasks_after(parallelism, self.view.tip().map(|tip| &*tip.manifest));
+        let newest = self.view.tip().cloned();
+        let tasks = self.tasks_after(parallelism, newest.as_ref().map(|tip| &*tip.manifest));
+        let restore = newest.as_ref().map(|tip| Arc::clone(&tip.manifest));
         self.out.push(Command::Notice(Notice::Preparing { parallelism, workers: placement.workers().len() }));
         let attempt = Attempt { number, ..self.attempt() };
         for worker in placement.workers() {
             let deployment = self.deployment(worker, &placement, parallelism, &tasks, self.namespace(number));
-            let deployment = Box::new(deployment);
+            let deployment = Box::new(Deployment { restore: restore.clone(), ..deployment });
             self.tell(worker, control::Command::Prepare { attempt, deployment });
         }
         let deadline = now + self.config.limits.deploy_timeout_ms;
-        let step = Step::Preparing { waiting: placement.workers(), deadline };
-        self.changes.under_way = Some(Change { parallelism, wanted, placement, tasks, number, request: None, step });
+        let (waiting, from) = (placement.workers(), newest.map(|tip| tip.seq));
+        let step = Step::Preparing { waiting, since: now, deadline, from };
+        let (cost, read) = (ChangeCost::default(), BTreeMap::new());
+        let change = Change { parallelism, wanted, placement, tasks, number, request: None, cost, read, step };
+        self.changes.under_way = Some(change);
     }
 
     pub(super) fn deployment(
@@ -210,12 +247,31 @@ impl Core {
         all.filter(|task| !finished.contains(task)).collect()
     }
 
-    pub(super) fn on_prepared(&mut self, worker: WorkerId) {
-        let Some(Change { step: step @ Step::Preparing { .. }, .. }) = &mut self.changes.under_way else { return };
-        let Step::Preparing { waiting, .. } = step else { return };
+    pub(super) fn on_prepared(&mut self, now: Millis, worker: WorkerId) {
+        let Some(change) = &mut self.changes.under_way else { return };
+        let Step::Preparing { waiting, since, .. } = &mut change.step else { return };
         if waiting.remove(&worker) && waiting.is_empty() {
+            change.cost.prepare_ms = now.saturating_sub(*since);
+            change.cost.prepare_bytes = std::mem::take(&mut change.read).into_values().sum();
             // Preparing => Prepared: the checkpoint is triggered as soon as no other one is under way.
-            *step = Step::Prepared;
+            change.step = Step::Prepared;
+        }
+    }
+
+    /// A worker has read so much for tasks that are to run: however long the rest takes, it does not stand still.
+    pub(super) fn on_restoring(&mut self, now: Millis, worker: WorkerId, bytes: u64) {
+        let later = now + self.config.limits.deploy_timeout_ms;
+        if let Phase::Deploying { deadline, waiting } = &mut self.phase
+            && waiting.contains(&worker)
+        {
+            *deadline = later;
+        }
+        let Some(change) = &mut self.changes.under_way else { return };
+        if let Step::Preparing { deadline, waiting, .. } | Step::Switching { deadline, waiting, .. } = &mut change.step
+            && waiting.contains(&worker)
+        {
+            *deadline = later;
+            change.read.insert(worker, bytes);
         }
     }
 
@@ -268,7 +324,7 @@ impl Core {
             return self.request_failed(reason);
         }
         if let Some(request) = change.request {
-            self.end_request(request, RescaleEnd::Done { switch_ms: None });
+            self.end_request(request, RescaleEnd::Done { cost: None });
         }
     }
 
@@ -304,7 +360,7 @@ impl Core {
         if tasks != change.tasks {
             // Some ended meanwhile, so that the channels are others: rare, and a restart is as good.
             if let Some(request) = change.request {
-                self.end_request(request, RescaleEnd::Done { switch_ms: None });
+                self.end_request(request, RescaleEnd::Done { cost: None });
             }
             return self.restart_from_the_tip(now);
         }
@@ -354,16 +410,18 @@ impl Core {
 
     /// A worker has its new tasks.
     pub(super) fn on_switched(&mut self, now: Millis, worker: WorkerId) {
-        let Some(Change { step: Step::Switching { waiting, since, .. }, .. }) = &mut self.changes.under_way else {
-            return;
-        };
+        let Some(change) = &mut self.changes.under_way else { return };
+        let Step::Switching { waiting, since, .. } = &mut change.step else { return };
         if !waiting.remove(&worker) || !waiting.is_empty() {
             return;
         }
-        let switch_ms = now.saturating_sub(*since);
+        let (switch_ms, switch_bytes) = (now.saturating_sub(*since), change.read.values().sum());
+        let cost = ChangeCost { switch_ms, switch_bytes, ..change.cost };
+        self.status.changes_completed += 1;
+        self.status.last_change = Some(cost);
         match self.changes.under_way.take().and_then(|change| change.request) {
-            Some(request) => self.end_request(request, RescaleEnd::Done { switch_ms: Some(switch_ms) }),
-            None => self.out.push(Command::Notice(Notice::Changed { parallelism: self.parallelism, switch_ms })),
+            Some(request) => self.end_request(request, RescaleEnd::Done { cost: Some(cost) }),
+            None => self.out.push(Command::Notice(Notice::Changed { parallelism: self.parallelism, cost })),
         }
     }
 }

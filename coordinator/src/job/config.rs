@@ -69,7 +69,7 @@ pub struct Limits {
     pub probe_interval_ms: Millis,
     /// For the answer to such a question.
     pub probe_timeout_ms: Millis,
-    /// For the workers to build and restore their tasks.
+    /// For the workers to build and restore their tasks, or to get ready for others, since anything was read for that last.
     pub deploy_timeout_ms: Millis,
     /// After a restart, before the first checkpoint where that is overdue: sources deliver by then.
     pub read_again_ms: Millis,

@@ -7,6 +7,7 @@ use millstream_api::control::{Failure, WorkerCommand, WorkerReport};
 use millstream_api::ids::{Epoch, Generation, Seq, WorkerId};
 use millstream_api::log::{LogEntry, Manifest, Savepoint, Start, StopReason};
 
+use super::change::ChangeCost;
 use super::compatible::StateFate;
 use super::rescale::{Rescale, RescaleEnd};
 use super::savepoint::{SavepointEnd, SavepointRequest};
@@ -298,7 +299,7 @@ pub enum Notice {
     /// Tasks went to other places, and nobody had asked for another parallelism.
     Changed {
         parallelism: u32,
-        switch_ms: Millis,
+        cost: ChangeCost,
     },
     /// What runs goes on where it is.
     ChangeGivenUp {
@@ -455,8 +456,8 @@ fn write_asked(f: &mut fmt::Formatter<'_>, notice: &Notice) -> fmt::Result {
             write!(f, "{workers} workers get ready for {parallelism} tasks of each kind; what runs goes on meanwhile")
         }
         Notice::RescaleEnded { parallelism, end } => write_end(f, *parallelism, end),
-        Notice::Changed { parallelism, switch_ms } => {
-            write!(f, "tasks have gone to other places within {switch_ms} ms, the parallelism is {parallelism}")
+        Notice::Changed { parallelism, cost } => {
+            write!(f, "tasks have gone to other places {cost}; the parallelism is {parallelism}")
         }
         Notice::ChangeGivenUp { reason } => write!(f, "tasks stay where they are: {reason}"),
         Notice::SavepointRequested { target } => write!(f, "a savepoint is wanted in {target}"),
@@ -491,10 +492,10 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[(&'static str, Millis)]) -> 
 
 fn write_end(f: &mut fmt::Formatter<'_>, parallelism: u32, end: &RescaleEnd) -> fmt::Result {
     match end {
-        RescaleEnd::Done { switch_ms: Some(switch_ms) } => {
-            write!(f, "the parallelism is {parallelism}: workers went over within {switch_ms} ms")
+        RescaleEnd::Done { cost: Some(cost) } => {
+            write!(f, "the parallelism is {parallelism}: workers went over {cost}")
         }
-        RescaleEnd::Done { switch_ms: None } => write!(f, "the parallelism is {parallelism}"),
+        RescaleEnd::Done { cost: None } => write!(f, "the parallelism is {parallelism}"),
         RescaleEnd::Already => write!(f, "the parallelism is {parallelism} already"),
         RescaleEnd::Replaced => write!(f, "a later request replaces the one for a parallelism of {parallelism}"),
         RescaleEnd::Failed { reason } => {

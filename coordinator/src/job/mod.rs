@@ -51,6 +51,7 @@ use millstream_api::ids::{Epoch, Generation, Seq, TaskId, WorkerId};
 use millstream_api::log::{EntryKind, LOG_VERSION, LogEntry, PreparedTransaction, Start};
 
 pub use assemble::AssemblyError;
+pub use change::ChangeCost;
 pub use checkpoint::{Checkpoint, CheckpointPhase, Purpose};
 pub use config::{CheckpointConfig, ConfigError, JobConfig, Limits, PROBE_TIMEOUT_MS};
 pub use invariants::{Broken, holds};
@@ -472,7 +473,8 @@ impl Core {
             Report::TransactionsFenced => self.on_fenced(now),
             Report::Inspected { running } => self.on_inspected(now, worker, running.map(|running| *running)),
             Report::Deployed => self.on_deployed(now, worker),
-            Report::Prepared => self.on_prepared(worker),
+            Report::Restoring { bytes } => self.on_restoring(now, worker, bytes),
+            Report::Prepared => self.on_prepared(now, worker),
             Report::PrepareFailed { failure } => self.on_prepare_failed(now, worker, &failure),
             Report::Acknowledged(snapshot) => self.on_acknowledged(now, *snapshot),
             Report::Declined { task, epoch, failure } => self.on_declined(now, task, epoch, &failure),
@@ -731,6 +733,7 @@ fn task_of(report: &Report) -> Option<TaskId> {
         | Report::TransactionsFenced
         | Report::Inspected { .. }
         | Report::Deployed
+        | Report::Restoring { .. }
         | Report::Prepared
         | Report::PrepareFailed { .. }
         | Report::CommandFailed { .. } => None,

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::message::{Command, Millis, Notice};
+use super::change::ChangeCost;
+use super::message::{Command, Notice};
 
 /// Tries that end in a failure, of the job or of a worker that gets ready, before the request is given up.
 const TRIES_MAX: u32 = 3;
@@ -23,10 +24,9 @@ pub struct Rescale {
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RescaleEnd {
-    /// The job runs with it, or is about to. After so many milliseconds from the cut until every worker had its new tasks;
-    /// `None`: with a restart, or nothing had to go over.
+    /// The job runs with it, or is about to. `None`: with a restart, or nothing had to go over.
     Done {
-        switch_ms: Option<Millis>,
+        cost: Option<ChangeCost>,
     },
     /// The job was that large.
     Already,
@@ -101,7 +101,7 @@ impl Core {
         if let Some(request) = self.requests.take_for(self.parallelism) {
             let same = request.parallelism == self.wanted;
             self.wanted = request.parallelism;
-            self.end_request(request, if same { RescaleEnd::Already } else { RescaleEnd::Done { switch_ms: None } });
+            self.end_request(request, if same { RescaleEnd::Already } else { RescaleEnd::Done { cost: None } });
         }
     }
 
@@ -110,7 +110,7 @@ impl Core {
         let there = self.slots.total();
         if let Some((request, _)) = self.requests.pending.take_if(|(request, _)| request.parallelism <= there) {
             self.wanted = request.parallelism;
-            self.end_request(request, RescaleEnd::Done { switch_ms: None });
+            self.end_request(request, RescaleEnd::Done { cost: None });
         }
     }
 

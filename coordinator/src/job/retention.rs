@@ -25,7 +25,7 @@ pub struct Superfluous {
 }
 
 /// Keeps the newest `retained` manifests, and all back to the newest whose commits are recorded: until then an epoch
-/// can still be given up (protocol section 6), and all back to `pinned`, which is being copied. `None`: nothing can go.
+/// can still be given up (protocol section 6), and all back to `pinned`, which is being copied or read. `None`: nothing can go.
 #[must_use]
 pub fn superfluous(
     view: &LogView,

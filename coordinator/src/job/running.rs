@@ -358,7 +358,7 @@ impl Core {
         let (Some(generation), Some(tip)) = (self.generation, self.view.tip()) else { return };
         let through = tip.manifest.committed_through;
         let retained = self.config.checkpoint.retained;
-        let pinned = self.savepoints.pinned();
+        let pinned = [self.savepoints.pinned(), self.changes.pinned()].into_iter().flatten().min();
         let Some(plan) = superfluous(&self.view, retained, through, pinned, generation) else { return };
         self.view.forget(plan.first_kept, &plan.entries);
         let path = &self.config.path;

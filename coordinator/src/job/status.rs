@@ -10,6 +10,7 @@ use millstream_api::graph::JobGraph;
 use millstream_api::ids::{TaskId, WorkerId};
 use millstream_api::log::{Address, Manifest, StopReason};
 
+use super::change::ChangeCost;
 use super::compatible::StateFate;
 use super::message::{Millis, WorkerOffer};
 use super::rescale::RescaleStatus;
@@ -64,6 +65,9 @@ pub struct Status {
     /// In a row, up to now.
     pub checkpoints_failed_in_row: u32,
     pub last_checkpoint_failure: Option<String>,
+    /// Changes of the tasks while they ran, in this term.
+    pub changes_completed: u64,
+    pub last_change: Option<ChangeCost>,
     /// Newest last, of this term.
     pub checkpoints: VecDeque<Arc<CheckpointRecord>>,
     /// What a restart goes on from.

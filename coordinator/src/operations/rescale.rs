@@ -34,10 +34,10 @@ fn end_of(status: &Status, id: &str) -> Option<(OperationState, String)> {
     let parallelism = request.parallelism;
     let done = |text: String| (OperationState::Done, format!("{text}{}{}", free(status), idle(status, parallelism)));
     Some(match end {
-        RescaleEnd::Done { switch_ms: Some(switch_ms) } => {
-            done(format!("the parallelism is {parallelism}; workers went over within {switch_ms} ms"))
+        RescaleEnd::Done { cost: Some(cost) } => {
+            done(format!("the parallelism is {parallelism}; workers went over {cost}"))
         }
-        RescaleEnd::Done { switch_ms: None } => done(format!("the parallelism is {parallelism}")),
+        RescaleEnd::Done { cost: None } => done(format!("the parallelism is {parallelism}")),
         RescaleEnd::Already => done(format!("the parallelism was {parallelism} already")),
         RescaleEnd::Replaced => {
             (OperationState::Failed, "a later request took its place before it was carried out".to_owned())

@@ -16,7 +16,7 @@ use super::client::{CallError, Client};
 use super::fixture::{address, facts, manifest};
 use super::server::Serving;
 use super::*;
-use crate::job::{CheckpointRef, Newest, Outcome, Rescale, RescaleEnd, StopMode, WorkerOffer};
+use crate::job::{ChangeCost, CheckpointRef, Newest, Outcome, Rescale, RescaleEnd, StopMode, WorkerOffer};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -356,13 +356,14 @@ async fn another_parallelism_is_asked_for_once_and_what_became_of_it_is_kept() {
     let rescale = Rescale { id: "more".to_owned(), parallelism: 4 };
     assert_eq!(bench.told().await, Wish::Rescale(rescale.clone()));
     let ended = |rescale: Rescale, end| Arc::new(vec![(rescale, end)]);
+    let cost = ChangeCost { switch_ms: 7, switch_bytes: 8, prepare_bytes: 9, ..ChangeCost::default() };
     bench.status.send_modify(|status| {
         status.parallelism = 4;
         let offer = |name: &str| WorkerOffer { slots: 4, shuffle_address: None, name: name.to_owned() };
         status.workers = Arc::new(vec![(WorkerId(0), offer("one")), (WorkerId(1), offer("two"))]);
         status.placement = Arc::new(vec![Some(WorkerId(0)); 4]);
         status.newest = Some(Newest(Arc::new(manifest(3))));
-        status.rescale.ended = ended(rescale, RescaleEnd::Done { switch_ms: Some(7) });
+        status.rescale.ended = ended(rescale, RescaleEnd::Done { cost: Some(cost) });
     });
     let done = asked.await.unwrap().unwrap();
     assert_eq!((done.state(), done.kind()), (OperationState::Done, v1::OperationKind::Rescale));

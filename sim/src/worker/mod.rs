@@ -34,7 +34,7 @@ use crate::task::{CountTask, SourceTask};
 
 use adopt::Record;
 use exchange::Exchange;
-use restore::Restored;
+use restore::{Ahead, Restored};
 
 /// Tries of a call to the store or the broker before a task or a command gives up.
 const TRIES_MAX: u32 = 8;
@@ -50,6 +50,8 @@ pub struct Run(u64);
 #[derive(Debug)]
 pub enum Done {
     Report(Attempt, Report),
+    /// For what is prepared for an attempt.
+    Ahead(Attempt, Result<Ahead, Failure>),
     Restored(Run, Box<Restored>),
     Broken(Run, Report),
     Uploaded {
@@ -79,6 +81,14 @@ pub struct Times {
     pub watermark: i64,
     /// Of a task that looks at the clock.
     pub processing_time_ms: Option<i64>,
+}
+
+/// Tasks that may follow those that run.
+struct Staged {
+    attempt: Attempt,
+    deployment: Deployment,
+    /// `None`: it is being read.
+    ahead: Option<Ahead>,
 }
 
 /// What a worker gives out.
@@ -123,7 +133,7 @@ pub struct Worker {
     /// `Suspend`: state stays, nothing moves.
     suspended: bool,
     /// What may follow what runs.
-    staged: Option<(Attempt, Deployment)>,
+    staged: Option<Staged>,
     /// What is being deployed took over from others: nobody tells it to start.
     starts_by_itself: bool,
     paused: bool,
@@ -281,6 +291,8 @@ impl Worker {
         self.unheard = false;
         match command.command {
             Command::Inspect => {
+                // By a coordinator that is no more.
+                self.staged = None;
                 self.inspect();
                 Vec::new()
             }
@@ -294,12 +306,12 @@ impl Worker {
             }
             Command::Deploy(deployment) => {
                 self.hits.push("deploy");
-                vec![self.deploy(*deployment)]
+                vec![self.deploy(*deployment, Ahead::default())]
             }
             Command::Prepare { attempt, deployment } => {
-                self.staged = Some((attempt, *deployment));
-                self.report(Report::Prepared);
-                Vec::new()
+                let job = self.read_ahead(attempt, &deployment);
+                self.staged = Some(Staged { attempt, deployment: *deployment, ahead: None });
+                vec![job]
             }
             Command::Discard => {
                 self.staged = None;
@@ -346,16 +358,36 @@ impl Worker {
 
     /// The prepared tasks go on from the manifest, at once.
     fn switch(&mut self, manifest: Arc<Manifest>) -> Vec<Job> {
-        let Some((_, mut deployment)) = self.staged.take().filter(|(attempt, _)| *attempt == self.attempt) else {
+        let staged = self.staged.take().filter(|staged| staged.attempt == self.attempt);
+        let Some(Staged { mut deployment, ahead: Some(ahead), .. }) = staged else {
             self.report(Report::CommandFailed { failure: transient("nothing is prepared") });
             return Vec::new();
         };
         self.hits.push("switch");
         deployment.restore = Some(manifest);
         self.suspend();
-        let job = self.deploy(deployment);
+        let job = self.deploy(deployment, ahead);
         self.starts_by_itself = true;
         vec![job]
+    }
+
+    /// What is to be prepared has been read, unless nobody wants it any more.
+    fn prepared(&mut self, attempt: Attempt, ahead: Result<Ahead, Failure>) {
+        let Some(staged) = self.staged.as_mut().filter(|staged| staged.attempt == attempt) else {
+            self.hits.push("read for tasks that nobody wants any more");
+            return;
+        };
+        match ahead {
+            Ok(ahead) => {
+                staged.ahead = Some(ahead);
+                self.report(Report::Prepared);
+            }
+            Err(failure) => {
+                self.hits.push("what runs goes on where others cannot be prepared");
+                self.staged = None;
+                self.report(Report::PrepareFailed { failure });
+            }
+        }
     }
 
     fn start(&mut self) {
@@ -399,6 +431,7 @@ impl Worker {
     pub fn done(&mut self, done: Done) -> Vec<Job> {
         match done {
             Done::Report(attempt, report) if attempt == self.attempt => self.report(report),
+            Done::Ahead(attempt, ahead) => self.prepared(attempt, ahead),
             Done::Broken(run, report) if run == self.run => self.report_deployed(report),
             Done::Restored(run, restored) if run == self.run => self.restored(*restored),
             Done::Uploaded { run, index, epoch, result } if run == self.run => match result {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_api::control::{Deployment, Failure, FailureKind, Report};
+use millstream_api::control::{Attempt, Deployment, Failure, FailureKind, Report};
 use millstream_api::ids::{TaskId, key_group_range};
-use millstream_api::log::{Manifest, SegmentContent, transactional_ids};
+use millstream_api::log::{Manifest, Segment, SegmentContent, transactional_ids};
 use millstream_store::{ObjectStore, StoreErrorKind};
 
 use crate::broker::Identity;
@@ -26,9 +26,35 @@ pub struct Restored {
     producers: BTreeMap<u32, Vec<Identity>>,
 }
 
+/// Counts by task, as of a manifest.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead {
+    manifest: Option<Arc<Manifest>>,
+    counts: BTreeMap<u32, BTreeMap<u32, u64>>,
+}
+
 impl Worker {
-    /// Replaces what is there by the tasks that are placed here.
-    pub(super) fn deploy(&mut self, deployment: Deployment) -> Job {
+    /// Reads the states of tasks that are to be, from the newest manifest.
+    pub(super) fn read_ahead(&self, attempt: Attempt, deployment: &Deployment) -> Job {
+        let (store, job_path) = (Arc::clone(&self.store), self.job_path.clone());
+        let (p, max, manifest) = (deployment.parallelism, deployment.max_parallelism, deployment.restore.clone());
+        let own: Vec<u32> = deployment.own_tasks().filter(|task| task.vertex == COUNT).map(|task| task.index).collect();
+        Box::pin(async move {
+            let mut ahead = Ahead { manifest, counts: BTreeMap::new() };
+            let Some(manifest) = ahead.manifest.clone() else { return Done::Ahead(attempt, Ok(ahead)) };
+            for index in own {
+                let groups = key_group_range(index, p, max);
+                match load(store.as_ref(), &job_path, &manifest, None, groups, max).await {
+                    Ok(counts) => drop(ahead.counts.insert(index, counts)),
+                    Err(failure) => return Done::Ahead(attempt, Err(failure)),
+                }
+            }
+            Done::Ahead(attempt, Ok(ahead))
+        })
+    }
+
+    /// Replaces what is there by the tasks that are placed here. `ahead`: what was read for them beforehand.
+    pub(super) fn deploy(&mut self, deployment: Deployment, ahead: Ahead) -> Job {
         let same = self.deployment.as_ref().is_some_and(|was| was.parallelism == deployment.parallelism);
         let epoch = deployment.restore.as_ref().map(|m| m.epoch);
         let own: Vec<TaskId> = if self.rules.own_by_placement {
@@ -52,13 +78,19 @@ impl Worker {
         self.drop_tasks();
         self.deployed_in = self.attempt;
         self.record = Record::new(self.attempt, epoch);
-        let job = self.restore(&deployment, own, kept);
+        let job = self.restore(&deployment, own, kept, ahead);
         self.deployment = Some(deployment);
         job
     }
 
     /// Builds what tasks start from. `kept`: layers of survivors.
-    fn restore(&mut self, deployment: &Deployment, own: Vec<TaskId>, kept: BTreeMap<u32, Layer>) -> Job {
+    fn restore(
+        &mut self,
+        deployment: &Deployment,
+        own: Vec<TaskId>,
+        kept: BTreeMap<u32, Layer>,
+        mut ahead: Ahead,
+    ) -> Job {
         let (client, run, store) = (self.client.clone(), self.run, Arc::clone(&self.store));
         // Where the topic stands now: another answer each time, until one is sealed.
         let (start, records) = (self.random.next_u64() % 4, self.plan.records_per_split);
@@ -79,7 +111,8 @@ impl Worker {
             for task in own.iter().filter(|t| t.vertex == COUNT) {
                 if let (false, Some(manifest)) = (layers.contains_key(&task.index), &manifest) {
                     let groups = key_group_range(task.index, p, max);
-                    match load(store.as_ref(), &job_path, manifest, groups, max).await {
+                    let read = ahead.manifest.as_deref().zip(ahead.counts.remove(&task.index));
+                    match load(store.as_ref(), &job_path, manifest, read, groups, max).await {
                         Ok(counts) => {
                             let watermarks = manifest.watermarks.get(&uid(COUNT_UID));
                             let watermark = watermarks.and_then(|w| w.iter().min()).copied().unwrap_or(i64::MIN);
@@ -132,19 +165,28 @@ impl Worker {
     }
 }
 
+/// `read`: what is known of an earlier manifest. Nothing is ever deleted here, so that whatever follows what both have in common
+/// can be laid on it.
 async fn load(
     store: &dyn ObjectStore,
     job_path: &str,
     manifest: &Manifest,
+    read: Option<(&Manifest, BTreeMap<u32, u64>)>,
     own: std::ops::Range<u16>,
     max_parallelism: u32,
 ) -> Result<BTreeMap<u32, u64>, Failure> {
-    let mut counts = BTreeMap::new();
-    for segment in manifest.tables.iter().flat_map(|t| &t.segments) {
-        let groups = segment.first_group.max(own.start)..segment.end_group.min(own.end);
-        if groups.is_empty() {
-            continue;
-        }
+    let common = |segment: &Segment| segment.first_group.max(own.start)..segment.end_group.min(own.end);
+    let of = |manifest: &Manifest| -> Vec<Segment> {
+        let segments = manifest.tables.iter().flat_map(|table| &table.segments);
+        segments.filter(|segment| !common(segment).is_empty()).cloned().collect()
+    };
+    let now = of(manifest);
+    let before = read.as_ref().map_or_else(Vec::new, |(before, _)| of(before));
+    let same = |(one, other): &(&Segment, &Segment)| one.epoch == other.epoch && one.content == other.content;
+    let kept = before.iter().zip(&now).take_while(same).count();
+    let mut counts = read.map(|(_, counts)| counts).unwrap_or_default();
+    for segment in &now[kept..] {
+        let groups = common(segment);
         let data = match &segment.content {
             SegmentContent::Inline { data } => data.clone().into_bytes(),
             SegmentContent::Object(object) => get(store, &format!("{job_path}/{}", object.path)).await?,

@@ -12,9 +12,11 @@ use millstream_api::log::{Manifest, SplitState};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::preload::Preloaded;
 use super::restore::{Survived, Survivors};
-use super::sinks::{SinkOpener, Sinks};
+use super::sinks::SinkOpener;
 use super::slot_map::SlotMap;
+use super::staged::{Ahead, OwnAhead};
 use super::wiring::Wiring;
 use super::{StateBackend, WorkerConfig, blocking};
 use crate::element::{WATERMARK_MIN, WatermarkMs};
@@ -45,8 +47,7 @@ pub(super) struct Blueprint<'a> {
     pub(super) events: Events,
     pub(super) generation: Generation,
     pub(super) wakes: Vec<Wake>,
-    /// What was opened beforehand.
-    pub(super) sinks: BTreeMap<TaskId, Sinks>,
+    pub(super) ahead: Ahead,
 }
 
 impl Blueprint<'_> {
@@ -56,7 +57,7 @@ impl Blueprint<'_> {
         let vertices = deployment.graph.vertices();
         let running: BTreeSet<TaskId> = deployment.own_tasks().collect();
         let mut building = JoinSet::new();
-        let state_config = self.state_config(&vertices);
+        let state_config = state_config(self.config, deployment);
         for task in &running {
             let (outputs, inputs) = self.wiring.take(*task);
             let vertex = &vertices[task.vertex.0 as usize];
@@ -76,9 +77,10 @@ impl Blueprint<'_> {
                 inputs,
                 metrics: self.task_metrics(*task, vertex),
             };
-            let sinks = self.sinks.remove(task).unwrap_or_default();
-            building.spawn_on(builder.build(sinks), self.io);
+            building.spawn_on(builder.build(self.ahead.take(*task)), self.io);
         }
+        // What has gone to other workers takes its time to be freed.
+        self.io.spawn_blocking(move || drop(survivors));
         let mut tasks = Vec::with_capacity(running.len());
         while let Some(built) = building.join_next().await {
             match built {
@@ -123,24 +125,6 @@ impl Blueprint<'_> {
         usize::try_from(self.config.fetch_bytes_max / sources).unwrap_or(usize::MAX)
     }
 
-    /// Every state gets the same share of the worker's budget: keys are spread evenly over tasks by their hash.
-    fn state_config(&self, vertices: &[Vertex]) -> StateConfig {
-        let graph = &self.deployment.graph;
-        let keyed = |vertex: &Vertex| vertex.transforms.iter().filter(|id| has_tables(graph.transform(**id))).count();
-        let states = self.deployment.own_tasks().map(|t| keyed(&vertices[t.vertex.0 as usize])).sum::<usize>();
-        let states = states.max(1) as u64;
-        let backend = match &self.config.backend {
-            StateBackend::Memory => BackendConfig::Memory,
-            StateBackend::Disk { dir } => BackendConfig::Disk { dir: dir.clone() },
-        };
-        StateConfig {
-            owner: String::new(),
-            backend,
-            bytes_max: self.config.state_bytes_max / states,
-            undo_bytes_max: self.config.undo_bytes_max / states,
-        }
-    }
-
     fn wake(&self, index: u32) -> Wake {
         self.wakes[self.slots.of(index)].clone()
     }
@@ -156,8 +140,38 @@ impl Blueprint<'_> {
     }
 }
 
+/// Every state gets the same share of the worker's budget: keys are spread evenly over tasks by their hash.
+pub(super) fn state_config(config: &WorkerConfig, deployment: &Deployment) -> StateConfig {
+    let (graph, vertices) = (&deployment.graph, deployment.graph.vertices());
+    let keyed = |vertex: &Vertex| vertex.transforms.iter().filter(|id| has_tables(graph.transform(**id))).count();
+    let states = deployment.own_tasks().map(|t| keyed(&vertices[t.vertex.0 as usize])).sum::<usize>();
+    let states = states.max(1) as u64;
+    let backend = match &config.backend {
+        StateBackend::Memory => BackendConfig::Memory,
+        StateBackend::Disk { dir } => BackendConfig::Disk { dir: dir.clone() },
+    };
+    StateConfig {
+        owner: String::new(),
+        backend,
+        bytes_max: config.state_bytes_max / states,
+        undo_bytes_max: config.undo_bytes_max / states,
+    }
+}
+
+/// What one state is opened with: its name, and a folder of its own, for an older one of the same task may still be going.
+pub(super) fn own_config(shared: &StateConfig, transform: &Transform, task: TaskId) -> StateConfig {
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    let mut config = shared.clone();
+    config.owner = format!("{} in task {task}", transform.uid);
+    if let BackendConfig::Disk { dir } = &mut config.backend {
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
+        dir.push(format!("{}-{}-{number}", transform.id, task.index));
+    }
+    config
+}
+
 /// Whether a transform keeps keyed tables.
-fn has_tables(transform: &Transform) -> bool {
+pub(super) fn has_tables(transform: &Transform) -> bool {
     transform.kind.state_table().is_some()
 }
 
@@ -197,13 +211,13 @@ struct TaskBuilder {
 }
 
 impl TaskBuilder {
-    /// `sinks`: those that are open already.
-    async fn build(self, sinks: Sinks) -> Result<Task, (TaskId, TaskError)> {
+    /// `ahead`: what was made already.
+    async fn build(self, ahead: OwnAhead) -> Result<Task, (TaskId, TaskError)> {
         let id = self.id;
-        self.try_build(sinks).await.map_err(|e| (id, e))
+        self.try_build(ahead).await.map_err(|e| (id, e))
     }
 
-    async fn try_build(mut self, mut sinks: Sinks) -> Result<Task, TaskError> {
+    async fn try_build(mut self, mut ahead: OwnAhead) -> Result<Task, TaskError> {
         let graph = Arc::clone(&self.site.graph);
         let watermark = self.restored_watermark();
         let mut nodes: Vec<Node> = Vec::with_capacity(self.vertex.transforms.len());
@@ -216,10 +230,10 @@ impl TaskBuilder {
                     Node::source(transform.uid.clone(), watermark)
                 }
                 TransformKind::Sink(sink) => {
-                    let opened = sinks.remove(&transform.uid);
+                    let opened = ahead.sinks.remove(&transform.uid);
                     self.open_sink(transform, sink, opened).await?
                 }
-                _ => self.build_transform(transform, watermark).await?,
+                _ => self.build_transform(transform, watermark, ahead.states.remove(&transform.uid)).await?,
             };
             nodes.push(node);
         }
@@ -303,7 +317,13 @@ impl TaskBuilder {
         Ok(Node::sink(transform.uid.clone(), sink.table.clone(), opened, not_null))
     }
 
-    async fn build_transform(&mut self, transform: &Transform, watermark: WatermarkMs) -> Result<Node, TaskError> {
+    /// `preloaded`: what was read beforehand.
+    async fn build_transform(
+        &mut self,
+        transform: &Transform,
+        watermark: WatermarkMs,
+        preloaded: Option<Preloaded>,
+    ) -> Result<Node, TaskError> {
         let graph = Arc::clone(&self.site.graph);
         let cx = BuildContext { graph: &graph, max_parallelism: self.site.max_parallelism };
         let (state, mut built) = match self.survivor(transform, &cx)? {
@@ -313,16 +333,7 @@ impl TaskBuilder {
                 let built = build::build(transform, &cx, &mut state)?;
                 (state, built)
             }
-            None => {
-                let groups = self.groups();
-                let mut state = State::open(&self.scratch(transform), groups)?;
-                let built = build::build(transform, &cx, &mut state)?;
-                if let Some(manifest) = &self.site.manifest {
-                    let survived = self.survived.remove(&transform.uid).unwrap_or_default();
-                    survived.assemble(&mut state, &transform.uid, manifest, &self.site.segments).await?;
-                }
-                (state, built)
-            }
+            None => self.assemble(transform, &cx, preloaded).await?,
         };
         if let Some(states) = self.site.manifest.as_ref().and_then(|m| m.operator_state.get(&transform.uid)) {
             let states: Vec<serde_json::Value> = states.iter().map(|s| s.state.clone()).collect();
@@ -348,20 +359,34 @@ impl TaskBuilder {
         Ok(Some((state, built)))
     }
 
-    fn groups(&self) -> Range<u16> {
-        key_group_range(self.id.index, self.site.parallelism, self.site.max_parallelism)
+    /// State that is put together from what survived, what was read beforehand, and the store.
+    async fn assemble(
+        &mut self,
+        transform: &Transform,
+        cx: &BuildContext<'_>,
+        preloaded: Option<Preloaded>,
+    ) -> Result<Built, TaskError> {
+        let uid = &transform.uid;
+        let Some(manifest) = &self.site.manifest else { return self.open_state(transform, cx) };
+        let preloaded = preloaded.filter(|preloaded| preloaded.read.leads_to(manifest));
+        let ((mut state, built), read) = match preloaded {
+            Some(Preloaded { state, transform, read }) => ((state, transform), Some(read)),
+            None => (self.open_state(transform, cx)?, None),
+        };
+        let survived = self.survived.remove(uid).unwrap_or_default();
+        survived.assemble(&mut state, read, uid, manifest, &self.site.segments).await?;
+        Ok((state, built))
     }
 
-    /// A folder of its own for each state that is opened: an older one of the same task may still be going.
-    fn scratch(&self, transform: &Transform) -> StateConfig {
-        static OPENED: AtomicU64 = AtomicU64::new(0);
-        let mut config = self.site.state_config.clone();
-        config.owner = format!("{} in task {}", transform.uid, self.id);
-        if let BackendConfig::Disk { dir } = &mut config.backend {
-            let number = OPENED.fetch_add(1, Ordering::Relaxed);
-            dir.push(format!("{}-{}-{number}", transform.id, self.id.index));
-        }
-        config
+    fn open_state(&self, transform: &Transform, cx: &BuildContext<'_>) -> Result<Built, TaskError> {
+        let config = own_config(&self.site.state_config, transform, self.id);
+        let mut state = State::open(&config, self.groups())?;
+        let built = build::build(transform, cx, &mut state)?;
+        Ok((state, built))
+    }
+
+    fn groups(&self) -> Range<u16> {
+        key_group_range(self.id.index, self.site.parallelism, self.site.max_parallelism)
     }
 }
 

@@ -6,6 +6,8 @@
 mod adopt;
 mod deploy;
 mod links;
+mod preload;
+mod progress;
 mod restore;
 mod sinks;
 mod slot_map;
@@ -13,7 +15,6 @@ mod staged;
 mod transactions;
 mod wiring;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +36,8 @@ use crate::task::{Events, MergeAnswer, MergeRequest, Task, TaskError, TaskEvent,
 use adopt::Record;
 use links::DeployedLinks;
 use restore::Survivors;
-use sinks::Sinks;
 use slot_map::SlotMap;
-use staged::{Opened, Staged};
+use staged::{Ahead, Ready, Staged};
 use transactions::{Answered, Asked};
 use wiring::{Wirer, Wiring};
 
@@ -114,7 +114,7 @@ impl Worker {
         let (reports_out, reports) = mpsc::channel(MESSAGES_MAX);
         let (events_out, events) = mpsc::unbounded_channel();
         let (news_out, news) = mpsc::unbounded_channel();
-        let (opened_out, opened) = mpsc::unbounded_channel();
+        let (ready_out, ready) = mpsc::unbounded_channel();
         let (answers_out, answers) = mpsc::channel(1);
         let metrics = Arc::new(JobMetrics::default());
         let (readings_out, readings) = watch::channel(Arc::default());
@@ -130,7 +130,7 @@ impl Worker {
             events: events_out,
             shuffle,
             news: news_out,
-            opened: opened_out,
+            ready: ready_out,
             asked: Asked::new(io.handle().clone(), answers_out),
             links: DeployedLinks::default(),
             attempt: Attempt::default(),
@@ -140,7 +140,7 @@ impl Worker {
             staged: None,
         };
         let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            io.block_on(runtime.run(commands_in, events, news, opened, answers));
+            io.block_on(runtime.run(commands_in, events, news, ready, answers));
             drop(runtime);
             io.shutdown_timeout(IO_SHUTDOWN);
         })?;
@@ -174,8 +174,8 @@ struct Runtime {
     events: mpsc::UnboundedSender<TaskEvent>,
     shuffle: Shuffle,
     news: links::NewsSender,
-    /// One message for each preparation.
-    opened: mpsc::UnboundedSender<Opened>,
+    /// Two messages for each preparation.
+    ready: mpsc::UnboundedSender<Ready>,
     /// Of brokers, about earlier transactions.
     asked: Asked,
     /// Of what is deployed.
@@ -206,7 +206,7 @@ impl Runtime {
         mut commands: mpsc::Receiver<WorkerCommand>,
         mut events: mpsc::UnboundedReceiver<TaskEvent>,
         mut news: mpsc::UnboundedReceiver<(u64, LinkNews)>,
-        mut opened: mpsc::UnboundedReceiver<Opened>,
+        mut ready: mpsc::UnboundedReceiver<Ready>,
         mut answers: mpsc::Receiver<Answered>,
     ) {
         loop {
@@ -217,7 +217,7 @@ impl Runtime {
                 },
                 Some(event) = events.recv() => self.on_event(event).await,
                 Some((number, news)) = news.recv() => self.on_news(number, news).await,
-                Some(opened) = opened.recv() => self.on_opened(opened).await,
+                Some(made) = ready.recv() => self.on_ready(made).await,
                 Some((attempt, answer)) = answers.recv() => {
                     self.asked.answered();
                     self.report_in(attempt, answer).await;
@@ -367,7 +367,7 @@ impl Runtime {
             Ok(mut wiring) => {
                 let news = (self.number, &self.news);
                 self.links = DeployedLinks::begin(&self.shuffle, &deployment, self.attempt, &mut wiring, news);
-                self.build(deployment, slots, wiring, survivors, BTreeMap::new()).await;
+                self.build(deployment, slots, wiring, survivors, Ahead::default()).await;
             }
             Err(error) => {
                 let failure = TaskError::from(error).failure();
@@ -389,8 +389,10 @@ impl Runtime {
         slots: SlotMap,
         wiring: Wiring,
         survivors: Survivors,
-        sinks: BTreeMap<TaskId, Sinks>,
+        ahead: Ahead,
     ) {
+        let segments = self.segments.counted_apart();
+        let telling = self.tell_progress(&segments);
         let record = Record::new(self.attempt, &deployment);
         let deployed = self.deployed.insert(Deployed { slots, record, deployment, survivors: Survivors::default() });
         let wakes: Vec<Wake> = self.slots.iter().map(|s| s.wake().clone()).collect();
@@ -399,18 +401,21 @@ impl Runtime {
             wiring,
             slots: &deployed.slots,
             config: &self.config,
-            segments: &self.segments,
+            segments: &segments,
             io: &self.io,
             metrics: &self.metrics,
             events: Events::new(self.number, self.events.clone()),
             generation: self.attempt.generation,
             wakes,
-            sinks,
+            ahead,
         };
-        match blueprint.build(survivors).await {
+        let built = blueprint.build(survivors).await;
+        drop(telling);
+        match built {
             Ok(tasks) => {
                 self.metrics.retain(&deployed.deployment.own_tasks().collect::<Vec<_>>());
                 self.install(tasks);
+                self.report(Report::Restoring { bytes: segments.progress().bytes() }).await;
                 if let Some(report) = self.links.built() {
                     self.report(report).await;
                 }

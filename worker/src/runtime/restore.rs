@@ -1,4 +1,4 @@
-//! Keyed state of new tasks: what survived in this process, or segments from the store.
+//! Keyed state of new tasks: what survived in this process, what was read ahead of time, or segments from the store.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,8 +7,9 @@ use millstream_api::ids::{Epoch, TaskId, TransformUid};
 use millstream_api::log::Manifest;
 use tokio::runtime::Handle;
 
-use crate::snapshot::{Segments, SnapshotError};
-use crate::state::{ChangeBatch, State, StateError, StatePart};
+use super::preload::ReadAhead;
+use crate::snapshot::{Difference, Segments, SnapshotError, difference};
+use crate::state::{ChangeBatch, State, StateError, StatePart, TableId};
 use crate::task::{Task, TaskError};
 
 /// States of tasks that were suspended, with their undo layers.
@@ -58,35 +59,30 @@ pub(super) struct Survived {
 }
 
 impl Survived {
-    /// The key groups of `groups` that are in no part.
-    fn missing(&self, groups: &Range<u16>) -> Vec<Range<u16>> {
-        let mut here: Vec<Range<u16>> = self.parts.iter().map(|part| part.groups().clone()).collect();
-        here.sort_by_key(|range| range.start);
-        let mut missing = Vec::new();
-        let mut next = groups.start;
-        for range in here {
-            if next < range.start {
-                missing.push(next..range.start);
-            }
-            next = next.max(range.end);
-        }
-        if next < groups.end {
-            missing.push(next..groups.end);
-        }
-        missing
-    }
-
-    /// Fills the state of a transform: what is in no part is read from the segments that the manifest names.
+    /// Fills the state of a transform. `read`: what it has of an earlier manifest, for which only what changed since is read.
+    /// What is neither in that nor in a part is read from the segments that the manifest names.
     pub(super) async fn assemble(
         mut self,
         state: &mut State,
+        read: Option<ReadAhead>,
         uid: &TransformUid,
         manifest: &Manifest,
         segments: &Segments,
     ) -> Result<(), TaskError> {
         self.parts.retain(|part| part.fits(state.tables().map(|(_, spec)| spec)));
-        for groups in self.missing(&state.groups().clone()) {
-            load(state, uid, groups, manifest, segments).await?;
+        let mut here: Vec<Range<u16>> = self.parts.iter().map(|part| part.groups().clone()).collect();
+        for ahead in read.iter().flat_map(|read| &read.groups) {
+            forget_covered(state, ahead, &here)?;
+        }
+        let before = read.as_ref().map(|read| &*read.manifest);
+        let ahead = read.iter().flat_map(|read| &read.groups).flat_map(|groups| uncovered(groups, here.clone()));
+        let ahead: Vec<Range<u16>> = ahead.collect();
+        for groups in &ahead {
+            load(state, uid, groups, before, manifest, segments).await?;
+        }
+        here.extend(ahead);
+        for groups in uncovered(&state.groups().clone(), here) {
+            load(state, uid, &groups, None, manifest, segments).await?;
         }
         for part in self.parts {
             state.absorb(part)?;
@@ -94,6 +90,35 @@ impl Survived {
         state.loaded(manifest.epoch)?;
         Ok(())
     }
+}
+
+/// Takes out what was read ahead of key groups that come by pointer all the same.
+fn forget_covered(state: &mut State, ahead: &Range<u16>, here: &[Range<u16>]) -> Result<(), StateError> {
+    let tables: Vec<TableId> = state.tables().map(|(id, _)| id).collect();
+    for range in here {
+        let covered = range.start.max(ahead.start)..range.end.min(ahead.end);
+        if !covered.is_empty() {
+            tables.iter().try_for_each(|table| state.forget(*table, &covered))?;
+        }
+    }
+    Ok(())
+}
+
+/// The key groups of `groups` that are in none of the ranges.
+pub(super) fn uncovered(groups: &Range<u16>, mut ranges: Vec<Range<u16>>) -> Vec<Range<u16>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut left = Vec::new();
+    let mut next = groups.start;
+    for range in ranges {
+        if next < range.start.min(groups.end) {
+            left.push(next..range.start.min(groups.end));
+        }
+        next = next.max(range.end);
+    }
+    if next < groups.end {
+        left.push(next..groups.end);
+    }
+    left
 }
 
 /// Takes the states of tasks. What may be half changed by a panic does not survive. The tasks themselves go beside
@@ -108,17 +133,28 @@ pub(super) fn dismantle(mut tasks: Vec<Task>, io: &Handle) -> Survivors {
     survivors
 }
 
-/// Loads key groups of a transform's tables from the segments that the manifest names.
-async fn load(
+/// Loads key groups of a transform's tables from the segments that the manifest names. `before`: the manifest as of which the
+/// state has them already.
+pub(super) async fn load(
     state: &mut State,
     uid: &TransformUid,
-    groups: Range<u16>,
+    groups: &Range<u16>,
+    before: Option<&Manifest>,
     manifest: &Manifest,
     segments: &Segments,
 ) -> Result<(), TaskError> {
     let tables: Vec<_> = state.tables().map(|(id, spec)| (id, spec.clone())).collect();
     for (id, spec) in &tables {
-        let Some(table) = manifest.tables.iter().find(|t| t.uid == *uid && t.table == spec.name) else { continue };
+        let of = |m: &'_ Manifest| m.tables.iter().position(|t| t.uid == *uid && t.table == spec.name);
+        let was = before.and_then(|m| Some(&*m.tables[of(m)?].segments)).unwrap_or_default();
+        let Some(table) = of(manifest).map(|at| &manifest.tables[at]) else {
+            if !was.is_empty() {
+                state.forget(*id, groups)?;
+            }
+            continue;
+        };
+        let Difference { stale, newer } = difference(was, &table.segments, groups);
+        stale.iter().try_for_each(|range| state.forget(*id, range))?;
         let mut failed: Option<StateError> = None;
         let load = |batch| {
             let changes = ChangeBatch { table: *id, batch };
@@ -128,7 +164,7 @@ async fn load(
                 SnapshotError::Mismatch { uid: uid.clone(), table: spec.name.clone(), reason }
             })
         };
-        let read = segments.read(table, spec, groups.clone(), load).await;
+        let read = segments.read(table, spec, &newer, load).await;
         // The state's own error says what the caller must do; the segment's wrapping of it does not.
         match (failed, read) {
             (Some(e), _) => return Err(e.into()),

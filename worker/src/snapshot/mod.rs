@@ -7,6 +7,7 @@
 //! a later row of an entry wins, a drop of a namespace hides what older segments have of it.
 
 mod columns;
+mod difference;
 mod entries;
 mod format;
 mod inline;
@@ -25,9 +26,11 @@ use millstream_store::ObjectStore;
 use thiserror::Error;
 
 use crate::state::{TableSpec, change_schema};
+pub use difference::{Difference, difference};
 pub use entries::table_spec;
 pub use inline::inline_bytes;
 pub use merge::{MergePlan, Merged, SEGMENTS_PER_RANGE_MAX, merge_plan};
+pub use read::{Part, ReadProgress};
 
 /// Extension of segment objects.
 const EXTENSION: &str = "parquet";
@@ -57,6 +60,8 @@ pub enum SnapshotError {
 pub struct Segments {
     store: Arc<dyn ObjectStore>,
     job_path: String,
+    /// Of what this and its clones read for states.
+    progress: Arc<ReadProgress>,
 }
 
 /// Who writes a segment: part of its name.
@@ -71,7 +76,18 @@ impl Segments {
     /// `job_path`: where the job's objects are in the store, without a slash at the end; empty: the store's root.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, job_path: impl Into<String>) -> Self {
-        Self { store, job_path: job_path.into() }
+        Self { store, job_path: job_path.into(), progress: Arc::default() }
+    }
+
+    /// The same, and what it and its clones read counts from 0.
+    #[must_use]
+    pub fn counted_apart(&self) -> Self {
+        Self { progress: Arc::default(), ..self.clone() }
+    }
+
+    #[must_use]
+    pub fn progress(&self) -> &Arc<ReadProgress> {
+        &self.progress
     }
 
     /// Writes one table's changes of one epoch: at most one segment. `inline_bytes_left`: what this task may still put

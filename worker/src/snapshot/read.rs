@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_schema::DataType;
@@ -41,28 +42,60 @@ enum FetchedContent {
     File(File, u64),
 }
 
+/// A segment, and the key groups of which its rows are wanted, ascending.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part<'a> {
+    pub segment: &'a Segment,
+    pub groups: Vec<Range<u16>>,
+}
+
+/// How far reading is, for whoever waits for it.
+#[derive(Debug, Default)]
+pub struct ReadProgress {
+    bytes: AtomicU64,
+    batches: AtomicU64,
+}
+
+impl ReadProgress {
+    /// Stored bytes of the segments that were read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever something was read or taken in.
+    pub fn steps(&self) -> u64 {
+        self.bytes().wrapping_add(self.batches.load(Ordering::Relaxed))
+    }
+}
+
 impl Segments {
-    /// Reads what these key groups need of a table, oldest segment first, in batches for `State::load`.
+    /// Reads parts of a table's segments, oldest first, in batches for `State::load`.
     pub async fn read(
         &self,
         table: &TableManifest,
         spec: &TableSpec,
-        groups: Range<u16>,
+        parts: &[Part<'_>],
         mut on_batch: impl FnMut(RecordBatch) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         columns::check(table, spec)?;
-        let mut ahead = table.segments.iter().filter(|s| overlaps(s, &groups));
-        let mut fetches: VecDeque<AbortOnDrop> = VecDeque::new();
+        let mut ahead = parts.iter();
+        let mut fetches: VecDeque<(AbortOnDrop, &[Range<u16>])> = VecDeque::new();
         loop {
             while fetches.len() <= FETCH_AHEAD
                 && let Some(next) = ahead.next()
             {
-                fetches.push_back(self.start_fetch(table, next));
+                fetches.push_back((self.start_fetch(table, next.segment), &next.groups));
             }
-            let Some(fetch) = fetches.pop_front() else { return Ok(()) };
+            let Some((fetch, groups)) = fetches.pop_front() else { return Ok(()) };
             let fetched = fetch.join().await?;
-            let mut fitted = |batch| on_batch(columns::fit(batch, spec).map_err(|reason| fetched.corrupt(reason))?);
-            fetched.decode(&groups, &mut fitted)?;
+            self.progress.bytes.fetch_add(fetched.bytes() as u64, Ordering::Relaxed);
+            let mut fitted = |batch| {
+                self.progress.batches.fetch_add(1, Ordering::Relaxed);
+                on_batch(columns::fit(batch, spec).map_err(|reason| fetched.corrupt(reason))?)
+            };
+            fetched.decode_ranges(groups, &mut fitted)?;
+            // Whoever gives this up does so between two segments, also where none has to be waited for.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -162,6 +195,19 @@ impl Fetched {
         self.batches(&groups, |batch| {
             let mine = clip(&batch, &groups);
             if mine.num_rows() == 0 { Ok(()) } else { on_batch(mine) }
+        })
+    }
+
+    /// Shows the rows of several ranges, ascending; what is stored is gone through once.
+    fn decode_ranges(
+        &self,
+        ranges: &[Range<u16>],
+        on_batch: &mut impl FnMut(RecordBatch) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Ok(()) };
+        self.decode(&(first.start..last.end), &mut |batch| {
+            let mine = ranges.iter().map(|range| clip(&batch, range)).filter(|mine| mine.num_rows() > 0);
+            mine.into_iter().try_for_each(&mut *on_batch)
         })
     }
 

@@ -68,9 +68,10 @@ async fn read_all(
     groups: Range<u16>,
 ) -> Result<Vec<RecordBatch>, SnapshotError> {
     let mut out = Vec::new();
+    let parts = difference(&[], &table.segments, &groups).newer;
     store
         .segments
-        .read(table, spec, groups, |batch| {
+        .read(table, spec, &parts, |batch| {
             out.push(batch);
             Ok(())
         })

@@ -150,6 +150,16 @@ impl Backend {
         }
     }
 
+    pub fn forget(&mut self, table: usize, groups: &Range<u16>) -> Result<(), StateError> {
+        match self {
+            Self::Memory { tables, .. } => {
+                drop(tables[table].take_groups(groups));
+                Ok(())
+            }
+            Self::Disk(disk) => disk.forget(table, groups),
+        }
+    }
+
     pub fn bytes(&self, table: usize) -> u64 {
         match self {
             Self::Memory { tables, .. } => tables[table].bytes(),

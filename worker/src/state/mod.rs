@@ -6,7 +6,8 @@
 //! (`snapshot`), nor when an epoch ends (`task`).
 //!
 //! The life of an epoch here: `end_epoch(n)` at the barrier, `snapshot_piece(n)` until `None` while rows change on,
-//! then `sealed(n)` or `aborted(n)`. A restore is `register`, `load` of every batch, `loaded(n)`.
+//! then `sealed(n)` or `aborted(n)`. A restore is `register`, `load` of every batch (`forget` takes key groups back),
+//! `loaded(n)`.
 
 mod backend;
 mod budget;
@@ -325,6 +326,16 @@ impl State {
         self.check_budgets()
     }
 
+    /// Takes rows of these key groups, which were loaded, out of a table again.
+    pub fn forget(&mut self, table: TableId, groups: &Range<u16>) -> Result<(), StateError> {
+        if !self.versions.restoring() {
+            let reason = "loaded rows are taken out of state that is in use".to_owned();
+            return Err(StateError::Bug { verb: "restore", reason });
+        }
+        let groups = groups.start.max(self.groups.start)..groups.end.min(self.groups.end);
+        if groups.is_empty() { Ok(()) } else { self.backend.forget(table.index(), &groups) }
+    }
+
     /// All segments of the manifest of `epoch` are loaded: this is what the next snapshot builds on.
     pub fn loaded(&mut self, epoch: Epoch) -> Result<(), StateError> {
         if !self.versions.restoring() {
@@ -333,6 +344,12 @@ impl State {
         }
         self.versions.loaded(epoch);
         Ok(())
+    }
+
+    /// Fails as a change would that makes the state larger by so many bytes, if that is too many.
+    pub fn check_room_for(&self, bytes_more: u64) -> Result<(), StateError> {
+        let bytes = self.backend.total_bytes().saturating_add(bytes_more);
+        if bytes > self.budget.bytes_max() { Err(StateError::Full(Box::new(self.fullness(bytes)))) } else { Ok(()) }
     }
 
     /// Memory (or local disk) that a table takes, about.

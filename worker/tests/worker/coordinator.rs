@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use millstream_api::control::{
-    Attempt, Command, Deployment, FailureKind, Mutation, Placement, Report, WorkerCommand, WorkerReport,
+    Attempt, Command, Deployment, Failure, FailureKind, Mutation, Placement, Report, WorkerCommand, WorkerReport,
 };
 use millstream_api::graph::JobGraph;
 use millstream_api::ids::{Epoch, Generation, TaskId, TransformUid, WorkerId};
@@ -28,6 +28,7 @@ pub struct Coordinator {
     /// Where the others reach each worker; none for one alone.
     pub addresses: BTreeMap<WorkerId, String>,
     compression: Compression,
+    state_bytes_max: u64,
     graph: Arc<JobGraph>,
     parallelism: u32,
     attempt: Attempt,
@@ -37,6 +38,8 @@ pub struct Coordinator {
     ended: BTreeSet<TaskId>,
     /// A worker told what became of transactions.
     pub transactions_finished: bool,
+    /// Parallelism and tasks of what is prepared.
+    prepared: Option<(u32, BTreeSet<TaskId>)>,
     /// For waiting with a time-out.
     clock: tokio::runtime::Runtime,
 }
@@ -71,13 +74,32 @@ impl Coordinator {
     ) -> Self {
         let mut coordinator = Self::without_workers(graph, parallelism);
         coordinator.compression = compression;
+        coordinator.add_workers(workers, dir, false);
+        coordinator
+    }
+
+    /// The same with the backend to be named.
+    pub fn with_workers_of(graph: &Arc<JobGraph>, parallelism: u32, workers: u32, dir: &Path, disk: bool) -> Self {
+        let mut coordinator = Self::without_workers(graph, parallelism);
+        coordinator.add_workers(workers, dir, disk);
+        coordinator
+    }
+
+    /// Two workers with so much room for state, in memory.
+    pub fn with_room(graph: &Arc<JobGraph>, parallelism: u32, dir: &Path, state_bytes_max: u64) -> Self {
+        let mut coordinator = Self::without_workers(graph, parallelism);
+        coordinator.state_bytes_max = state_bytes_max;
+        coordinator.add_workers(2, dir, false);
+        coordinator
+    }
+
+    fn add_workers(&mut self, workers: u32, dir: &Path, disk: bool) {
         for id in 0..workers {
             let store = Arc::new(LocalStore::open(&dir.join("store")).unwrap());
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            coordinator.addresses.insert(WorkerId(id), listener.local_addr().unwrap().to_string());
-            coordinator.add_worker(&dir.join(id.to_string()), false, store, Some(listener));
+            self.addresses.insert(WorkerId(id), listener.local_addr().unwrap().to_string());
+            self.add_worker(&dir.join(id.to_string()), disk, store, Some(listener));
         }
-        coordinator
     }
 
     fn add_worker(&mut self, dir: &Path, disk: bool, store: Arc<dyn ObjectStore>, listener: Option<TcpListener>) {
@@ -88,7 +110,7 @@ impl Coordinator {
             job_path: "job".to_owned(),
             job_name: None,
             backend,
-            state_bytes_max: 256 << 20,
+            state_bytes_max: self.state_bytes_max,
             undo_bytes_max: 256 << 20,
             fetch_bytes_max: 256 << 20,
             io_threads: 2,
@@ -106,6 +128,7 @@ impl Coordinator {
             workers: Vec::new(),
             addresses: BTreeMap::new(),
             compression: Compression::None,
+            state_bytes_max: 256 << 20,
             graph: Arc::clone(graph),
             parallelism,
             attempt: Attempt { generation: Generation(1), number: 0 },
@@ -114,6 +137,7 @@ impl Coordinator {
             running: BTreeSet::new(),
             ended: BTreeSet::new(),
             transactions_finished: false,
+            prepared: None,
             clock: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
         }
     }
@@ -224,6 +248,80 @@ impl Coordinator {
         self.ended.clear();
         self.send(Command::Suspend);
         self.send_deployments(Some(manifest));
+    }
+
+    /// Has every worker make tasks of another parallelism ready beside those that run, from the last manifest. Returns how
+    /// many bytes they have read for that.
+    pub fn prepare(&mut self, parallelism: u32) -> u64 {
+        self.send_preparations(parallelism);
+        self.wait_for_all(&Report::Prepared)
+    }
+
+    /// The same, and a worker cannot: why.
+    pub fn failed_prepare(&mut self, parallelism: u32) -> Failure {
+        self.send_preparations(parallelism);
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            if let Report::PrepareFailed { failure } = report {
+                self.send(Command::Discard);
+                return failure;
+            }
+        }
+    }
+
+    fn send_preparations(&mut self, parallelism: u32) {
+        let indexes = 0..parallelism;
+        let vertices = self.graph.vertices();
+        let all = vertices.iter().flat_map(|v| indexes.clone().map(|index| TaskId { vertex: v.id, index }));
+        let tasks: BTreeSet<TaskId> = all.collect();
+        let attempt = Attempt { number: self.attempt.number + 1, ..self.attempt };
+        let workers = u32::try_from(self.workers.len()).unwrap();
+        for (id, worker) in (0..).map(WorkerId).zip(&self.workers) {
+            let by_index = (0..parallelism).map(|index| WorkerId(index % workers)).collect();
+            let placement = Placement { by_index, addresses: self.addresses.clone() };
+            let deployment = *self.deployment(id, self.manifest.clone());
+            let deployment = Deployment { parallelism, tasks: tasks.clone(), placement, ..deployment };
+            self.send_to(worker, Command::Prepare { attempt, deployment: Box::new(deployment) });
+        }
+        self.prepared = Some((parallelism, tasks));
+    }
+
+    /// Stops what runs with a last checkpoint, from which the prepared tasks go on. Returns how many bytes were read for that.
+    pub fn switch(&mut self) -> u64 {
+        let epoch = self.trigger(true);
+        let snapshots = self.wait_for_acknowledgements(epoch);
+        let manifest = Arc::new(self.merged(epoch, &snapshots));
+        assert!(manifest.finished_tasks.is_empty(), "the input has ended before the switch");
+        (self.parallelism, self.running) = self.prepared.take().unwrap();
+        self.attempt.number += 1;
+        self.manifest = Some(Arc::clone(&manifest));
+        self.ended.clear();
+        self.send(Command::Switch { manifest });
+        self.wait_for_all(&Report::Deployed)
+    }
+
+    /// Sources stand still, or read again.
+    pub fn pause(&self, paused: bool) {
+        self.send(Command::Pause { paused });
+    }
+
+    /// Waits until every worker has said this. Returns how many bytes they have read for it.
+    fn wait_for_all(&mut self, wanted: &Report) -> u64 {
+        let deadline = Instant::now() + STEP_TIME_MAX;
+        let (mut missing, mut read) = (self.workers.len(), 0);
+        while missing > 0 {
+            let report = self.next_report(deadline);
+            self.note(&report);
+            match report {
+                // No step of a test takes a second, so that each worker says it once.
+                Report::Restoring { bytes } => read += bytes,
+                Report::PrepareFailed { failure } => panic!("{}", failure.message),
+                report => missing -= usize::from(report == *wanted),
+            }
+        }
+        read
     }
 
     /// Waits until every task has read all its input, then seals that.

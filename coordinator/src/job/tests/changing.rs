@@ -8,7 +8,8 @@ use millstream_api::log::{EntryKind, TaskSnapshot};
 
 use super::fixture::{Bench, COUNT_TASK, SOURCE_TASK, config, manifest, registered, snapshot, transaction};
 use crate::job::{
-    AppendOutcome, Event, JobState, ProcessState, Rescale, RescaleEnd, StopMode, StoreProblem, StoreProblemKind,
+    AppendOutcome, ChangeCost, Event, JobState, ProcessState, Rescale, RescaleEnd, StopMode, StoreProblem,
+    StoreProblemKind,
 };
 
 fn rescale(parallelism: u32) -> Event {
@@ -39,14 +40,18 @@ fn cut() -> Bench {
 fn prepared_tasks_go_on_from_the_manifest_and_the_commits_follow() {
     let mut bench = cut();
     bench.acknowledge(1, vec![transaction(1, 0)]);
+    bench.now = 100;
     let EntryKind::Manifest(manifest) = &bench.put.as_ref().unwrap().kind else { panic!("no manifest is put") };
     assert_eq!(manifest.scale.map(|scale| (scale.spec, scale.wanted)), Some((1, 2)));
     assert!(manifest.next_transactional_ids.values().all(|ids| ids.prefix.contains("-0-2-out") && ids.indexes == 2));
     assert_eq!(bench.won(), ["switch to 1", "switch to 1", "finish 1"]);
     assert!(bench.tick(3_000).is_empty(), "no checkpoint before all are over there");
+    bench.report_of(1, Report::Restoring { bytes: 7 });
     bench.report_of(0, Report::Deployed);
     assert_eq!(bench.report_of(1, Report::Deployed), ["trigger 2", "trigger 2"], "which is due by then");
-    assert_eq!(last(&bench), Some((2, RescaleEnd::Done { switch_ms: Some(3_000) })));
+    let cost = ChangeCost { prepare_ms: 0, prepare_bytes: 0, switch_ms: 2_900, switch_bytes: 7 };
+    assert_eq!(last(&bench), Some((2, RescaleEnd::Done { cost: Some(cost) })));
+    assert_eq!((bench.core.status().changes_completed, bench.core.status().last_change), (1, Some(cost)));
     let outcome = vec![(transaction(1, 0), FinishOutcome::Committed)];
     bench.report_of(1, Report::TransactionsFinished { outcome });
     assert_eq!(bench.core.status().commits_open, 0);
@@ -116,6 +121,52 @@ fn what_waits_for_slots_says_so_and_begins_when_they_come() {
     let prepare = "prepare 6 tasks for attempt 2".to_owned();
     let expected = ["suspend".to_owned(), prepare.clone(), prepare.clone(), prepare];
     assert_eq!(bench.event(registered(2, 1)), expected);
+}
+
+#[test]
+fn what_is_read_beforehand_stays_in_the_store_for_as_long() {
+    let mut bench = prepared();
+    let seal = |bench: &mut Bench, epoch: u64| {
+        bench.tick(epoch * 1_000);
+        bench.acknowledge(epoch, vec![]);
+        bench.won()
+    };
+    let first = bench.core.view().tip().unwrap().seq;
+    assert_eq!(seal(&mut bench, 1), ["sealed 1", "sealed 1"], "the first manifest is being read");
+    bench.report_of(0, Report::Restoring { bytes: 30 });
+    bench.report_of(0, Report::Restoring { bytes: 50 });
+    let doing = bench.core.status().rescale.doing.clone();
+    assert_eq!(doing.as_deref(), Some("1 workers get ready, 50 bytes are read"));
+    assert_eq!(seal(&mut bench, 2), ["sealed 2", "sealed 2"], "it is still being read");
+    bench.report_of(0, Report::Restoring { bytes: 51 });
+    bench.report_of(0, Report::Prepared);
+    bench.acknowledge(3, vec![]);
+    let gone = bench.won();
+    assert!(gone[0].starts_with(&format!("delete {}", crate::log::entry_path("default/job", first))), "{gone:?}");
+    bench.report_of(0, Report::Deployed);
+    bench.report_of(1, Report::Deployed);
+    let cost = bench.core.status().last_change.unwrap();
+    assert_eq!((cost.prepare_ms, cost.prepare_bytes, cost.switch_bytes), (2_000, 51, 0));
+}
+
+#[test]
+fn who_reads_much_may_take_long_as_long_as_it_goes_on() {
+    let mut impatient = config();
+    let patience_ms = 2_000;
+    impatient.limits.deploy_timeout_ms = patience_ms;
+    let mut bench = Bench::running_with(impatient);
+    bench.event(registered(1, 1));
+    bench.event(rescale(2));
+    for part in 1..4 {
+        bench.now += patience_ms - 1;
+        assert!(bench.report_of(0, Report::Restoring { bytes: part }).iter().all(|command| command != "discard"));
+    }
+    let at = bench.now + patience_ms;
+    let given_up = bench.tick(at);
+    assert_eq!(given_up.iter().filter(|command| *command == "discard").count(), 2, "{given_up:?}");
+    assert!(
+        matches!(last(&bench), Some((2, RescaleEnd::Failed { reason })) if reason.contains("not get ready in time"))
+    );
 }
 
 #[test]
@@ -245,6 +296,6 @@ fn a_request_for_what_runs_where_more_was_wanted_ends_at_once() {
     let mut bench = of_at_least_one(1);
     assert_eq!(bench.core.status().parallelism_wanted, 2);
     assert!(bench.event(rescale(1)).is_empty());
-    assert_eq!(last(&bench), Some((1, RescaleEnd::Done { switch_ms: None })));
+    assert_eq!(last(&bench), Some((1, RescaleEnd::Done { cost: None })));
     assert_eq!(bench.core.status().parallelism_wanted, 1);
 }

@@ -259,6 +259,16 @@ impl DiskBackend {
         Ok(())
     }
 
+    /// Removes what was loaded of these key groups.
+    pub fn forget(&mut self, table: usize, groups: &Range<u16>) -> Result<(), StateError> {
+        let [from, to] = [groups.start, groups.end].map(|group| place(table as u16, group, i64::MIN));
+        for entry in self.trees.rows.range(&from, &to) {
+            let (key, stored) = entry?;
+            self.remove(table, keys::group_and_namespace(&key).1, &key, &stored)?;
+        }
+        Ok(())
+    }
+
     /// Deletes expired rows, a few per call.
     fn sweep(&mut self, table: usize, at: &Moment, scratch: &mut Scratch) -> Result<(), StateError> {
         let def = Arc::clone(&self.tables[table].def);

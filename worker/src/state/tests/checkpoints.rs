@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::harness::{Contents, key_number, specs};
 use super::*;
-use crate::snapshot::{MergePlan, Merged, SegmentWriter, Segments, SnapshotError};
+use crate::snapshot::{Difference, MergePlan, Merged, SegmentWriter, Segments, SnapshotError, difference};
 
 pub(super) enum Checkpoints {
     Kept(Vec<ChangeBatch>),
@@ -57,7 +57,22 @@ impl Checkpoints {
     pub fn load(&self, state: &mut State, groups: Range<u16>) {
         match self {
             Self::Kept(kept) => kept.iter().for_each(|piece| state.load(piece).unwrap()),
-            Self::Stored(stored) => stored.load(state, &groups),
+            Self::Stored(stored) => stored.load(state, &groups, &[]),
+        }
+    }
+
+    /// What a manifest has now; `None`: nothing is stored.
+    pub fn tables(&self) -> Option<Vec<TableManifest>> {
+        match self {
+            Self::Kept(_) => None,
+            Self::Stored(stored) => Some(stored.tables.clone()),
+        }
+    }
+
+    /// Brings a state from what an earlier manifest had to what there is now.
+    pub fn catch_up(&self, state: &mut State, groups: Range<u16>, before: &[TableManifest]) {
+        if let Self::Stored(stored) = self {
+            stored.load(state, &groups, before);
         }
     }
 
@@ -107,13 +122,17 @@ impl Stored {
         self.merged.clear();
     }
 
-    fn load(&self, state: &mut State, groups: &Range<u16>) {
+    /// `before`: what the state was loaded from already.
+    fn load(&self, state: &mut State, groups: &Range<u16>, before: &[TableManifest]) {
         for (table, spec) in specs().iter().enumerate() {
+            let before = before.get(table).map_or(&[][..], |table| &table.segments);
+            let Difference { stale, newer } = difference(before, &self.tables[table].segments, groups);
+            stale.iter().for_each(|groups| state.forget(TableId(table as u32), groups).unwrap());
             let load = |batch| {
                 state.load(&ChangeBatch { table: TableId(table as u32), batch }).unwrap();
                 Ok(())
             };
-            let read = self.segments.read(&self.tables[table], spec, groups.clone(), load);
+            let read = self.segments.read(&self.tables[table], spec, &newer, load);
             self.runtime.block_on(read).unwrap();
         }
     }

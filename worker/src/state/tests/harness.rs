@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::{Decimal128Array, StringArray};
 use millstream_api::ids::key_group_range;
+use millstream_api::log::TableManifest;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -54,6 +55,12 @@ enum Op {
     Restore {
         parallelism: u32,
     },
+    /// Tasks of that parallelism read what is sealed, beside those that run.
+    ReadAhead {
+        parallelism: u32,
+    },
+    /// They take over, with what has changed since.
+    Switch,
     /// Each task merges its segments from a position on; that enters with the next sealed epoch.
     Merge {
         first: usize,
@@ -81,8 +88,17 @@ struct World {
     sealed_epoch: Option<Epoch>,
     pending: Option<Pending>,
     checkpoints: Checkpoints,
+    ahead: Option<Ahead>,
     next_epoch: u64,
     now_ms: i64,
+}
+
+/// Tasks that may follow.
+struct Ahead {
+    states: Vec<State>,
+    parallelism: u32,
+    /// What they have read.
+    tables: Vec<TableManifest>,
 }
 
 struct Pending {
@@ -139,7 +155,12 @@ impl Tasks {
 
     fn reopen(&mut self, parallelism: u32) {
         self.states.clear();
+        self.states = self.opened(parallelism);
         self.parallelism = parallelism;
+    }
+
+    fn opened(&mut self, parallelism: u32) -> Vec<State> {
+        let mut states = Vec::new();
         for index in 0..parallelism {
             self.opened += 1;
             let backend = match &self.disk {
@@ -150,8 +171,9 @@ impl Tasks {
             let groups = key_group_range(index, parallelism, MAX_PARALLELISM);
             let mut state = State::open(&config, groups).unwrap();
             specs().into_iter().for_each(|spec| assert!(state.register(spec).is_ok()));
-            self.states.push(state);
+            states.push(state);
         }
+        states
     }
 
     /// The rows of each task, with their keys.
@@ -215,6 +237,7 @@ impl World {
             sealed_epoch: None,
             pending: None,
             checkpoints,
+            ahead: None,
             next_epoch: 1,
             now_ms: 1_000,
         }
@@ -249,6 +272,8 @@ impl World {
             }
             Op::RollBack => self.roll_back(),
             Op::Restore { parallelism } => self.restore(*parallelism),
+            Op::ReadAhead { parallelism } => self.read_ahead(*parallelism),
+            Op::Switch => self.switch(),
             Op::Merge { first } => self.checkpoints.merge(*first, self.tasks.parallelism, self.now_ms),
         }
     }
@@ -353,6 +378,34 @@ impl World {
         }
     }
 
+    fn read_ahead(&mut self, parallelism: u32) {
+        let Some(tables) = self.checkpoints.tables() else { return };
+        let mut states = self.tasks.opened(parallelism);
+        for (task, state) in states.iter_mut().enumerate() {
+            state.set_processing_time(self.now_ms);
+            self.checkpoints.load(state, key_group_range(task as u32, parallelism, MAX_PARALLELISM));
+        }
+        self.ahead = Some(Ahead { states, parallelism, tables });
+    }
+
+    fn switch(&mut self) {
+        let (Some(Ahead { mut states, parallelism, tables }), Some(epoch)) = (self.ahead.take(), self.sealed_epoch)
+        else {
+            return;
+        };
+        self.pending = None;
+        self.checkpoints.forget_merges();
+        for (task, state) in states.iter_mut().enumerate() {
+            state.set_processing_time(self.now_ms);
+            let groups = key_group_range(task as u32, parallelism, MAX_PARALLELISM);
+            self.checkpoints.catch_up(state, groups, &tables);
+            state.loaded(epoch).unwrap();
+        }
+        (self.tasks.states, self.tasks.parallelism) = (states, parallelism);
+        self.now.clone_from(&self.sealed);
+        self.check();
+    }
+
     /// What has not expired.
     fn alive(&self) -> Contents {
         let alive = self.now.iter().filter(|((table, ..), row)| !expired(*table, row, self.now_ms));
@@ -371,7 +424,8 @@ fn expired(table: usize, row: &Row, now_ms: i64) -> bool {
     table == 1 && row.2 + TTL_MS as i64 <= now_ms
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// What changes rows.
+fn change() -> impl Strategy<Value = Op> {
     let action = prop_oneof![
         4 => (-3i64..100).prop_map(Action::Add),
         2 => proptest::option::of("[a-zäöü]{0,40}").prop_map(Action::Text),
@@ -385,6 +439,12 @@ fn op() -> impl Strategy<Value = Op> {
             Op::Update { table, rows: unique.into_iter().map(|((n, k), a)| (n, k, a)).collect() }
         }),
         2 => (0usize..2, 0i64..3).prop_map(|(table, namespace)| Op::DropNamespace { table, namespace }),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => change(),
         1 => (1i64..40).prop_map(|ms| Op::Advance { ms }),
         4 => Just(Op::Barrier),
         3 => (1usize..4, 1usize..6).prop_map(|(pieces, max_rows)| Op::Read { pieces, max_rows }),
@@ -392,8 +452,27 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Abort),
         1 => Just(Op::RollBack),
         1 => (1u32..5).prop_map(|parallelism| Op::Restore { parallelism }),
-        1 => (0usize..4).prop_map(|first| Op::Merge { first }),
+        2 => (0usize..4).prop_map(|first| Op::Merge { first }),
+        1 => (1u32..5).prop_map(|parallelism| Op::ReadAhead { parallelism }),
+        1 => Just(Op::Switch),
     ]
+}
+
+/// Changes that are sealed, and perhaps a merge with them.
+fn epoch() -> impl Strategy<Value = Vec<Op>> {
+    (proptest::collection::vec(change(), 0..4), proptest::option::of(0usize..3)).prop_map(|(mut ops, merge)| {
+        ops.extend(merge.map(|first| Op::Merge { first }));
+        ops.extend([Op::Barrier, Op::Seal]);
+        ops
+    })
+}
+
+/// Some epochs, after which tasks of so many read what is sealed; some more, and they take over.
+fn switch() -> impl Strategy<Value = Vec<Op>> {
+    let epochs = || proptest::collection::vec(epoch(), 1..4).prop_map(|epochs| epochs.concat());
+    (epochs(), 1u32..5, epochs()).prop_map(|(before, parallelism, between)| {
+        [before, vec![Op::ReadAhead { parallelism }], between, vec![Op::Switch]].concat()
+    })
 }
 
 /// `MILLSTREAM_SOAK=1`: twenty times as many.
@@ -402,10 +481,19 @@ fn cases(moderate: u32) -> u32 {
 }
 
 fn run(disk: bool, in_store: bool, undo_bytes_max: u64, cases: u32) {
+    run_ops(disk, in_store, undo_bytes_max, cases, proptest::collection::vec(op(), 1..60));
+}
+
+fn run_switches(disk: bool, cases: u32) {
+    let ops = proptest::collection::vec(switch(), 1..4).prop_map(|switches| switches.concat());
+    run_ops(disk, true, UNDO_BYTES, cases, ops);
+}
+
+fn run_ops(disk: bool, in_store: bool, undo_bytes_max: u64, cases: u32, ops: impl Strategy<Value = Vec<Op>>) {
     // proptest prints the seed and the smallest failing sequence.
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     TestRunner::new(config)
-        .run(&proptest::collection::vec(op(), 1..60), |ops| {
+        .run(&ops, |ops| {
             let checkpoints = if in_store { Checkpoints::in_store() } else { Checkpoints::Kept(Vec::new()) };
             let mut world = World::new(Tasks::open(2, disk, undo_bytes_max), checkpoints);
             ops.iter().for_each(|op| world.apply(op));
@@ -430,6 +518,21 @@ fn disk_state_equals_the_reference_through_barriers_roll_backs_and_restores() {
 #[test]
 fn state_equals_the_reference_through_segments_in_a_store_and_their_merges() {
     run(false, true, UNDO_BYTES, cases(60));
+}
+
+#[test]
+fn disk_state_equals_the_reference_through_segments_in_a_store_and_their_merges() {
+    run(true, true, UNDO_BYTES, cases(12));
+}
+
+#[test]
+fn memory_that_is_read_beforehand_has_all_of_what_is_sealed_at_the_switch() {
+    run_switches(false, cases(60));
+}
+
+#[test]
+fn disk_that_is_read_beforehand_has_all_of_what_is_sealed_at_the_switch() {
+    run_switches(true, cases(8));
 }
 
 #[test]
