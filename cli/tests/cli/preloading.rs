@@ -42,7 +42,8 @@ impl Scene {
 
     /// Waits for output that is not there yet.
     fn wait_for_output(&self) {
-        self.numbers.wait_beyond(self.numbers.visible(), || None).unwrap_or_else(|late| panic!("{late}"));
+        let seen = self.numbers.wait_beyond(self.numbers.visible(), || None);
+        seen.unwrap_or_else(|late| panic!("{late}the coordinator's log:\n{}", self.coordinator.stderr()));
     }
 
     fn finish(mut self, workers: Vec<Process>) {

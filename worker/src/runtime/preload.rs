@@ -139,7 +139,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads all shares, some at once, each on a thread of its own: decoding takes its time, and the threads that do I/O carry
-    /// what runs. Once `stop` is closed nobody waits for it, and it ends between two segments.
+    /// what runs. Once `stop` is told or closed nobody waits for it, and it ends between two segments.
     pub(super) async fn read(
         self: Arc<Self>,
         shares: Vec<Share>,

@@ -43,8 +43,8 @@ pub(super) struct Staged {
     segments: Segments,
     reported: bool,
     _telling: Telling,
-    /// Closed with this: nobody needs what is still being read.
-    _reading: watch::Sender<()>,
+    /// Told, or closed: nobody needs what is still being read.
+    reading: watch::Sender<()>,
 }
 
 /// What tasks get that was made beforehand.
@@ -122,11 +122,11 @@ impl Runtime {
             _telling: self.tell_progress(&segments),
             segments,
             reported: false,
-            _reading: reading,
+            reading,
         });
     }
 
-    /// Begins to read what no task here will hand over. When the answer is dropped, that ends.
+    /// Begins to read what no task here will hand over, until the answer is told or dropped.
     fn read_ahead(
         &self,
         number: u64,
@@ -162,7 +162,9 @@ impl Runtime {
 
     /// Lets go of what was prepared, beside everything else.
     pub(super) fn discard(&mut self) {
-        let staged = self.staged.take();
+        let Some(staged) = self.staged.take() else { return };
+        // At once: at the end of the process nothing is read any more.
+        staged.reading.send_replace(());
         self.io.spawn_blocking(move || drop(staged));
     }
 

@@ -10,6 +10,8 @@ use millstream_api::graph::JobGraph;
 pub const ROWS: i64 = 60_000;
 /// Fast enough for the tests, slow enough for checkpoints in between.
 const ROWS_PER_SECOND: i64 = 40_000;
+/// So slow that the input does not end before a script wants it to, also where a step takes seconds.
+const ROWS_PER_SECOND_SLOW: i64 = 10_000;
 const KEYS: i64 = 23;
 /// So many that the state does not fit into the manifest: it goes to the store.
 const MANY_KEYS: i64 = 7_001;
@@ -34,7 +36,7 @@ pub fn graph(sql: &str) -> Arc<JobGraph> {
     Arc::new(compiled.unwrap_or_else(|errors| panic!("{errors:#?}")).graph)
 }
 
-fn source(keys: i64) -> String {
+fn source(keys: i64, rows_per_second: i64) -> String {
     format!(
         "CREATE TABLE numbers (
            n BIGINT,
@@ -42,7 +44,7 @@ fn source(keys: i64) -> String {
            ts AS TO_TIMESTAMP_LTZ(n * 10, 3),
            WATERMARK FOR ts AS ts - INTERVAL '1' SECOND
          ) WITH (
-           'connector' = 'datagen', 'rows-per-second' = '{ROWS_PER_SECOND}', 'number-of-rows' = '{ROWS}',
+           'connector' = 'datagen', 'rows-per-second' = '{rows_per_second}', 'number-of-rows' = '{ROWS}',
            'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '{}'
          );",
         ROWS - 1
@@ -55,13 +57,17 @@ fn print_table(columns: &str, identifier: &str) -> String {
 
 /// COUNT and SUM per key and 10 s of event time.
 pub fn tumbling(identifier: &str) -> Job {
+    tumbling_at(identifier, ROWS_PER_SECOND)
+}
+
+fn tumbling_at(identifier: &str, rows_per_second: i64) -> Job {
     let sql = format!(
         "{} {}
          INSERT INTO printed
          SELECT k, COUNT(*), SUM(n)
          FROM TABLE(TUMBLE(TABLE numbers, DESCRIPTOR(ts), INTERVAL '10' SECOND))
          GROUP BY k, window_start, window_end;",
-        source(KEYS),
+        source(KEYS, rows_per_second),
         print_table("k BIGINT, c BIGINT, s BIGINT", identifier)
     );
     let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
@@ -76,10 +82,14 @@ pub fn tumbling(identifier: &str) -> Job {
 
 /// A running COUNT and SUM per key, with a filter before.
 pub fn running(identifier: &str) -> Job {
+    running_at(identifier, ROWS_PER_SECOND)
+}
+
+fn running_at(identifier: &str, rows_per_second: i64) -> Job {
     let sql = format!(
         "{} {}
          INSERT INTO printed SELECT k, COUNT(*), SUM(n) FROM numbers WHERE MOD(n, 2) = 0 GROUP BY k;",
-        source(MANY_KEYS),
+        source(MANY_KEYS, rows_per_second),
         print_table("k BIGINT, c BIGINT, s BIGINT", identifier)
     );
     let mut keys: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
@@ -98,7 +108,7 @@ pub fn union(identifier: &str) -> Job {
         "{} {}
          INSERT INTO printed
          SELECT n, k FROM numbers WHERE n < 100 UNION ALL SELECT n + 1000000, k FROM numbers WHERE k = 7;",
-        source(KEYS),
+        source(KEYS, ROWS_PER_SECOND),
         print_table("n BIGINT, k BIGINT", identifier)
     );
     let low = (0..100).map(|n| format!("+I[{n}, {}]", n % KEYS));
@@ -114,7 +124,7 @@ pub fn short_beside_long(identifier: &str, file: &Path) -> Job {
          CREATE TABLE short (n BIGINT, k BIGINT)
          WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
          INSERT INTO printed SELECT n + 1000000, k FROM short UNION ALL SELECT n, k FROM numbers WHERE k = 3;",
-        source(KEYS),
+        source(KEYS, ROWS_PER_SECOND),
         print_table("n BIGINT, k BIGINT", identifier),
         file.display()
     );
@@ -128,6 +138,12 @@ pub fn short_beside_long(identifier: &str, file: &Path) -> Job {
 pub fn all(identifier: &str) -> Vec<Job> {
     let named = |kind: &str| format!("{identifier}-{kind}");
     vec![tumbling(&named("tumbling")), running(&named("running")), union(&named("union"))]
+}
+
+/// Those that keep state, with a slow input.
+pub fn slow(identifier: &str) -> [Job; 2] {
+    let named = |kind: &str| format!("{identifier}-{kind}");
+    [tumbling_at(&named("tumbling"), ROWS_PER_SECOND_SLOW), running_at(&named("running"), ROWS_PER_SECOND_SLOW)]
 }
 
 impl Job {
