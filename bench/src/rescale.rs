@@ -22,7 +22,10 @@ pub struct RescaleArguments {
     /// From 2 to 4 and back, so many times.
     #[arg(long, default_value_t = 10)]
     pub runs: u32,
-    /// Each worker has slots for so many; two of them.
+    /// With two workers of two slots no state leaves its worker, with four of one slot half of it does.
+    #[arg(long, default_value_t = 2)]
+    pub workers: u32,
+    /// Of each worker.
     #[arg(long, default_value_t = 2)]
     pub slots: u32,
     /// The same with Flink's adaptive scheduler afterwards.
@@ -30,7 +33,8 @@ pub struct RescaleArguments {
     pub flink: bool,
 }
 
-const WORKERS: u32 = 2;
+/// The job has so many tasks of each kind, and twice as many.
+const FEW: u32 = 2;
 /// Between two changes.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -41,22 +45,22 @@ pub fn run(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> 
 
 /// The parallelism of the run of this number.
 fn parallelism(run: u32) -> u32 {
-    if run.is_multiple_of(2) { 2 * WORKERS } else { WORKERS }
+    if run.is_multiple_of(2) { 2 * FEW } else { FEW }
 }
 
 fn run_millstream(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Result<()> {
-    let RescaleArguments { scene: told, keys, rate, runs, slots, flink: _ } = arguments;
+    let RescaleArguments { scene: told, keys, rate, runs, workers, slots, flink: _ } = arguments;
     let setting = Setting {
         measure: "rescale",
         told,
         keys: *keys,
         rate: *rate,
-        parallelism: WORKERS,
-        workers: WORKERS,
+        parallelism: FEW,
+        workers: *workers,
         slots: *slots,
     };
     let mut scene = Scene::start(bootstrap, setting)?;
-    scene.wait_until_whole(WORKERS * slots)?;
+    scene.wait_until_whole(workers * slots)?;
     for run in 0..runs * 2 {
         let parallelism = parallelism(run);
         scene.pause(SETTLE)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde_json::{Value, json};
 
-use super::{RescaleArguments, SETTLE, WORKERS, parallelism};
+use super::{FEW, RescaleArguments, SETTLE, parallelism};
 use crate::flink::{Cluster, Installation};
 use crate::gaps::Readers;
 use crate::keyed::{self, Feeder};
@@ -27,9 +27,9 @@ pub(super) fn run(bootstrap: &str, arguments: &RescaleArguments) -> anyhow::Resu
     keyed::fill(bootstrap, *keys)?;
     let readers = Readers::start(bootstrap, keyed::OUTPUT)?;
     let installation = Installation::obtain()?;
-    let cluster = Cluster::start(&installation, 2 * WORKERS, ADAPTIVE)?;
+    let cluster = Cluster::start(&installation, 2 * FEW, ADAPTIVE)?;
     let script = format!(
-        "SET 'parallelism.default' = '{WORKERS}';\nSET 'execution.checkpointing.interval' = '{interval}';\n{}",
+        "SET 'parallelism.default' = '{FEW}';\nSET 'execution.checkpointing.interval' = '{interval}';\n{}",
         keyed::statements(bootstrap)
     );
     let id = cluster.start_sql(&installation, &script)?;
