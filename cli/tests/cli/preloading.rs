@@ -17,7 +17,9 @@ struct Scene {
 
 impl Scene {
     fn new(name: &'static str, parallelism: u32) -> Option<Self> {
-        let setting = Setting { large_state: true, interval: "300 ms", ..Setting::default() };
+        // Of a checkpoint that is late nothing is to be seen here.
+        let slow = Setting { timeout: "30 s", rate_per_s: 1_000, ..Setting::default() };
+        let setting = Setting { large_state: true, interval: "300 ms", ..slow };
         let numbers = Numbers::new(name, services::broker(name)?, setting)?;
         numbers.write_manifest(parallelism);
         let coordinator = numbers.with_credentials(numbers.job.coordinator("127.0.0.1:0")).start();
