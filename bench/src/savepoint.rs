@@ -40,10 +40,11 @@ pub fn run(bootstrap: &str, arguments: &SavepointArguments) -> anyhow::Result<()
     };
     let mut scene = Scene::start(bootstrap, setting)?;
     for run in 0..*runs {
+        // The checkpoint with all keys is not of the time that is measured.
+        scene.pause(SETTLE)?;
         let (before, settling) = (scene.written(), Instant::now());
         scene.pause(SETTLE)?;
         let rate_before = per_second(scene.written() - before, settling);
-        let bytes = scene.state_bytes();
         // Beside the job's checkpoints, in S3; on this machine in a folder of its own.
         let folder =
             if told.s3 { String::new() } else { scene.folder().join("savepoints").to_string_lossy().into_owned() };
@@ -51,6 +52,7 @@ pub fn run(bootstrap: &str, arguments: &SavepointArguments) -> anyhow::Result<()
         let said = scene.cluster.savepoint(&folder, &format!("run-{run}"))?;
         let took = begin.elapsed();
         let rate_meanwhile = per_second(scene.written() - before, begin);
+        let bytes = scene.state_bytes();
         scene.pause(SETTLE)?;
         let megabytes = bytes.map(|bytes| bytes as f64 / 1e6);
         let more = json!({

@@ -79,8 +79,9 @@ impl LogReading {
         let mut wrong = Vec::new();
         let run = self.run();
         let Some(first) = run.first().filter(|_| self.unread.is_empty()) else { return wrong };
-        // Pruning leaves a manifest as the oldest entry, and below it nothing but the `start` entry of the last term.
-        let whole = first.seq.0 == 0 || matches!(first.kind, EntryKind::Manifest(_));
+        // Pruning takes the oldest entries first, and ends with the process: it leaves a manifest, maybe what came right before
+        // it, and below that nothing but the `start` entry of the last term.
+        let whole = first.seq.0 == 0 || run.iter().any(|entry| matches!(entry.kind, EntryKind::Manifest(_)));
         let is_manifest = |entry: &&LogEntry| matches!(entry.kind, EntryKind::Manifest(_)) && entry.seq < first.seq;
         let cut_off: Vec<String> = self.entries.iter().filter(is_manifest).map(|entry| entry.seq.to_string()).collect();
         if let Some(missing) = first.seq.0.checked_sub(1).filter(|_| !whole || !cut_off.is_empty()) {

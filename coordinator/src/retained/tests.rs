@@ -174,6 +174,16 @@ async fn damaged_and_missing_entries_are_told_apart_from_pruned_ones() {
     assert_eq!((reading.gaps(), reading.run().len()), (vec![], 2));
     assert_eq!(LogView::of(&reading.tail()).sealed().len(), 1);
 
+    // A process that ended in the middle of that: what came right before the manifest is there still.
+    let mut longer = three_checkpoints(Some(stopped()));
+    for kind in [start(), EntryKind::Manifest(Box::new(with_objects(3, &["state/c"], vec![])))] {
+        longer.push(entry_after(&longer, kind));
+    }
+    let (_folder, store, log) = stored(&longer).await;
+    store.delete(&[1, 2, 3].map(|seq| entry_path(JOB, Seq(seq)))).await.unwrap();
+    let reading = LogReading::of(&log).await.unwrap();
+    assert_eq!((reading.gaps(), reading.run().len()), (vec![], 3));
+
     // A hole between checkpoints.
     let (_folder, store, log) = stored(&entries).await;
     store.delete(&[entry_path(JOB, Seq(2))]).await.unwrap();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use lsm_tree::compaction::Leveled;
-use lsm_tree::{AbstractTree, AnyTree, Config, Guard, SequenceNumberCounter, Slice};
+use lsm_tree::{AbstractTree, AnyTree, Config, Guard, SeqNo, SequenceNumberCounter, Slice};
 
 use super::super::StateError;
 
@@ -23,6 +23,10 @@ const SEALED_MEMTABLES_MAX: usize = 4;
 const COMPACTIONS_PER_FLUSH: usize = 8;
 /// Longest key that lsm-tree takes.
 pub(super) const KEY_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Reads are of whatever is newest. Not of the counter's present number: between asking for that and reading, a flush and a
+/// compaction on the other thread may take newer numbers, and let go of the last version of the tree below it.
+const NEWEST: SeqNo = SeqNo::MAX;
 
 /// One LSM tree.
 #[derive(Clone)]
@@ -73,17 +77,18 @@ impl Tree {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Slice>, StateError> {
-        self.tree.get(key, self.seqno.get()).map_err(disk("read"))
+        self.tree.get(key, NEWEST).map_err(disk("read"))
     }
 
     pub fn contains(&self, key: &[u8]) -> Result<bool, StateError> {
-        self.tree.contains_key(key, self.seqno.get()).map_err(disk("read"))
+        self.tree.contains_key(key, NEWEST).map_err(disk("read"))
     }
 
-    /// Entries from `from` (included) to `to` (not included), as of now.
+    /// Entries from `from` (included) to `to` (not included). What is written or removed meanwhile may show or not, but for keys
+    /// that were passed.
     pub fn range(&self, from: &[u8], to: &[u8]) -> impl Iterator<Item = Result<(Slice, Slice), StateError>> + use<> {
         let range = from.to_vec()..to.to_vec();
-        self.tree.range(range, self.seqno.get(), None).map(|entry| entry.into_inner().map_err(disk("read")))
+        self.tree.range(range, NEWEST, None).map(|entry| entry.into_inner().map_err(disk("read")))
     }
 
     fn full(&self, memtable_bytes: u64) -> bool {
@@ -236,4 +241,54 @@ impl Trouble {
 
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Writes, each in a memtable of its own, so that versions of the tree follow each other fast.
+    const WRITES: u32 = 3_000;
+    const READERS: usize = 8;
+
+    #[test]
+    fn rows_are_read_while_versions_of_the_tree_come_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(&folder.path().join("rows")).unwrap();
+        let (other, ended) = (tree.clone(), Arc::new(AtomicBool::new(false)));
+        let upkeep = {
+            let ended = Arc::clone(&ended);
+            thread::spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    other.flush().unwrap();
+                    other.compact().unwrap();
+                }
+            })
+        };
+        // Readers beyond the one that there is, so that some are interrupted anywhere.
+        let readers: Vec<_> = (0..READERS)
+            .map(|_| {
+                let (tree, ended) = (tree.clone(), Arc::clone(&ended));
+                thread::spawn(move || {
+                    while !ended.load(Ordering::Relaxed) {
+                        tree.get(&0u32.to_be_bytes()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for number in 0..WRITES {
+            let key = (number % 7).to_be_bytes();
+            tree.tree.insert(key, number.to_be_bytes(), tree.seqno.next());
+            tree.tree.rotate_memtable();
+            assert_eq!(tree.get(&key).unwrap().as_deref(), Some(&number.to_be_bytes()[..]));
+            assert!(tree.contains(&key).unwrap());
+            let all = tree.range(&[0], &[255]).map(Result::unwrap).count();
+            assert_eq!(all, 7.min(number as usize + 1));
+        }
+        ended.store(true, Ordering::Relaxed);
+        upkeep.join().unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    }
 }
